@@ -1,0 +1,1 @@
+"""The pure core: snapshots into host states, host states into operations. No I/O."""

@@ -1,0 +1,235 @@
+"""A host in kernel terms. What it shall be and what it is are the same type, so they compare.
+
+Everything here is plain data with the kernel's own vocabulary. ``HostState`` as *desired* comes
+from ``core.compile``; as *actual* it comes from ``kernel``, holds only what is ours, and names
+what is in our way. Mappings are keyed by the name the kernel knows the object by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+
+class VlanMaking(StrEnum):
+    """How a VLAN device is made; the frames on the trunk are the same."""
+
+    KERNEL = "8021q"
+    BPF = "tc-bpf"
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What the host's administrator tells its agent.
+
+    Attributes:
+        trunks: Trunk NIC by physical network, such as ``{"physnet1": "eth0"}``.
+        uplink: The external NIC, such as ``eth1``; None is a host without one.
+        routing_source: Source address of instances that leave by the uplink and have no
+            floating IP; None takes the uplink's first address of its own.
+        snat_exempt: Destinations for which instances keep their own source (nova's dmz_cidr).
+        state_dir: Absolute path under which the DHCP servers' files live.
+    """
+
+    host: str
+    trunks: Mapping[str, str]
+    uplink: str | None
+    routing_source: IPv4Address | None
+    snat_exempt: tuple[IPv4Network, ...]
+    state_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the machine offers, found out by asking it.
+
+    Attributes:
+        vlan_making: None where neither making works.
+        links: Names of the links present that are not ours.
+        uplink_address: First address on the uplink that is not ours.
+        foreign_prefixes: Prefixes of addresses and routes on this host that are not ours,
+            default route left out, with the link they point to.
+        missing: Features that something here needs and the machine lacks, as sentences that
+            say what to load or install.
+    """
+
+    vlan_making: VlanMaking | None
+    links: frozenset[str] = frozenset()
+    uplink_address: IPv4Address | None = None
+    foreign_prefixes: tuple[tuple[IPv4Network, str], ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A tenant network's bridge. Its filtering of bridged IPv4 packets is a property of it,
+    so bridges that are not ours are never filtered because of us."""
+
+    name: str
+    mac: str
+    mtu: int
+    alias: str
+    up: bool = True
+    nf_call_iptables: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """An 802.1Q device on a trunk, plugged into a bridge (its master)."""
+
+    name: str
+    trunk: str
+    vlan_id: int
+    mtu: int
+    bridge: str | None
+    alias: str
+    making: VlanMaking
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """An instance's interface and the bridge it is plugged into.
+
+    The interface is the hypervisor's: we neither create nor delete it. In an actual state,
+    ``bridge`` is None for an interface that is there and not plugged in anywhere.
+    """
+
+    tap: str
+    bridge: str | None
+    mtu: int
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of ours on a link: a gateway on a bridge, or a floating IP on the uplink."""
+
+    link: str
+    address: IPv4Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where a base chain is attached.
+
+    Attributes:
+        kind: ``filter`` or ``nat``.
+        priority: As a number; nft(8), 'standard priority names' translates.
+    """
+
+    kind: str
+    hook: str
+    priority: int
+    policy: str = "accept"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain; rules are nft text in the form in which ``nft -s`` prints them back."""
+
+    name: str
+    rules: tuple[str, ...]
+    hook: Hook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NftSet:
+    """A set, or with ``is_map`` a map, and its elements.
+
+    Attributes:
+        key: Its type, as nft text: ``type ipv4_addr`` or ``typeof iifname . ip saddr``;
+            for a map with the value's type: ``typeof oifname . ip daddr : verdict``.
+        elements: Element text as nft prints it (names in quotes). For a set every value is
+            the empty string; for a map, the value's text: ``{'"br100" . 10.0.0.3': 'goto x'}``.
+    """
+
+    name: str
+    key: str
+    is_map: bool = False
+    interval: bool = False
+    elements: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One of our nftables tables, complete."""
+
+    family: str
+    name: str
+    sets: Mapping[str, NftSet]
+    chains: Mapping[str, Chain]
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpServer:
+    """A dnsmasq that serves one bridge.
+
+    Attributes:
+        config: The whole configuration file. A running one with another text is restarted.
+        hosts: Static entries by file name, one line each, in dnsmasq's ``dhcp-host`` form. A
+            new file is picked up without a restart (``dhcp-hostsdir``).
+    """
+
+    bridge: str
+    config: str
+    hosts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """A host's networking, as far as it is ours.
+
+    Attributes:
+        plugs: By tap. Desired: every port's, whether its tap exists yet or not. Actual: every
+            link whose name looks like a port's tap (``tap`` and 11 characters).
+        sysctls: By key in dotted form, as sysctl(8) writes it, except that a link's name
+            stands as it is: ``net.ipv4.conf.br100.forwarding``.
+        tables: By (family, name).
+        in_the_way: Actual only: links that carry one of our names but are not ours.
+    """
+
+    bridges: Mapping[str, Bridge] = field(default_factory=dict)
+    vlans: Mapping[str, Vlan] = field(default_factory=dict)
+    plugs: Mapping[str, Plug] = field(default_factory=dict)
+    addresses: frozenset[Address] = frozenset()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
+    dhcp: Mapping[str, DhcpServer] = field(default_factory=dict)
+    in_the_way: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One entry of the connection tracking table (IPv4).
+
+    Attributes:
+        source, destination: Of the first packet, before translation.
+        reply_source, reply_destination: Of the answer: what the destination and the source
+            were translated to. Ports likewise; for ICMP ``port`` fields are type and id.
+    """
+
+    protocol: int
+    source: IPv4Address
+    destination: IPv4Address
+    source_port: int
+    destination_port: int
+    reply_source: IPv4Address
+    reply_destination: IPv4Address
+    reply_source_port: int
+    reply_destination_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that cannot be honoured as asked; it fails closed and is reported.
+
+    Attributes:
+        subject: The API object or kernel object concerned, such as ``port 3f2a…``.
+        text: What is wrong and what to do.
+    """
+
+    subject: str
+    text: str

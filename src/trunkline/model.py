@@ -1,0 +1,88 @@
+"""What the cloud consists of, as values. No behaviour beyond what a value knows of itself.
+
+Ids are UUID strings in the Networking API's form. Addresses are ``ipaddress`` objects; text
+becomes an address at the edge and nowhere else. Ingress and egress are seen from the instance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import NewType
+
+NetworkId = NewType("NetworkId", str)
+SubnetId = NewType("SubnetId", str)
+PortId = NewType("PortId", str)
+GroupId = NewType("GroupId", str)
+RuleId = NewType("RuleId", str)
+FloatingIpId = NewType("FloatingIpId", str)
+ProjectId = NewType("ProjectId", str)
+HostName = NewType("HostName", str)
+
+VLAN_ID_MIN, VLAN_ID_MAX = 1, 4094  # IEEE 802.1Q: 0 is priority-only, 4095 is reserved
+MTU_MIN, MTU_MAX = 68, 65535  # RFC 791; the bridge device's own limit
+
+GATEWAY_OWNER = "trunkline:gateway"
+"""``device_owner`` of the port that holds one host's own address on one network.
+
+Its ``binding:host_id`` names the host. Created when the first instance port of the network is
+bound to the host, deleted with the last one; an administrator may create it first, to choose
+the address.
+"""
+
+FLOATING_OWNER = "network:floatingip"
+"""``device_owner`` of the port that reserves a floating IP's address on its external network."""
+
+
+class Direction(StrEnum):
+    """Which way a rule looks, as seen from the instance."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
+class PortStatus(StrEnum):
+    """The Networking API's port states that Trunkline uses."""
+
+    ACTIVE = "ACTIVE"
+    DOWN = "DOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """A route handed out by DHCP (option 121)."""
+
+    destination: IPv4Network
+    nexthop: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class FixedIp:
+    """One address of a port, on one subnet of the port's network."""
+
+    subnet_id: SubnetId
+    address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One security group rule.
+
+    Attributes:
+        protocol: IP protocol number; None is any protocol.
+        port_min: First destination port (TCP, UDP, SCTP, DCCP, UDP-Lite), or the ICMP type.
+        port_max: Last destination port, or the ICMP code; None with ICMP is any code.
+        remote_prefix: The peer's addresses; None is anybody.
+        remote_group_id: The peer must be a port of this group; never set with a prefix.
+        ethertype: 4 or 6.
+    """
+
+    id: RuleId
+    direction: Direction
+    ethertype: int = 4
+    protocol: int | None = None
+    port_min: int | None = None
+    port_max: int | None = None
+    remote_prefix: IPv4Network | IPv6Network | None = None
+    remote_group_id: GroupId | None = None

@@ -1,0 +1,228 @@
+"""The steps from one host state to another. Each prints as the command an operator would type.
+
+Operations are values: ``core.diff`` orders them, ``kernel`` carries them out, ``trunkline plan``
+prints them. None of them asks what is there; that was the diff's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from shlex import quote
+
+from trunkline.hoststate import Address, Bridge, Connection, DhcpServer, Vlan, VlanMaking
+from trunkline.ownership import LINK_GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBridge:
+    """Make a bridge with everything it needs, and bring it up."""
+
+    bridge: Bridge
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        b = self.bridge
+        return (
+            f"ip link add {b.name} address {b.mac} mtu {b.mtu} group {LINK_GROUP} type bridge"
+            f" forward_delay 0 stp_state 0 mcast_snooping 0 nf_call_iptables 1"
+            f" && ip link set {b.name} up alias {quote(b.alias)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVlan:
+    """Make an 802.1Q device on the trunk, plug it into its bridge, bring it up."""
+
+    vlan: Vlan
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command; for tc-BPF, what it does instead."""
+        v = self.vlan
+        made = f"type vlan id {v.vlan_id}"
+        if v.making is VlanMaking.BPF:
+            made = f"type veth peer name {v.name}t  # and tc-bpf push/pop of tag {v.vlan_id}"
+        return (
+            f"ip link add {v.name} link {v.trunk} mtu {v.mtu} group {LINK_GROUP} {made}"
+            f" && ip link set {v.name} up master {v.bridge} alias {quote(v.alias)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLink:
+    """Set attributes of one of our links, or of an instance's interface.
+
+    Attributes:
+        changes: Pairs in ``ip link set`` order. Keys: ``mtu``, ``address``, ``alias``,
+            ``master`` (the empty string unplugs), ``state`` (up, down), and for bridges
+            ``nf_call_iptables``.
+    """
+
+    name: str
+    changes: tuple[tuple[str, str], ...]
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        words = []
+        for key, value in self.changes:
+            match key, value:
+                case "master", "":
+                    words.append("nomaster")
+                case "state", _:
+                    words.append(value)
+                case "nf_call_iptables", _:
+                    words.append(f"type bridge nf_call_iptables {value}")
+                case _:
+                    words.append(f"{key} {quote(value)}")
+        return f"ip link set {self.name} {' '.join(words)}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLink:
+    """Delete one of our bridges or VLAN devices."""
+
+    name: str
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip link del {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Put an address on a link, marked as ours."""
+
+    address: Address
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip addr add {self.address.address} dev {self.address.link} proto trunkline"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """Take one of our addresses off a link."""
+
+    address: Address
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip addr del {self.address.address} dev {self.address.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceAddress:
+    """Send gratuitous ARP for an address, so that neighbours learn its new place (RFC 5944)."""
+
+    address: Address
+
+    def command(self) -> str:
+        """Return the equivalent ``arping`` command."""
+        return f"arping -U -c 3 -I {self.address.link} {self.address.address.ip}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl:
+    """Write one sysctl in the host's network namespace."""
+
+    key: str
+    value: str
+
+    def command(self) -> str:
+        """Return the equivalent ``sysctl`` command."""
+        return f"sysctl -w {self.key}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunNft:
+    """Change our nftables tables in one transaction.
+
+    Attributes:
+        script: Lines for ``nft -f -``; all of them take effect, or none.
+    """
+
+    script: tuple[str, ...]
+
+    def command(self) -> str:
+        """Return the equivalent ``nft`` command."""
+        body = "\n".join(self.script)
+        return f"nft -f - <<'.'\n{body}\n."
+
+
+@dataclass(frozen=True, slots=True)
+class StartDhcp:
+    """Write a DHCP server's files and start it; one that runs with another config is replaced."""
+
+    server: DhcpServer
+
+    def command(self) -> str:
+        """Return what is started and how much it serves."""
+        return f"dnsmasq  # on {self.server.bridge}, {len(self.server.hosts)} static leases"
+
+
+@dataclass(frozen=True, slots=True)
+class StopDhcp:
+    """Stop one of our DHCP servers and remove its files."""
+
+    bridge: str
+
+    def command(self) -> str:
+        """Return what is stopped."""
+        return f"kill  # dnsmasq on {self.bridge}, and remove its files"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDhcpHosts:
+    """Write and remove static entries of a running DHCP server; it is not restarted.
+
+    Attributes:
+        write: (file name, line) pairs.
+        remove: File names.
+        reload: Whether a running server must be told by SIGHUP: dnsmasq notices new files by
+            itself, but forgets changed and removed ones only then (dnsmasq(8), dhcp-hostsdir).
+    """
+
+    bridge: str
+    write: tuple[tuple[str, str], ...]
+    remove: tuple[str, ...]
+    reload: bool
+
+    def command(self) -> str:
+        """Return the files concerned, a line each."""
+        lines = [f"echo {quote(line)} > dhcp/{self.bridge}/hosts/{name}"
+                 for name, line in self.write]
+        lines += [f"rm dhcp/{self.bridge}/hosts/{name}" for name in self.remove]
+        if self.reload:
+            lines.append(f"kill -HUP  # dnsmasq on {self.bridge}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class CutConnections:
+    """End tracked connections that are no longer allowed or no longer translated so."""
+
+    connections: tuple[Connection, ...]
+
+    def command(self) -> str:
+        """Return the equivalent ``conntrack`` commands, a line each."""
+        return "\n".join(
+            f"conntrack -D -p {c.protocol} -s {c.source} -d {c.destination}"
+            f" --sport {c.source_port} --dport {c.destination_port}"
+            for c in self.connections
+        )
+
+
+Operation = (
+    CreateBridge
+    | CreateVlan
+    | ChangeLink
+    | DeleteLink
+    | AddAddress
+    | RemoveAddress
+    | AnnounceAddress
+    | SetSysctl
+    | RunNft
+    | StartDhcp
+    | StopDhcp
+    | ChangeDhcpHosts
+    | CutConnections
+)

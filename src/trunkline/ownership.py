@@ -1,0 +1,59 @@
+"""How things of ours are named and marked on a host. Nothing else names things.
+
+A mark lives in the kernel itself, so that an agent with an empty memory knows what is ours:
+links carry a group number from the moment of their creation (``ip link show group 29810``),
+floating addresses an address protocol, rules live in tables of our own. A name alone is no
+proof: ``br100`` without the group is somebody else's and is never touched.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from trunkline.model import HostName, NetworkId, PortId
+
+LINK_GROUP = 29810
+"""Link group of our bridges and VLAN devices: set in the message that creates them, because an
+alias needs a second message and a crash in between would orphan the device."""
+
+ADDRESS_PROTOCOL = 116
+"""``IFA_PROTO`` of addresses that we put on links which are not ours (kernel >= 5.18)."""
+
+TABLE = "trunkline"
+"""Name of our nftables tables; whatever is inside is ours."""
+
+LINK_NAME_MAX = 15  # IFNAMSIZ - 1
+
+
+def alias(network_id: NetworkId) -> str:
+    """Return the interface alias that says which network a link serves."""
+    return f"trunkline network={network_id}"
+
+
+def bridge_name(vlan_id: int) -> str:
+    """Return the bridge's name, as the article has it: ``br100``."""
+    return f"br{vlan_id}"
+
+
+def vlan_name(vlan_id: int) -> str:
+    """Return the 802.1Q device's name, as the article has it: ``vlan100``."""
+    return f"vlan{vlan_id}"
+
+
+def tap_name(port_id: PortId) -> str:
+    """Return the name under which a hypervisor plugs a port: ``tap`` and 11 characters.
+
+    Source: os-vif and Nova, ``NIC_NAME_LEN``; libvirt domains must name their target so.
+    """
+    return f"tap{port_id[:11]}"
+
+
+def gateway_mac(host: HostName, network_id: NetworkId) -> str:
+    """Return the MAC of a host's bridge on a network: the same at every start, one per host.
+
+    A bridge that may choose takes its lowest port's MAC and changes it as instances come and
+    go, which cuts every instance's ARP entry for its gateway. The first octet is locally
+    administered, and differs from the ``fa`` of instance ports.
+    """
+    digest = sha256(f"{host}/{network_id}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x0A, *digest[:5]))
