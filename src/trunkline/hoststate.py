@@ -31,6 +31,9 @@ class HostConfig:
             floating IP; None takes the uplink's first address of its own.
         snat_exempt: Destinations for which instances keep their own source (nova's dmz_cidr).
         state_dir: Absolute path under which the DHCP servers' files live.
+        guard_absent_prefixes: Answer 'host unreachable' for a tenant prefix that this host
+            does not serve. False gives the article's original behaviour (scenario 6b): the
+            packet follows the default route out of the uplink.
     """
 
     host: str
@@ -39,6 +42,7 @@ class HostConfig:
     routing_source: IPv4Address | None
     snat_exempt: tuple[IPv4Network, ...]
     state_dir: str
+    guard_absent_prefixes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,8 +106,6 @@ class HostSnapshot:
             ``groups`` names as its remote group. Sorted.
         tenant_prefixes: Every subnet of every tenant network of the cloud, on this host or
             not: what must never leave by the uplink, and what is source-translated. Sorted.
-        guard_absent_prefixes: Answer 'host unreachable' for a tenant prefix that this host
-            does not serve. False gives the article's original behaviour (scenario 6b).
     """
 
     host: HostName
@@ -118,4 +116,3 @@ class HostSnapshot:
     members: dict[GroupId, tuple[IPv4Address, ...]] = field(default_factory=dict)
     floating_ips: tuple[FloatingView, ...] = ()
     tenant_prefixes: tuple[IPv4Network, ...] = ()
-    guard_absent_prefixes: bool = True

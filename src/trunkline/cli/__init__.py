@@ -1,0 +1,1 @@
+"""The command line: a thin shell over the server, the agent, the lab and the client."""

@@ -1,0 +1,41 @@
+"""The ``trunkline`` command: finds the area a command belongs to and hands over.
+
+Exit codes: 0 done, 1 the answer is no (drift, a failed scenario), 2 the command was wrong,
+3 something needed is missing or unreachable.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from importlib import import_module
+
+from trunkline.errors import RequestError, ServerUnavailable, TrunklineError
+
+AREAS = ("server", "agent", "lab")
+"""Modules of this package; each has ``add(commands)``, which registers its commands and their
+``run`` function. Heavy imports belong inside ``run``: start-up time is every user's."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = ArgumentParser(prog="trunkline", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for area in AREAS:
+        import_module(f"trunkline.cli.{area}").add(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args) or 0)
+    except RequestError as error:
+        print(f"trunkline: {error}", file=sys.stderr)
+        return 2
+    except (TrunklineError, ServerUnavailable, OSError) as error:
+        print(f"trunkline: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
