@@ -68,8 +68,11 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A tenant network's bridge. Its filtering of bridged IPv4 packets is a property of it,
-    so bridges that are not ours are never filtered because of us."""
+    """A tenant network's bridge.
+
+    That bridged IPv4 packets are filtered is a property of each bridge, so bridges that are not
+    ours are never filtered because of us.
+    """
 
     name: str
     mac: str

@@ -1,0 +1,270 @@
+"""Security groups, anti-spoofing and the walls round the host, as two nftables tables.
+
+Every packet of an instance passes this host's IP hooks, bridged or routed (the bridges have
+nf_call_iptables on). Egress is judged as it comes in, before floating IPs are translated, by
+bridge and source; ingress as it goes out, after all translation, by bridge and destination. So
+both see the addresses that the peer sees, whichever host routes and wherever the peer lives.
+
+Chains are static: per group one chain each way, per combination of groups in use one more.
+Ports are elements: one more port adds elements, and no rule unless its combination is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
+
+from trunkline import ownership
+from trunkline.core.links import Served
+from trunkline.core.nat import nft_prefix
+from trunkline.hoststate import Chain, Hook, NftSet
+from trunkline.model import Direction, GroupId, Rule
+from trunkline.snapshot import GroupView, PortView
+
+PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
+ICMP = 1
+
+# Egress after conntrack (-200) and before DNAT (-100); ingress after SNAT (100).
+EGRESS_PRIORITY, FORWARD_PRIORITY, INGRESS_PRIORITY = -150, 0, 110
+BRIDGE_PREROUTING_PRIORITY = -300
+
+
+def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...]) -> str:
+    """Return the name of the chain of ports that are in exactly these groups."""
+    digest = sha256(",".join(group_ids).encode()).hexdigest()[:16]
+    return f"{direction}-{digest}"
+
+
+def compile_group_chains(groups: Iterable[GroupView], ports: Iterable[PortView]) -> list[Chain]:
+    """Return a chain per group and per combination of groups, each way."""
+    chains = []
+    for group in groups:
+        for direction in Direction:
+            chains.append(_group_chain(group, direction))
+    known = {group.id for group in groups}
+    combinations = {p.group_ids for p in ports if p.port_security}
+    for combination in sorted(combinations):
+        present = tuple(g for g in combination if g in known)
+        for direction in Direction:
+            jumps = tuple(f"jump {_group_name(g, direction)}" for g in present)
+            name = groups_chain(direction, combination)
+            chains.append(Chain(name, ("ct state invalid drop", *jumps, "drop")))
+    return chains
+
+
+def _group_name(group_id: GroupId, direction: Direction) -> str:
+    return f"group-{group_id}-{direction}"
+
+
+@lru_cache(maxsize=4096)
+def _group_chain(group: GroupView, direction: Direction) -> Chain:
+    rules = tuple(
+        rule_text(rule)
+        for rule in group.rules
+        if rule.direction == direction and rule.ethertype == 4  # noqa: PLR2004 - the IP version
+    )
+    return Chain(_group_name(group.id, direction), rules)
+
+
+def rule_text(rule: Rule) -> str:
+    """Return a security group rule as an nft rule; its comment names the API object."""
+    peer = "saddr" if rule.direction == Direction.INGRESS else "daddr"
+    words = []
+    if rule.remote_group_id is not None:
+        words.append(f"ip {peer} @members-{rule.remote_group_id}")
+    elif rule.remote_prefix is not None and rule.remote_prefix.prefixlen > 0:
+        words.append(f"ip {peer} {nft_prefix(rule.remote_prefix)}")
+    words += _service_words(rule)
+    return " ".join([*words, f'accept comment "rule={rule.id}"'])
+
+
+def _service_words(rule: Rule) -> list[str]:
+    """Return the matches on protocol and ports, or on ICMP type and code."""
+    if rule.protocol is None:
+        return []
+    name = PROTOCOLS_WITH_PORTS.get(rule.protocol)
+    if name and rule.port_min is not None:
+        last = rule.port_min if rule.port_max is None else rule.port_max
+        ports = f"{rule.port_min}" if last == rule.port_min else f"{rule.port_min}-{last}"
+        return [f"{name} dport {ports}"]
+    if rule.protocol == ICMP and rule.port_min is not None:
+        code = [] if rule.port_max is None else [f"icmp code {rule.port_max}"]
+        return [f"icmp type {rule.port_min}", *code]
+    return [f"meta l4proto {name or ('icmp' if rule.protocol == ICMP else rule.protocol)}"]
+
+
+def compile_filter_sets(
+    served: Iterable[Served],
+    ports: Iterable[PortView],
+    tenant_prefixes: Iterable[IPv4Network],
+    members: Mapping[GroupId, tuple[IPv4Address, ...]],
+) -> list[NftSet]:
+    """Return the sets and maps that the filter's static chains look things up in."""
+    bridges = {f'"{s.bridge}"': "" for s in served}
+    gateways = {
+        f'"{s.bridge}" . {subnet.gateway}': ""
+        for s in served
+        for subnet in s.network.subnets
+        if subnet.gateway is not None
+    }
+    egress: dict[str, str] = {}
+    ingress: dict[str, str] = {}
+    by_network = {s.network.id: s.bridge for s in served}
+    for port in ports:
+        bridge = by_network.get(port.network_id)
+        if bridge and port.port_security:
+            for key, out, into in _port_elements(port, bridge):
+                egress[key] = out
+                ingress[key] = into
+    sets = [
+        NftSet("bridges", "type ifname", elements=bridges),
+        NftSet("gateways", "typeof iifname . ip saddr", elements=gateways),
+        NftSet(
+            "tenant_prefixes",
+            "type ipv4_addr",
+            interval=True,
+            elements=dict.fromkeys(map(nft_prefix, tenant_prefixes), ""),
+        ),
+        NftSet("egress", "typeof iifname . ip saddr : verdict", is_map=True, elements=egress),
+        NftSet("ingress", "typeof oifname . ip daddr : verdict", is_map=True, elements=ingress),
+    ]
+    return sets + [
+        NftSet(f"members-{group_id}", "type ipv4_addr", elements=dict.fromkeys(map(str, who), ""))
+        for group_id, who in members.items()
+    ]
+
+
+@lru_cache(maxsize=65536)
+def _port_elements(port: PortView, bridge: str) -> tuple[tuple[str, str, str], ...]:
+    """Return (key, egress verdict, ingress verdict) for each address of a port."""
+    out = f"goto {groups_chain(Direction.EGRESS, port.group_ids)}"
+    into = f"goto {groups_chain(Direction.INGRESS, port.group_ids)}"
+    return tuple((f'"{bridge}" . {fixed.address}', out, into) for fixed in port.fixed_ips)
+
+
+def compile_filter_chains(uplink: str | None, *, guard: bool) -> list[Chain]:
+    """Return the static chains of the inet table's filter.
+
+    Args:
+        uplink: The external NIC, if there is one.
+        guard: Answer for tenant prefixes that this host does not serve (scenario 6b).
+    """
+    return [
+        Chain("egress", _egress_rules(uplink), Hook("filter", "prerouting", EGRESS_PRIORITY)),
+        Chain("input", ("iifname @bridges goto to-host",), Hook("filter", "input", 0)),
+        Chain(
+            "to-host",
+            (
+                "ct state established,related accept",
+                "udp sport 68 udp dport 67 accept",
+                "iifname . ip daddr @gateways udp dport 53 accept",
+                "iifname . ip daddr @gateways tcp dport 53 accept",
+                "drop",
+            ),
+        ),
+        Chain(
+            "forward",
+            _forward_rules(uplink, guard=guard),
+            Hook("filter", "forward", FORWARD_PRIORITY),
+        ),
+        Chain(
+            "ingress",
+            (
+                # A packet to a floating IP of one's own network turns round on its bridge;
+                # the kernel would tell the sender of a shorter way that is none.
+                "oifname @bridges icmp type 5 drop",
+                "ct state established,related accept",
+                "oifname . ip saddr @gateways udp sport 67 udp dport 68 accept",
+                "oifname . ip daddr vmap @ingress",
+            ),
+            Hook("filter", "postrouting", INGRESS_PRIORITY),
+        ),
+    ]
+
+
+def _egress_rules(uplink: str | None) -> tuple[str, ...]:
+    rules = []
+    if uplink:
+        rules.append(f'iifname "{uplink}" ip saddr @tenant_prefixes drop')
+    return (
+        *rules,
+        "ct state established,related accept",
+        # Groups may forbid all egress; an instance still gets its lease and its names.
+        "udp sport 68 udp dport 67 accept",
+        "iifname . ip daddr @gateways udp dport 53 accept",
+        "iifname . ip daddr @gateways tcp dport 53 accept",
+        "iifname . ip saddr vmap @egress",
+    )
+
+
+def _forward_rules(uplink: str | None, *, guard: bool) -> tuple[str, ...]:
+    """Return the rules on what may pass between bridges, uplink and the host's other NICs."""
+    rules = ["iifname @bridges oifname @bridges accept"]
+    if guard:
+        rules.append(
+            "iifname @bridges ip daddr @tenant_prefixes reject with icmp type host-unreachable"
+        )
+    if uplink:
+        rules += [
+            f'iifname @bridges oifname "{uplink}" accept',
+            f'iifname "{uplink}" oifname @bridges ct state established,related accept',
+            f'iifname "{uplink}" oifname @bridges ct status dnat accept',
+        ]
+    return (*rules, "iifname @bridges drop", "oifname @bridges drop")
+
+
+def compile_spoof_sets(served: Iterable[Served], ports: Iterable[PortView]) -> list[NftSet]:
+    """Return which interface may send with which MAC and address."""
+    taps: dict[str, str] = {}
+    macs: dict[str, str] = {}
+    addresses: dict[str, str] = {}
+    present = {s.network.id for s in served}
+    for port in ports:
+        if port.network_id in present and port.port_security:
+            tap, mac, pairs = _spoof_elements(port)
+            taps[tap] = ""
+            macs[mac] = ""
+            addresses.update(dict.fromkeys(pairs, ""))
+    return [
+        NftSet("ports", "type ifname", elements=taps),
+        NftSet("macs", "typeof iifname . ether saddr", elements=macs),
+        NftSet("addresses", "typeof iifname . ether saddr . ip saddr", elements=addresses),
+    ]
+
+
+@lru_cache(maxsize=65536)
+def _spoof_elements(port: PortView) -> tuple[str, str, tuple[str, ...]]:
+    tap = f'"{ownership.tap_name(port.id)}"'
+    mac = f"{tap} . {port.mac}"
+    return tap, mac, tuple(f"{mac} . {fixed.address}" for fixed in port.fixed_ips)
+
+
+def compile_spoof_chains() -> list[Chain]:
+    """Return the bridge table's chains: what an instance may put on the wire at all.
+
+    ARP and IPv4 with its own MAC and addresses, and the DHCP requests of a client without an
+    address. All else is dropped: other sources, DHCP answers, IPv6, tagged frames.
+    """
+    return [
+        Chain(
+            "prerouting",
+            ("iifname @ports goto from-instance",),
+            Hook("filter", "prerouting", BRIDGE_PREROUTING_PRIORITY),
+        ),
+        Chain(
+            "from-instance",
+            (
+                "iifname . ether saddr != @macs drop",
+                "iifname . arp saddr ether . arp saddr ip @addresses accept",
+                # RFC 5227: an address probe has no sender address yet.
+                "iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept",
+                "ether type arp drop",
+                "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
+                "udp sport 67 drop",
+                "iifname . ether saddr . ip saddr @addresses accept",
+                "drop",
+            ),
+        ),
+    ]

@@ -1,0 +1,150 @@
+"""Links, addresses and sysctls that a host needs for the networks it serves.
+
+Decides which networks can be served at all; everything else in the core is given only those.
+A network that cannot be served has no bridge, so its ports stay unplugged: it fails closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+
+from trunkline import ownership
+from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
+from trunkline.model import HostName
+from trunkline.snapshot import HostSnapshot, NetworkView, PortView
+
+BRIDGE_SYSCTLS = {
+    # Per device, not ip_forward: a host becomes no router between NICs that are not ours.
+    "forwarding": "1",
+    # Loose, which also wins over a strict net.ipv4.conf.all (the kernel takes the larger).
+    "rp_filter": "2",
+    # A bridge answers ARP for its own address only, and asks with it: with the default the
+    # hosts of a segment answer for each other's networks.
+    "arp_ignore": "1",
+    "arp_announce": "2",
+}
+UPLINK_SYSCTLS = {"forwarding": "1", "rp_filter": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A network that this host can serve, and on what."""
+
+    network: NetworkView
+    bridge: str
+    trunk: str
+
+
+def choose_served(
+    snapshot: HostSnapshot, config: HostConfig, facts: HostFacts
+) -> tuple[tuple[Served, ...], tuple[Problem, ...]]:
+    """Return the networks that can be served, and why the others cannot."""
+    served: dict[str, Served] = {}
+    problems = []
+    for network in snapshot.networks:
+        bridge = ownership.bridge_name(network.vlan_id)
+        trunk = config.trunks.get(network.physical_network, "")
+        hindrance = _hindrance(network, bridge, trunk, facts)
+        if not hindrance and bridge in served:
+            hindrance = f"{bridge} already serves network {served[bridge].network.id}"
+        if hindrance:
+            problems.append(Problem(f"network {network.id}", hindrance))
+        else:
+            served[bridge] = Served(network, bridge, trunk)
+    return tuple(served.values()), tuple(problems)
+
+
+def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) -> str:
+    """Return why a network cannot be served here, or the empty string."""
+    vlan = ownership.vlan_name(network.vlan_id)
+    if not trunk:
+        return (
+            f"no trunk for physical network {network.physical_network!r}; "
+            "name one under [trunks] in the agent's configuration"
+        )
+    if trunk not in facts.links:
+        return f"trunk {trunk} does not exist on this host; create it or correct [trunks]"
+    if facts.vlan_making is None:
+        return "this kernel can make no VLAN devices; see 'trunkline doctor'"
+    for name in (bridge, vlan):
+        if name in facts.links:
+            return (
+                f"a link {name} exists that is not Trunkline's; "
+                f"rename or remove it, or choose another VLAN id than {network.vlan_id}"
+            )
+    for subnet in network.subnets:
+        for prefix, link in facts.foreign_prefixes:
+            if subnet.cidr.overlaps(prefix):
+                return (
+                    f"subnet {subnet.cidr} overlaps {prefix} on {link} of this host; serving it "
+                    "would cut the host off; list such prefixes as reserved_prefixes"
+                )
+    return ""
+
+
+def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
+    """Return a bridge per served network, by name."""
+    return {
+        s.bridge: Bridge(
+            name=s.bridge,
+            mac=ownership.gateway_mac(HostName(host), s.network.id),
+            mtu=s.network.mtu,
+            alias=ownership.alias(s.network.id),
+        )
+        for s in served
+    }
+
+
+def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]:
+    """Return the 802.1Q device of each served network, by name."""
+    if facts.vlan_making is None:
+        return {}
+    vlans = (
+        Vlan(
+            name=ownership.vlan_name(s.network.vlan_id),
+            trunk=s.trunk,
+            vlan_id=s.network.vlan_id,
+            mtu=s.network.mtu,
+            bridge=s.bridge,
+            alias=ownership.alias(s.network.id),
+            making=facts.vlan_making,
+        )
+        for s in served
+    )
+    return {vlan.name: vlan for vlan in vlans}
+
+
+def compile_plugs(served: Iterable[Served], ports: Iterable[PortView]) -> dict[str, Plug]:
+    """Return where each port's interface belongs, by interface, present yet or not."""
+    by_network = {s.network.id: s for s in served}
+    plugs = {}
+    for port in ports:
+        place = by_network.get(port.network_id)
+        if place and port.admin_up:
+            tap = ownership.tap_name(port.id)
+            plugs[tap] = Plug(tap, place.bridge, place.network.mtu)
+    return plugs
+
+
+def compile_gateways(served: Iterable[Served]) -> frozenset[Address]:
+    """Return the host's own address on each subnet that it serves."""
+    return frozenset(
+        Address(s.bridge, IPv4Interface((subnet.gateway, subnet.cidr.prefixlen)))
+        for s in served
+        for subnet in s.network.subnets
+        if subnet.gateway is not None
+    )
+
+
+def compile_sysctls(served: Iterable[Served], uplink: str | None) -> dict[str, str]:
+    """Return the sysctls that routing between bridges and uplink depends on."""
+    wanted = {
+        f"net.ipv4.conf.{s.bridge}.{key}": value
+        for s in served
+        for key, value in BRIDGE_SYSCTLS.items()
+    }
+    if uplink and wanted:
+        wanted |= {f"net.ipv4.conf.{uplink}.{key}": v for key, v in UPLINK_SYSCTLS.items()}
+    return wanted

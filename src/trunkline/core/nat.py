@@ -1,0 +1,89 @@
+"""Address translation: routing source for instances that leave, floating IPs both ways.
+
+Rules are static; addresses are elements of two maps, so one more floating IP is two elements.
+An instance that speaks to a floating IP always shows its own public face, its floating IP or
+the host's routing source, also when the two live on one host: what a security group sees does
+not depend on placement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface
+
+from trunkline.hoststate import Address, Chain, Hook, HostConfig, HostFacts, NftSet, Problem
+from trunkline.snapshot import FloatingView
+
+DSTNAT, SRCNAT = -100, 100  # nft(8), standard priority names
+
+
+def routing_source(config: HostConfig, facts: HostFacts) -> IPv4Address | None:
+    """Return the source of instances that leave without a floating IP, None without uplink."""
+    if config.uplink is None:
+        return None
+    return config.routing_source or facts.uplink_address
+
+
+def compile_floating(
+    floating: Iterable[FloatingView], config: HostConfig
+) -> tuple[frozenset[Address], tuple[Problem, ...]]:
+    """Return the floating IPs that the uplink must carry, as /32 addresses.
+
+    Fails closed: on a host without uplink none of them works, and each is a problem.
+    """
+    if config.uplink is None:
+        text = "this host has no uplink to answer on; name one in the agent's configuration"
+        return frozenset(), tuple(Problem(f"floating IP {f.address}", text) for f in floating)
+    return frozenset(Address(config.uplink, IPv4Interface(f.address)) for f in floating), ()
+
+
+def compile_nat_sets(floating: Iterable[FloatingView], config: HostConfig) -> list[NftSet]:
+    """Return the maps between floating and fixed addresses, and the exempt destinations."""
+    to_fixed = {str(f.address): str(f.fixed_address) for f in floating}
+    return [
+        NftSet("fixed_by_floating", "type ipv4_addr : ipv4_addr", is_map=True, elements=to_fixed),
+        NftSet(
+            "floating_by_fixed",
+            "type ipv4_addr : ipv4_addr",
+            is_map=True,
+            elements={fixed: floating for floating, fixed in to_fixed.items()},
+        ),
+        NftSet(
+            "snat_exempt",
+            "type ipv4_addr",
+            interval=True,
+            elements=dict.fromkeys(map(nft_prefix, config.snat_exempt), ""),
+        ),
+    ]
+
+
+def compile_nat_chains(uplink: str | None, source: IPv4Address | None) -> list[Chain]:
+    """Return the translation chains; without an uplink there is nothing to translate.
+
+    Source: article, scenarios 2 and 7; nft(8), NAT STATEMENTS. Only the first packet of a
+    connection passes here; the rest, and all answers, follow connection tracking.
+    """
+    if uplink is None:
+        return []
+    to_fixed = ("dnat ip to ip daddr map @fixed_by_floating",)
+    leaving = f'oifname "{uplink}"'
+    # Same host: the packet never leaves, so what it shows to the peer is decided here.
+    hairpin = "oifname @bridges ct status dnat ip saddr @tenant_prefixes"
+    rules = [
+        f"{leaving} ip saddr @tenant_prefixes ip daddr @snat_exempt accept",
+        f"{leaving} snat ip to ip saddr map @floating_by_fixed",
+        f"{hairpin} snat ip to ip saddr map @floating_by_fixed",
+    ]
+    if source is not None:
+        rules.insert(2, f"{leaving} ip saddr @tenant_prefixes snat ip to {source}")
+        rules.append(f"{hairpin} snat ip to {source}")
+    return [
+        Chain("nat-prerouting", to_fixed, Hook("nat", "prerouting", DSTNAT)),
+        Chain("nat-output", to_fixed, Hook("nat", "output", DSTNAT)),
+        Chain("nat-postrouting", tuple(rules), Hook("nat", "postrouting", SRCNAT)),
+    ]
+
+
+def nft_prefix(prefix: object) -> str:
+    """Return a prefix as nft prints it: a single address has no length."""
+    return str(prefix).removesuffix("/32")
