@@ -70,10 +70,10 @@ def _config(served: Served) -> str:
 def _subnet_lines(subnet: SubnetView) -> list[str]:
     tag = f"subnet-{subnet.id[:8]}"
     dns = ",".join(str(a) for a in subnet.dns_servers) or str(subnet.gateway)
+    lease = f"{LEASE_TIME_S}s"
     lines = [
         f"listen-address={subnet.gateway}",
-        f"dhcp-range=set:{tag},{subnet.cidr.network_address},static,"
-        f"{subnet.cidr.netmask},{LEASE_TIME_S}s",
+        f"dhcp-range=set:{tag},{subnet.cidr.network_address},static,{subnet.cidr.netmask},{lease}",
         f"dhcp-option=tag:{tag},option:router,{subnet.gateway}",
         f"dhcp-option=tag:{tag},option:dns-server,{dns}",
     ]

@@ -39,10 +39,7 @@ def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...]) -> str:
 
 def compile_group_chains(groups: Iterable[GroupView], ports: Iterable[PortView]) -> list[Chain]:
     """Return a chain per group and per combination of groups, each way."""
-    chains = []
-    for group in groups:
-        for direction in Direction:
-            chains.append(_group_chain(group, direction))
+    chains = [_group_chain(group, direction) for group in groups for direction in Direction]
     known = {group.id for group in groups}
     combinations = {p.group_ids for p in ports if p.port_security}
     for combination in sorted(combinations):

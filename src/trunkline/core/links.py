@@ -74,6 +74,10 @@ def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) 
                 f"a link {name} exists that is not Trunkline's; "
                 f"rename or remove it, or choose another VLAN id than {network.vlan_id}"
             )
+    return _overlap(network, facts)
+
+
+def _overlap(network: NetworkView, facts: HostFacts) -> str:
     for subnet in network.subnets:
         for prefix, link in facts.foreign_prefixes:
             if subnet.cidr.overlaps(prefix):

@@ -1,0 +1,112 @@
+"""The agent's configuration file: TOML, checked once, refused by key.
+
+host = "compute1"                  # as in binding:host_id
+server = "http://192.0.2.1:9696"   # or unix:/run/trunkline/api.sock
+token = "…"                        # a token with the role 'agent'
+uplink = "eth1"                    # omit on a host without an external side
+routing_source = "91.207.15.105"   # omit: the uplink's own first address
+snat_exempt = ["172.16.0.0/12"]    # destinations that see instances' own addresses
+state_dir = "/var/lib/trunkline"
+guard_absent_prefixes = true       # false: scenario 6b as the article has it
+[trunks]
+physnet1 = "eth0"                  # physical network = NIC
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trunkline.errors import Invalid
+from trunkline.hoststate import HostConfig
+
+T = TypeVar("T")
+
+KEYS = {
+    "host",
+    "server",
+    "token",
+    "uplink",
+    "routing_source",
+    "snat_exempt",
+    "state_dir",
+    "guard_absent_prefixes",
+    "trunks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What the file says: how to reach the server, and how this host is cabled."""
+
+    server: str
+    token: str
+    host: HostConfig
+
+
+def load(path: Path) -> AgentConfig:
+    """Read and check a configuration file.
+
+    Raises:
+        Invalid: The file is missing, no TOML, or a key is unknown, missing or malformed; the
+            message names file and key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"agent configuration {path}: {error}") from error
+    try:
+        return parse(values)
+    except (ValueError, Invalid) as error:
+        raise Invalid(f"agent configuration {path}: {error}") from error
+
+
+def parse(values: dict[str, Any]) -> AgentConfig:
+    """Check the file's values; see ``load``."""
+    for key in sorted(values.keys() - KEYS):
+        raise Invalid(f"unknown key {key!r}; known are {', '.join(sorted(KEYS))}")
+    routing_source = _optional(values, "routing_source")
+    host = HostConfig(
+        host=_required(values, "host"),
+        trunks=_trunks(_of_type(values, "trunks", dict, {})),
+        uplink=_optional(values, "uplink"),
+        routing_source=IPv4Address(routing_source) if routing_source else None,
+        snat_exempt=tuple(map(IPv4Network, _of_type(values, "snat_exempt", list, []))),
+        state_dir=_state_dir(_of_type(values, "state_dir", str, "/var/lib/trunkline")),
+        guard_absent_prefixes=_of_type(values, "guard_absent_prefixes", bool, True),  # noqa: FBT003 - a value of the file, not an argument
+    )
+    return AgentConfig(_required(values, "server"), _required(values, "token"), host)
+
+
+def _of_type(values: dict[str, Any], key: str, kind: type[T], default: T) -> T:
+    value = values.get(key, default)
+    if not isinstance(value, kind):
+        raise Invalid(f"{key} must be a {kind.__name__}, not {value!r}")
+    return value
+
+
+def _required(values: dict[str, Any], key: str) -> str:
+    value = _of_type(values, key, str, "")
+    if not value:
+        raise Invalid(f"{key} is missing")
+    return value
+
+
+def _optional(values: dict[str, Any], key: str) -> str | None:
+    return _required(values, key) if key in values else None
+
+
+def _trunks(values: dict[str, Any]) -> dict[str, str]:
+    for name, nic in values.items():
+        if not isinstance(nic, str) or not nic:
+            raise Invalid(f"trunks.{name} must name a NIC, not {nic!r}")
+    return values
+
+
+def _state_dir(path: str) -> str:
+    if not path.startswith("/"):
+        raise Invalid(f"state_dir must be an absolute path, not {path!r}")
+    return path

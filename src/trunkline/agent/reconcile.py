@@ -1,0 +1,168 @@
+"""One cycle: compile, read, diff, apply, read back. It remembers nothing of earlier cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from trunkline.core.compile import compile_host
+from trunkline.core.connections import Judge
+from trunkline.core.diff import diff_host
+from trunkline.core.nat import routing_source
+from trunkline.errors import KernelError
+from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem
+from trunkline.kernel.interface import Kernel
+from trunkline.model import PortId, PortStatus
+from trunkline.operations import CutConnections, Operation, RunNft
+from trunkline.ownership import TABLE, tap_name
+from trunkline.snapshot import HostSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a host is, what it must be, and the way from one to the other."""
+
+    facts: HostFacts
+    desired: HostState
+    actual: HostState
+    operations: tuple[Operation, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one cycle did and what it left.
+
+    Attributes:
+        failures: One problem per operation that the kernel refused, or that took no effect.
+        problems: What the snapshot asks and this host cannot honour.
+        ports: The state of every port of the snapshot, as read back.
+        judged: Whether established connections have been compared with the rules.
+    """
+
+    facts: HostFacts
+    operations: tuple[Operation, ...]
+    failures: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
+    ports: Mapping[PortId, PortStatus]
+    judged: bool
+
+
+def plan(kernel: Kernel, config: HostConfig, snapshot: HostSnapshot) -> Plan:
+    """Return what would have to change on this host; changes nothing.
+
+    Raises:
+        KernelError: The host could not be read.
+    """
+    facts = kernel.facts(config)
+    desired, problems = compile_host(snapshot, config, facts)
+    actual = kernel.read(config, desired.sysctls)
+    return Plan(facts, desired, actual, diff_host(desired, actual), problems)
+
+
+def reconcile(
+    kernel: Kernel, config: HostConfig, snapshot: HostSnapshot, *, judge: bool
+) -> Outcome:
+    """Make the host what the snapshot says, as far as it can be done.
+
+    Args:
+        kernel: The host.
+        config: How it is cabled.
+        snapshot: What it must be.
+        judge: Compare established connections with the rules even if no rule was taken away
+            in this cycle: for the first cycle, and after one in which it failed.
+
+    Raises:
+        KernelError: The host could not be read. Failed operations do not raise.
+    """
+    way = plan(kernel, config, snapshot)
+    failures = _apply(kernel, config, way.operations)
+    judged = True
+    if judge or _takes_away(way.operations):
+        failed = _cut(kernel, config, snapshot, way)
+        judged = not failed
+        failures += failed
+    actual = way.actual
+    if way.operations:
+        actual = kernel.read(config, way.desired.sysctls)
+        failures += _without_effect(way.desired, actual) if not failures else ()
+    return Outcome(
+        facts=way.facts,
+        operations=way.operations,
+        failures=failures,
+        problems=way.problems,
+        ports=_port_states(snapshot, way.desired, actual),
+        judged=judged,
+    )
+
+
+def _apply(
+    kernel: Kernel, config: HostConfig, operations: Iterable[Operation]
+) -> tuple[Problem, ...]:
+    """Run operations in order; return a problem for each that failed.
+
+    One failure does not keep the others from being done, except that of the rules: what comes
+    after them plugs instances in, which must not happen without the rules that bind them.
+    """
+    failures = []
+    for operation in operations:
+        try:
+            kernel.run(config, operation)
+        except KernelError as error:
+            failures.append(Problem(type(operation).__name__, str(error)))
+            if isinstance(operation, RunNft):
+                break
+    return tuple(failures)
+
+
+def _takes_away(operations: Iterable[Operation]) -> bool:
+    """Return whether a rule, a group member, a floating IP or a port went away."""
+    return any(
+        line.startswith(("delete", "flush"))
+        for operation in operations
+        if isinstance(operation, RunNft)
+        for line in operation.script
+    )
+
+
+def _cut(
+    kernel: Kernel, config: HostConfig, snapshot: HostSnapshot, way: Plan
+) -> tuple[Problem, ...]:
+    """End the connections that the snapshot does not allow; return what went wrong."""
+    gone = _guarded_addresses(way.actual) - _guarded_addresses(way.desired)
+    judge = Judge(snapshot, routing_source(config, way.facts), gone)
+    try:
+        unwanted = judge.unwanted(kernel.connections())
+        if unwanted:
+            kernel.run(config, CutConnections(unwanted))
+    except KernelError as error:
+        return (Problem("connections", str(error)),)
+    return ()
+
+
+def _guarded_addresses(state: HostState) -> frozenset[IPv4Address]:
+    """Return the instance addresses that a state's ingress rules know of."""
+    table = state.tables.get(("inet", TABLE))
+    elements = table.sets["ingress"].elements if table and "ingress" in table.sets else {}
+    return frozenset(IPv4Address(key.rpartition(" ")[2]) for key in elements)
+
+
+def _without_effect(desired: HostState, actual: HostState) -> tuple[Problem, ...]:
+    """Return a problem for each operation still due after all were run."""
+    return tuple(
+        Problem(type(operation).__name__, f"ran and took no effect: {operation.command()}")
+        for operation in diff_host(desired, actual)
+    )
+
+
+def _port_states(
+    snapshot: HostSnapshot, desired: HostState, actual: HostState
+) -> dict[PortId, PortStatus]:
+    states = {}
+    for port in snapshot.ports:
+        tap = tap_name(port.id)
+        wanted = desired.plugs.get(tap)
+        plugged = wanted is not None and actual.plugs.get(tap) == wanted
+        states[port.id] = PortStatus.ACTIVE if plugged else PortStatus.DOWN
+    return states

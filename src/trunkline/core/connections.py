@@ -1,0 +1,143 @@
+"""Which tracked connections must end: those that today's groups or floating IPs do not allow.
+
+A rule that is taken away stops new connections by itself; one that is established passes by
+connection tracking until its entry is removed. Each entry is judged by the same snapshot that
+the rules come from, so that only what is no longer allowed is cut, and everything else lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+
+from trunkline.core.filter import ICMP, PROTOCOLS_WITH_PORTS
+from trunkline.hoststate import Connection
+from trunkline.model import Direction, Rule
+from trunkline.snapshot import HostSnapshot, PortView
+
+IPV4 = 4
+UDP = 17
+DHCP_SERVER_PORT, DHCP_CLIENT_PORT, DNS_PORT = 67, 68, 53
+GATEWAY_SERVICES = {(UDP, DHCP_SERVER_PORT), (UDP, DNS_PORT), (6, DNS_PORT)}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A snapshot prepared for judging connections.
+
+    Attributes:
+        source: The host's routing source address, None without an uplink.
+        gone: Addresses that instances of this host had and have no more.
+    """
+
+    snapshot: HostSnapshot
+    source: IPv4Address | None
+    gone: frozenset[IPv4Address] = frozenset()
+
+    def unwanted(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        """Return the connections that must end."""
+        return tuple(c for c in connections if not self.wants(c))
+
+    def wants(self, connection: Connection) -> bool:
+        """Return whether a connection may live on."""
+        c = connection
+        if c.source in self.gone or c.reply_source in self.gone:
+            return False
+        if not self._translated_as_now(c):
+            return False
+        sender, receiver = self._ports.get(c.source), self._ports.get(c.reply_source)
+        return self._permits(sender, Direction.EGRESS, c.destination, c) and self._permits(
+            receiver, Direction.INGRESS, c.reply_destination, c
+        )
+
+    @cached_property
+    def _ports(self) -> dict[IPv4Address, PortView]:
+        return {f.address: port for port in self.snapshot.ports for f in port.fixed_ips}
+
+    @cached_property
+    def _rules(self) -> dict[str, tuple[Rule, ...]]:
+        return {group.id: group.rules for group in self.snapshot.groups}
+
+    @cached_property
+    def _gateways(self) -> frozenset[IPv4Address]:
+        return frozenset(
+            subnet.gateway
+            for network in self.snapshot.networks
+            for subnet in network.subnets
+            if subnet.gateway is not None
+        )
+
+    @cached_property
+    def _floating(self) -> dict[IPv4Address, IPv4Address]:
+        return {f.address: f.fixed_address for f in self.snapshot.floating_ips}
+
+    def _is_tenant(self, address: IPv4Address) -> bool:
+        return address in self._ports or any(
+            address in prefix for prefix in self.snapshot.tenant_prefixes
+        )
+
+    def _translated_as_now(self, c: Connection) -> bool:
+        """Return whether translations of tenant addresses are still today's.
+
+        Translations of anybody else's addresses are not ours to judge.
+        """
+        if c.destination != c.reply_source and self._is_tenant(c.reply_source):
+            return self._floating.get(c.destination) == c.reply_source
+        if c.reply_destination not in {c.source, self.source} and self._is_tenant(c.source):
+            return self._floating.get(c.reply_destination) == c.source
+        return True
+
+    def _permits(
+        self, port: PortView | None, direction: Direction, peer: IPv4Address, c: Connection
+    ) -> bool:
+        """Return whether a port's groups allow a connection; nobody's port allows all."""
+        if port is None or not port.port_security or self._is_service(direction, peer, c):
+            return True
+        return any(
+            self._matches(rule, direction, peer, c)
+            for group_id in port.group_ids
+            for rule in self._rules.get(group_id, ())
+        )
+
+    def _is_service(self, direction: Direction, peer: IPv4Address, c: Connection) -> bool:
+        """Return whether this is DHCP or DNS of the own gateway, which groups do not govern."""
+        if direction is Direction.EGRESS:
+            service = (c.protocol, c.destination_port)
+            return peer in self._gateways and service in GATEWAY_SERVICES
+        return peer in self._gateways and (c.protocol, c.source_port) == (UDP, DHCP_SERVER_PORT)
+
+    def _matches(self, rule: Rule, direction: Direction, peer: IPv4Address, c: Connection) -> bool:
+        return (
+            rule.direction == direction
+            and rule.ethertype == IPV4
+            and self._is_peer(rule, peer)
+            and _is_service_of(rule, direction, c)
+        )
+
+    def _is_peer(self, rule: Rule, peer: IPv4Address) -> bool:
+        if rule.remote_group_id is not None:
+            return peer in self.snapshot.members.get(rule.remote_group_id, ())
+        return rule.remote_prefix is None or peer in rule.remote_prefix
+
+
+def _is_service_of(rule: Rule, direction: Direction, c: Connection) -> bool:
+    """Return whether a rule's protocol and ports, or ICMP type and code, fit a connection."""
+    if rule.protocol is None:
+        return True
+    if rule.protocol != c.protocol:
+        return False
+    if rule.port_min is None:
+        return True
+    if c.protocol == ICMP:
+        return _icmp_fits(rule, c)
+    if c.protocol not in PROTOCOLS_WITH_PORTS:
+        return True
+    port = c.destination_port if direction is Direction.EGRESS else c.reply_source_port
+    return rule.port_min <= port <= (rule.port_min if rule.port_max is None else rule.port_max)
+
+
+def _icmp_fits(rule: Rule, c: Connection) -> bool:
+    """Connection tracking knows queries only (echo, timestamp, ...), whose code is 0."""
+    return c.destination_port == rule.port_min and rule.port_max in {None, 0}

@@ -1,0 +1,183 @@
+"""From what a host has to what it must have: ordered operations, none when in sync.
+
+The order is written down once, in ``diff_host``. It fails closed: an instance is unplugged
+before the rules that bound it go, and plugged in after the rules that bind it are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from trunkline.core.nftdiff import diff_tables
+from trunkline.hoststate import Bridge, DhcpServer, HostState, Plug, Vlan
+from trunkline.operations import (
+    AddAddress,
+    AnnounceAddress,
+    ChangeDhcpHosts,
+    ChangeLink,
+    CreateBridge,
+    CreateVlan,
+    DeleteLink,
+    Operation,
+    RemoveAddress,
+    RunNft,
+    SetSysctl,
+    StartDhcp,
+    StopDhcp,
+)
+
+
+def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
+    """Return the operations that turn ``actual`` into ``desired``, in the order to run them."""
+    return tuple(
+        chain(
+            _unplug(desired, actual),
+            _stop_dhcp(desired, actual),
+            _change_rules(desired, actual),
+            _remove_addresses(desired, actual),
+            _delete_links(desired, actual),
+            _make_bridges(desired, actual),
+            _make_vlans(desired, actual),
+            _set_sysctls(desired, actual),
+            _add_addresses(desired, actual),
+            _serve_dhcp(desired, actual),
+            _plug(desired, actual),
+        )
+    )
+
+
+def _unplug(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    """Unplug interfaces from bridges of ours that they should not be in."""
+    for tap, plug in actual.plugs.items():
+        wanted = desired.plugs.get(tap)
+        if plug.bridge in actual.bridges and (wanted is None or wanted.bridge != plug.bridge):
+            yield ChangeLink(tap, (("master", ""),))
+
+
+def _stop_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for bridge in actual.dhcp.keys() - desired.dhcp.keys():
+        yield StopDhcp(bridge)
+
+
+def _change_rules(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    script = diff_tables(desired.tables, actual.tables)
+    if script:
+        yield RunNft(script)
+
+
+def _remove_addresses(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for address in sorted(actual.addresses - desired.addresses, key=str):
+        if address.link not in actual.bridges or address.link in desired.bridges:
+            yield RemoveAddress(address)  # with its bridge, an address goes by itself
+
+
+def _must_recreate(wanted: Vlan, present: Vlan) -> bool:
+    """Return whether a VLAN device has properties that cannot change in place."""
+    return (wanted.trunk, wanted.vlan_id, wanted.making) != (
+        present.trunk,
+        present.vlan_id,
+        present.making,
+    )
+
+
+def _delete_links(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for name, present in actual.vlans.items():
+        wanted = desired.vlans.get(name)
+        if wanted is None or _must_recreate(wanted, present):
+            yield DeleteLink(name)
+    for name in actual.bridges.keys() - desired.bridges.keys():
+        yield DeleteLink(name)
+
+
+def _make_bridges(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for name, wanted in desired.bridges.items():
+        present = actual.bridges.get(name)
+        if present is None:
+            yield CreateBridge(wanted)
+        elif present != wanted:
+            yield ChangeLink(name, tuple(_bridge_changes(wanted, present)))
+
+
+def _bridge_changes(wanted: Bridge, present: Bridge) -> Iterator[tuple[str, str]]:
+    if wanted.mtu != present.mtu:
+        yield "mtu", str(wanted.mtu)
+    if wanted.mac != present.mac:
+        yield "address", wanted.mac
+    if wanted.alias != present.alias:
+        yield "alias", wanted.alias
+    if wanted.up != present.up:
+        yield "state", "up"
+    if wanted.nf_call_iptables != present.nf_call_iptables:
+        yield "nf_call_iptables", "1"
+
+
+def _make_vlans(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for name, wanted in desired.vlans.items():
+        present = actual.vlans.get(name)
+        if present is None or _must_recreate(wanted, present):
+            yield CreateVlan(wanted)
+        elif present != wanted:
+            yield ChangeLink(name, tuple(_vlan_changes(wanted, present)))
+
+
+def _vlan_changes(wanted: Vlan, present: Vlan) -> Iterator[tuple[str, str]]:
+    if wanted.mtu != present.mtu:
+        yield "mtu", str(wanted.mtu)
+    if wanted.alias != present.alias:
+        yield "alias", wanted.alias
+    if wanted.bridge != present.bridge:
+        yield "master", wanted.bridge or ""
+    if wanted.up != present.up:
+        yield "state", "up"
+
+
+def _set_sysctls(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for key, value in desired.sysctls.items():
+        if actual.sysctls.get(key) != value:
+            yield SetSysctl(key, value)
+
+
+def _add_addresses(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    """Add what is missing; an address on the uplink is a floating IP and is announced."""
+    for address in sorted(desired.addresses - actual.addresses, key=str):
+        yield AddAddress(address)
+        if address.link not in desired.bridges:
+            yield AnnounceAddress(address)
+
+
+def _serve_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for bridge, wanted in desired.dhcp.items():
+        present = actual.dhcp.get(bridge)
+        if present is None or present.config != wanted.config:
+            yield StartDhcp(wanted)
+        elif present.hosts != wanted.hosts:
+            yield _host_changes(wanted, present.hosts)
+
+
+def _host_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpHosts:
+    written = dict(wanted.hosts.items() - present.items())
+    removed = present.keys() - wanted.hosts.keys()
+    return ChangeDhcpHosts(
+        wanted.bridge,
+        write=tuple(sorted(written.items())),
+        remove=tuple(sorted(removed)),
+        reload=bool(removed or written.keys() & present.keys()),
+    )
+
+
+def _plug(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    """Plug in the interfaces that are there; the others wait for their hypervisor."""
+    for tap, present in actual.plugs.items():
+        wanted = desired.plugs.get(tap)
+        if wanted is not None and wanted != present:
+            yield ChangeLink(tap, tuple(_plug_changes(wanted, present)))
+
+
+def _plug_changes(wanted: Plug, present: Plug) -> Iterator[tuple[str, str]]:
+    if wanted.mtu != present.mtu:
+        yield "mtu", str(wanted.mtu)
+    if wanted.bridge != present.bridge:
+        yield "master", wanted.bridge or ""
+    if wanted.up != present.up:
+        yield "state", "up"
