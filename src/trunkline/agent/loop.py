@@ -105,7 +105,7 @@ class Reporter:
     client: AgentClient
     told: dict[PortId, PortStatus] = field(default_factory=dict)
     told_rest: object = None
-    told_at: float = 0.0
+    tried_at: float = 0.0
     complete: bool = False
 
     def report(self, revision: int, outcome: Outcome) -> None:
@@ -115,9 +115,11 @@ class Reporter:
         """
         rest = (revision, outcome.failures, outcome.problems, outcome.facts)
         news = {p: s for p, s in outcome.ports.items() if self.told.get(p) != s}
-        due = time.monotonic() - self.told_at >= HEARTBEAT_S
+        now = time.monotonic()
+        due = now - self.tried_at >= HEARTBEAT_S
         if self.complete and not (news or due or rest != self.told_rest):
             return
+        self.tried_at = now
         try:
             self.client.report(
                 revision,
@@ -130,8 +132,7 @@ class Reporter:
             self.complete = False
             log.warning("report of revision %d not delivered: %s", revision, error)
             return
-        self.told, self.told_rest = dict(outcome.ports), rest
-        self.told_at, self.complete = time.monotonic(), True
+        self.told, self.told_rest, self.complete = dict(outcome.ports), rest, True
 
 
 @dataclass
@@ -158,7 +159,9 @@ class Loop:
 
     def _timeout_s(self) -> float:
         now = time.monotonic()
-        times = [self.resync_at, self.reporter.told_at + HEARTBEAT_S]
+        times = [self.resync_at]
+        if self.inbox.online:
+            times.append(self.reporter.tried_at + HEARTBEAT_S)
         if self.retry_at is not None:
             times.append(self.retry_at)
         return max(0.0, min(times) - now) if self.snapshot is not None else RESYNC_S

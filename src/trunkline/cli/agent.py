@@ -1,0 +1,161 @@
+"""Commands on a host: run the agent, show what it would change, check for drift, diagnose."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from trunkline.errors import RequestError, ServerUnavailable
+
+if TYPE_CHECKING:
+    from trunkline.agent.config import AgentConfig
+    from trunkline.agent.loop import Inbox
+    from trunkline.agent.reconcile import Plan
+
+DEFAULT_CONFIG = Path("/etc/trunkline/agent.toml")
+
+
+def add(commands: Any) -> None:
+    """Register ``agent``, ``plan``, ``check`` and ``doctor``."""
+    _command(commands, "agent", run_agent, "run this host's agent").add_argument(
+        "--debug", action="store_true", help="log every operation as the command it stands for"
+    )
+    _command(commands, "plan", run_plan, "print, as commands, what the agent would change")
+    _command(commands, "check", run_check, "exit with 1 if the host is not what it must be")
+    _command(commands, "doctor", run_doctor, "say what this kernel and machine offer")
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> ArgumentParser:
+    parser: ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="%(default)s")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run_agent(args: Namespace) -> int:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    from trunkline.agent.config import load  # noqa: PLC0415 - start-up time of other commands
+    from trunkline.agent.loop import Inbox  # noqa: PLC0415
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+        level=logging.DEBUG if args.debug else logging.INFO,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    while True:
+        reload = Event()
+        inbox = Inbox()
+        with _stopping(inbox, reload) as stop:
+            _run_until(load(args.config), inbox, stop)
+        if not reload.is_set():
+            return 0
+
+
+def _run_until(config: AgentConfig, inbox: Inbox, stop: Event) -> None:
+    from trunkline.agent.loop import Loop, Reporter, listening  # noqa: PLC0415
+    from trunkline.client import AgentClient  # noqa: PLC0415
+    from trunkline.kernel.linux import LinuxKernel  # noqa: PLC0415
+
+    host = config.host.host
+    logging.getLogger("trunkline.agent").info("host %s, server %s", host, config.server)
+    reporter = Reporter(AgentClient(config.server, config.token, host))
+    with listening(AgentClient(config.server, config.token, host), inbox, stop):
+        Loop(LinuxKernel(), config.host, reporter, inbox).run(stop)
+
+
+@contextmanager
+def _stopping(inbox: Inbox, reload: Event) -> Iterator[Event]:
+    """Turn signals into events: SIGTERM and SIGINT stop, SIGHUP stops and asks to start again."""
+    stop = Event()
+
+    def end(number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            reload.set()
+        stop.set()
+        inbox.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+    yield stop
+
+
+def _plan(path: Path) -> Plan:
+    from trunkline.agent.config import load  # noqa: PLC0415
+    from trunkline.agent.reconcile import plan  # noqa: PLC0415
+    from trunkline.client import AgentClient  # noqa: PLC0415
+    from trunkline.kernel.linux import LinuxKernel  # noqa: PLC0415
+
+    config = load(path)
+    snapshot = AgentClient(config.server, config.token, config.host.host).snapshot(None, 0)
+    assert snapshot is not None, "a first snapshot is never 'nothing new'"
+    return plan(LinuxKernel(), config.host, snapshot)
+
+
+def run_plan(args: Namespace) -> int:
+    """Print the operations due as commands, and the problems as comments."""
+    plan = _plan(args.config)
+    for problem in plan.problems:
+        print(f"# {problem.subject}: {problem.text}")
+    for operation in plan.operations:
+        print(operation.command())
+    if not plan.operations:
+        print("# in sync, nothing to do")
+    return 0
+
+
+def run_check(args: Namespace) -> int:
+    """Say whether the host is what it must be; 1 for drift or a problem."""
+    plan = _plan(args.config)
+    for problem in plan.problems:
+        print(f"problem: {problem.subject}: {problem.text}")
+    for operation in plan.operations:
+        print(f"drift: {operation.command()}")
+    if plan.operations or plan.problems:
+        return 1
+    print("in sync")
+    return 0
+
+
+def run_doctor(args: Namespace) -> int:
+    """Say what this machine offers, what is chosen because of it, and what is missing."""
+    from trunkline.agent.config import load  # noqa: PLC0415
+    from trunkline.kernel.linux import LinuxKernel  # noqa: PLC0415
+
+    config = load(args.config)
+    facts = LinuxKernel().facts(config.host)
+    findings = list(facts.missing)
+    making = facts.vlan_making.value if facts.vlan_making else "none works"
+    print(f"VLAN devices      {making}")
+    for physical_network, nic in config.host.trunks.items():
+        findings += _show_link(f"trunk {physical_network}", nic, facts.links)
+    if config.host.uplink:
+        findings += _show_link("uplink", config.host.uplink, facts.links)
+        source = config.host.routing_source or facts.uplink_address
+        print(f"routing source    {source or 'none: the uplink has no address'}")
+    print(f"server            {config.server}: {_server_state(config)}")
+    for finding in findings:
+        print(f"missing: {finding}")
+    return 1 if findings else 0
+
+
+def _show_link(role: str, nic: str, links: frozenset[str]) -> list[str]:
+    print(f"{role:<18}{nic}")
+    return [] if nic in links else [f"{role} {nic} does not exist on this host"]
+
+
+def _server_state(config: AgentConfig) -> str:
+    from trunkline.client import AgentClient  # noqa: PLC0415
+
+    try:
+        snapshot = AgentClient(config.server, config.token, config.host.host).snapshot(None, 0)
+    except (ServerUnavailable, RequestError) as error:
+        return str(error)
+    return f"answers, revision {snapshot.revision}" if snapshot else "answers"
