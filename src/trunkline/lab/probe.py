@@ -1,0 +1,156 @@
+"""Real packets sent from inside an instance, and what came back.
+
+Each probe carries a nonce in its payload, which survives new MACs, tags and translation, so a
+capture can tell its frames from all others. Knows nothing of what the answer ought to be.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import socket
+import struct
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from trunkline.kernel import netns
+from trunkline.lab.packets import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE
+
+IP_RECVERR, SOL_IP = 11, 0  # linux/in.h
+PORT = 5201  # what the listening side of a TCP or UDP probe listens on
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a probe met.
+
+    Attributes:
+        kind: ``reply``, ``error`` (an ICMP error, or a refused connection), or ``silence``.
+        nonce: What the probe's payload carried.
+        by: Who answered, as its sender saw it.
+        icmp: Type and code of the ICMP error.
+        after_s: How long the answer took.
+    """
+
+    kind: str
+    nonce: bytes
+    by: IPv4Address | None = None
+    icmp: tuple[int, int] | None = None
+    after_s: float = 0.0
+
+
+def ping(namespace: str, destination: IPv4Address, timeout_s: float) -> Answer:
+    """Send one ICMP echo request and wait for what comes back.
+
+    Raises:
+        OSError: The namespace's own routing has no way to the destination.
+    """
+    nonce = secrets.token_bytes(16)
+    number = secrets.randbits(16)
+    with netns.socket(namespace, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        start = time.monotonic()
+        sock.sendto(_echo_request(number, nonce), (str(destination), 0))
+        while (left_s := timeout_s - (time.monotonic() - start)) > 0:
+            if not select.select([sock], [], [], left_s)[0]:
+                break
+            packet, (sender, _) = sock.recvfrom(2048)
+            found = _answers(packet[20:], nonce)
+            if found:
+                kind, icmp = found
+                after_s = time.monotonic() - start
+                return Answer(kind, nonce, IPv4Address(sender), icmp, after_s)
+    return Answer("silence", nonce, after_s=timeout_s)
+
+
+def _echo_request(number: int, nonce: bytes) -> bytes:
+    body = struct.pack(">HH", number, 1) + nonce
+    check = checksum(struct.pack(">BBH", ECHO_REQUEST, 0, 0) + body)
+    return struct.pack(">BBH", ECHO_REQUEST, 0, check) + body
+
+
+def checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071) of an even number of bytes."""
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _answers(icmp: bytes, nonce: bytes) -> tuple[str, tuple[int, int] | None] | None:
+    """Return what an ICMP message says about the probe; None if it is about something else."""
+    if nonce not in icmp:
+        return None
+    if icmp[0] == ECHO_REPLY:
+        return "reply", None
+    if icmp[0] == UNREACHABLE:
+        return "error", (icmp[0], icmp[1])
+    return None
+
+
+def tcp(
+    namespace: str, peer: str, destination: IPv4Address, timeout_s: float, port: int = PORT
+) -> Answer:
+    """Connect by TCP to a listener in the namespace ``peer``, and have the nonce sent back."""
+    nonce = secrets.token_bytes(16)
+    with ExitStack() as stack:
+        listener = stack.enter_context(netns.socket(peer, socket.AF_INET, socket.SOCK_STREAM))
+        client = stack.enter_context(netns.socket(namespace, socket.AF_INET, socket.SOCK_STREAM))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", port))  # noqa: S104 - the instance's every address
+        listener.listen()
+        start = time.monotonic()
+        client.setblocking(False)
+        client.connect_ex((str(destination), port))
+        if not select.select([], [client], [], timeout_s)[1]:
+            return Answer("silence", nonce, after_s=timeout_s)
+        after_s = time.monotonic() - start
+        if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return Answer("error", nonce, after_s=after_s)
+        client.setblocking(True)
+        client.settimeout(timeout_s)
+        client.sendall(nonce)
+        return _sent_back(listener, client, nonce, timeout_s)
+
+
+def _sent_back(
+    listener: socket.socket, client: socket.socket, nonce: bytes, timeout_s: float
+) -> Answer:
+    listener.settimeout(timeout_s)
+    start = time.monotonic()
+    with suppress(TimeoutError):
+        server, (_, _) = listener.accept()
+        with server:
+            server.settimeout(timeout_s)
+            server.sendall(server.recv(len(nonce)))
+            if client.recv(len(nonce)) == nonce:
+                peer = IPv4Address(client.getpeername()[0])
+                return Answer("reply", nonce, peer, after_s=time.monotonic() - start)
+    return Answer("silence", nonce, after_s=timeout_s)
+
+
+def udp(
+    namespace: str, peer: str, destination: IPv4Address, timeout_s: float, port: int = PORT
+) -> Answer:
+    """Send the nonce by UDP to a socket in the namespace ``peer``, and have it sent back."""
+    nonce = secrets.token_bytes(16)
+    with ExitStack() as stack:
+        server = stack.enter_context(netns.socket(peer, socket.AF_INET, socket.SOCK_DGRAM))
+        client = stack.enter_context(netns.socket(namespace, socket.AF_INET, socket.SOCK_DGRAM))
+        client.setsockopt(SOL_IP, IP_RECVERR, 1)
+        server.bind(("0.0.0.0", port))  # noqa: S104 - the instance's every address
+        client.connect((str(destination), port))
+        start = time.monotonic()
+        client.send(nonce)
+        try:
+            for end in (server, client):
+                end.settimeout(timeout_s)
+                data, sender = end.recvfrom(64)
+                if end is server:
+                    end.sendto(data, sender)
+        except TimeoutError:
+            return Answer("silence", nonce, after_s=timeout_s)
+        except OSError:
+            return Answer("error", nonce, after_s=time.monotonic() - start)
+        return Answer("reply", nonce, destination, after_s=time.monotonic() - start)

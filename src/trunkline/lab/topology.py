@@ -1,0 +1,352 @@
+"""What a lab consists of, as values, read from a YAML file. Pure but for reading that file.
+
+Decides what a topology file may say, and names the field that says something else. Knows
+nothing of namespaces, of the API, or of what the scenarios do with all this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from trunkline.errors import Invalid
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
+from trunkline.ownership import LINK_NAME_MAX
+
+T = TypeVar("T")
+
+HERE = Path(__file__).parent
+DEFAULT = "article"
+MANAGEMENT = IPv4Network("192.0.2.0/24")  # RFC 5737: the hosts' way to the server, nothing else's
+CONTROLLER, SWITCH, INTERNET = "controller", "switch", "inet"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Internet:
+    """The external wire and what is behind it.
+
+    Attributes:
+        routers: The provider's addresses on the wire, one per prefix that lives there.
+        answers: Addresses behind the routers that answer, such as 8.8.8.8.
+    """
+
+    routers: tuple[IPv4Interface, ...]
+    answers: tuple[IPv4Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A compute host.
+
+    Attributes:
+        external: Its own address on the external wire.
+        management: Its address on the way to the server.
+        trunk_vlans: What its switch port lets pass; None is every VLAN.
+    """
+
+    name: str
+    external: IPv4Interface
+    management: IPv4Interface
+    trunk_vlans: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A tenant's network with its one subnet.
+
+    Attributes:
+        vlan_id: None lets the server choose.
+        gateways: Hosts' own addresses by host, where they are not left to the server.
+    """
+
+    name: str
+    project: str
+    cidr: IPv4Network
+    vlan_id: int | None
+    gateways: Mapping[str, IPv4Address]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRule:
+    """An ingress rule of the project's ``default`` security group.
+
+    Attributes:
+        ports: First and last; None with a protocol that has none, or for all.
+    """
+
+    project: str
+    protocol: str
+    ports: tuple[int, int] | None
+    source: IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance with one port; without ``address`` the server chooses."""
+
+    name: str
+    project: str
+    network: str
+    host: str
+    address: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingIp:
+    """A floating IP and the instance that it belongs to."""
+
+    address: IPv4Address
+    project: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A whole lab. Mappings are keyed by name, in the file's order."""
+
+    name: str
+    internet: Internet
+    hosts: Mapping[str, Host]
+    vlans: tuple[int, int]
+    floating_cidr: IPv4Network
+    floating_pool: tuple[IPv4Address, IPv4Address]
+    projects: tuple[str, ...]
+    networks: Mapping[str, Network]
+    rules: tuple[GroupRule, ...]
+    instances: Mapping[str, Instance]
+    floating_ips: tuple[FloatingIp, ...]
+
+    def nodes(self) -> tuple[str, ...]:
+        """Return every node's name: what has a namespace of its own."""
+        return (CONTROLLER, SWITCH, INTERNET, *self.hosts, *self.instances)
+
+
+def load(source: str, name: str | None = None) -> Topology:
+    """Read a topology: a file's path, or the name of one that ships (``article``, ``five``).
+
+    Args:
+        source: Path or name.
+        name: Another name for the lab than the file's, so that two can run at once.
+
+    Raises:
+        Invalid: There is no such file, or it says something that a lab cannot be.
+    """
+    shipped = HERE / f"{source}.yaml"
+    path = shipped if NAME.fullmatch(source) and shipped.exists() else Path(source)
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise Invalid(f"topology {source}: {error.strerror}; name a YAML file") from error
+    except yaml.YAMLError as error:
+        raise Invalid(f"topology {path}: no YAML: {error}") from error
+    return parse(data if name is None or not isinstance(data, dict) else data | {"name": name})
+
+
+def parse(data: Any) -> Topology:
+    """Return the topology that a YAML document describes.
+
+    Raises:
+        Invalid: Names the field and what was expected there.
+    """
+    top = _Fields("topology", data)
+    tenants = {name: _Fields(f"tenants.{name}", t) for name, t in top.mapping("tenants").items()}
+    pool = _Fields("floating_pool", top.take("floating_pool", _any))
+    topology = Topology(
+        name=top.take("name", _name),
+        internet=_internet(_Fields("internet", top.take("internet", _any))),
+        hosts=_keyed(_hosts(top.mapping("hosts"))),
+        vlans=top.take("vlans", _pair_of(int)),
+        floating_cidr=pool.take("cidr", IPv4Network),
+        floating_pool=pool.take("pool", _pair_of(IPv4Address)),
+        projects=tuple(tenants),
+        networks=_keyed(n for project, t in tenants.items() for n in _networks(project, t)),
+        rules=tuple(r for project, t in tenants.items() for r in _rules(project, t)),
+        instances=_keyed(i for project, t in tenants.items() for i in _instances(project, t)),
+        floating_ips=tuple(f for project, t in tenants.items() for f in _floating(project, t)),
+    )
+    for fields in (top, pool, *tenants.values()):
+        fields.done()
+    _check(topology)
+    return topology
+
+
+def _internet(fields: _Fields) -> Internet:
+    internet = Internet(
+        routers=fields.take("routers", _list_of(IPv4Interface)),
+        answers=fields.take("answers", _list_of(IPv4Address)),
+    )
+    fields.done()
+    return internet
+
+
+def _hosts(data: Mapping[str, Any]) -> Iterator[Host]:
+    for number, (name, value) in enumerate(data.items(), start=11):
+        fields = _Fields(f"hosts.{name}", value)
+        yield Host(
+            name=_link_name(name),
+            external=fields.take("external", IPv4Interface),
+            management=IPv4Interface((MANAGEMENT[number], MANAGEMENT.prefixlen)),
+            trunk_vlans=fields.take("trunk_vlans", _list_of(_vlan), None),
+        )
+        fields.done()
+
+
+def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
+    for name, value in tenant.mapping("networks").items():
+        fields = _Fields(f"{tenant.where}.networks.{name}", value)
+        gateways = fields.mapping("gateways")
+        yield Network(
+            name=_name(name),
+            project=_name(project),
+            cidr=fields.take("cidr", IPv4Network),
+            vlan_id=fields.take("vlan", _vlan, None),
+            gateways={host: fields.convert("gateways", IPv4Address, a)
+                      for host, a in gateways.items()},
+        )
+        fields.done()
+
+
+def _rules(project: str, tenant: _Fields) -> Iterator[GroupRule]:
+    for number, value in enumerate(tenant.take("rules", _list_of(_any), ())):
+        fields = _Fields(f"{tenant.where}.rules[{number}]", value)
+        yield GroupRule(
+            project=project,
+            protocol=fields.take("protocol", str),
+            ports=fields.take("ports", _pair_of(int), None),
+            source=fields.take("from", IPv4Network),
+        )
+        fields.done()
+
+
+def _instances(project: str, tenant: _Fields) -> Iterator[Instance]:
+    for name, value in tenant.mapping("instances").items():
+        fields = _Fields(f"{tenant.where}.instances.{name}", value)
+        yield Instance(
+            name=_name(name),
+            project=project,
+            network=fields.take("network", str),
+            host=fields.take("host", str),
+            address=fields.take("address", IPv4Address, None),
+        )
+        fields.done()
+
+
+def _floating(project: str, tenant: _Fields) -> Iterator[FloatingIp]:
+    for address, instance in tenant.mapping("floating_ips").items():
+        converted = tenant.convert("floating_ips", IPv4Address, address)
+        yield FloatingIp(converted, project, str(instance))
+
+
+def _check(topology: Topology) -> None:
+    """Refuse references to what is not there, and names that two nodes would share."""
+    names = topology.nodes()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Invalid(f"topology {topology.name}: two nodes are called {twice[0]}; rename one")
+    for instance in topology.instances.values():
+        where = f"instance {instance.name}"
+        _known(f"{where}: host", instance.host, topology.hosts)
+        _known(f"{where}: network", instance.network, topology.networks)
+    for network in topology.networks.values():
+        for host in network.gateways:
+            _known(f"network {network.name}: gateways", host, topology.hosts)
+    for floating in topology.floating_ips:
+        _known(f"floating IP {floating.address}: instance", floating.instance, topology.instances)
+
+
+def _known(where: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise Invalid(f"{where} {name!r} is not in the topology; it has {', '.join(known)}")
+
+
+class _Fields:
+    """A mapping of the file, taken apart field by field; what nobody takes is refused."""
+
+    def __init__(self, where: str, data: Any) -> None:
+        if not isinstance(data, dict):
+            raise Invalid(f"{where}: expected a mapping, found {data!r}")
+        self.where = where
+        self._left = dict(data)
+
+    def take(self, key: str, convert: Callable[[Any], T], *default: T | None) -> Any:
+        """Return a field's value converted; without a default it must be there."""
+        if key not in self._left:
+            if default:
+                return default[0]
+            raise Invalid(f"{self.where}.{key}: missing")
+        return self.convert(key, convert, self._left.pop(key))
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """Return a field that is a mapping; one that is not there is empty."""
+        value = self._left.pop(key, {})
+        if not isinstance(value, dict):
+            raise Invalid(f"{self.where}.{key}: expected a mapping, found {value!r}")
+        return value
+
+    def convert(self, key: str, convert: Callable[[Any], T], value: Any) -> T:
+        """Return a value converted; a failure names the field."""
+        try:
+            return convert(value)
+        except (ValueError, TypeError) as error:
+            raise Invalid(f"{self.where}.{key}: {error}") from error
+
+    def done(self) -> None:
+        """Refuse what nobody took."""
+        if self._left:
+            raise Invalid(f"{self.where}.{next(iter(self._left))}: unknown field; remove it")
+
+
+def _keyed(values: Iterable[Any]) -> dict[str, Any]:
+    keyed: dict[str, Any] = {}
+    for value in values:
+        if value.name in keyed:
+            raise Invalid(f"topology: {value.name} is there twice; rename one")
+        keyed[value.name] = value
+    return keyed
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name: a letter, then letters, digits and _")
+    return value
+
+
+def _link_name(value: str) -> str:
+    """A host's name is also its switch port's."""
+    if not NAME.fullmatch(value) or len(value) > LINK_NAME_MAX:
+        raise Invalid(f"hosts.{value}: a name here has at most {LINK_NAME_MAX} letters and digits")
+    return value
+
+
+def _vlan(value: Any) -> int:
+    if not isinstance(value, int) or not VLAN_ID_MIN <= value <= VLAN_ID_MAX:
+        raise ValueError(f"{value!r} is no VLAN id: {VLAN_ID_MIN} to {VLAN_ID_MAX}")
+    return value
+
+
+def _list_of(convert: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    def each(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, found {value!r}")
+        return tuple(convert(item) for item in value)
+
+    return each
+
+
+def _pair_of(convert: Callable[[Any], T]) -> Callable[[Any], tuple[T, T]]:
+    def pair(value: Any) -> tuple[T, T]:
+        first, last = _list_of(convert)(value)
+        return first, last
+
+    return pair
