@@ -50,13 +50,18 @@ def run_agent(args: Namespace) -> int:
         level=logging.DEBUG if args.debug else logging.INFO,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    config = load(args.config)
     while True:
         reload = Event()
         inbox = Inbox()
         with _stopping(inbox, reload) as stop:
-            _run_until(load(args.config), inbox, stop)
+            _run_until(config, inbox, stop)
         if not reload.is_set():
             return 0
+        try:
+            config = load(args.config)
+        except RequestError as error:
+            logging.getLogger("trunkline.agent").error("kept the old configuration: %s", error)  # noqa: TRY400 - the message says it all
 
 
 def _run_until(config: AgentConfig, inbox: Inbox, stop: Event) -> None:

@@ -56,7 +56,7 @@ def _unplug(desired: HostState, actual: HostState) -> Iterator[Operation]:
 
 
 def _stop_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
-    for bridge in actual.dhcp.keys() - desired.dhcp.keys():
+    for bridge in sorted(actual.dhcp.keys() - desired.dhcp.keys()):
         yield StopDhcp(bridge)
 
 
@@ -86,7 +86,7 @@ def _delete_links(desired: HostState, actual: HostState) -> Iterator[Operation]:
         wanted = desired.vlans.get(name)
         if wanted is None or _must_recreate(wanted, present):
             yield DeleteLink(name)
-    for name in actual.bridges.keys() - desired.bridges.keys():
+    for name in sorted(actual.bridges.keys() - desired.bridges.keys()):
         yield DeleteLink(name)
 
 

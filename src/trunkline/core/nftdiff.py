@@ -18,7 +18,7 @@ def diff_tables(
     desired: Mapping[TableKey, Table], actual: Mapping[TableKey, Table]
 ) -> tuple[str, ...]:
     """Return the lines of the transaction, none where the tables are equal."""
-    lines = [f"delete table {f} {name}" for f, name in actual.keys() - desired.keys()]
+    lines = [f"delete table {f} {name}" for f, name in sorted(actual.keys() - desired.keys())]
     for key, table in desired.items():
         present = actual.get(key)
         if present is not None and _must_rebuild(table, present):
@@ -48,9 +48,9 @@ def _shape(nft_set: NftSet) -> tuple[str, bool, bool]:
 def _change(desired: Table, actual: Table) -> Iterator[str]:
     """Yield the lines that turn one table into another of the same name."""
     where = f"{desired.family} {desired.name}"
-    for name in desired.sets.keys() - actual.sets.keys():
+    for name in sorted(desired.sets.keys() - actual.sets.keys()):
         yield _declare_set(where, desired.sets[name])
-    for name in desired.chains.keys() - actual.chains.keys():
+    for name in sorted(desired.chains.keys() - actual.chains.keys()):
         yield f"add chain {where} {name}{_hook_text(desired.chains[name])}"
     elements = {name: _element_diff(desired, actual, name) for name in desired.sets}
     for name, (_, gone) in elements.items():

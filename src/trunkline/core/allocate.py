@@ -1,0 +1,61 @@
+"""Which VLAN, address or MAC comes next, given what is taken.
+
+Pure choices: the caller says what is taken, brings the randomness, and lets the database's
+unique constraints settle races. Addresses are handed out in a ring: the search starts behind the
+address given last, so that a freed one rests as long as possible (its old lease and its
+neighbours' ARP entries die meanwhile) and the usual search ends at its first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
+
+MAC_PREFIX = "fa:16:3e"
+"""First half of a made MAC: OpenStack's own, which hypervisors and people recognise."""
+
+Pool = tuple[IPv4Address, IPv4Address]
+"""First and last address, both included."""
+
+
+def usable(cidr: IPv4Network) -> Pool:
+    """Return the first and last address of a subnet that an interface may carry."""
+    return cidr.network_address + 1, cidr.broadcast_address - 1
+
+
+def default_pools(cidr: IPv4Network, gateway: IPv4Address | None) -> list[Pool]:
+    """Return the pools of a subnet that names none: all usable addresses but the gateway."""
+    first, last = usable(cidr)
+    if gateway is None or not first <= gateway <= last:
+        return [(first, last)]
+    halves = [(first, gateway - 1), (gateway + 1, last)]
+    return [(low, high) for low, high in halves if low <= high]
+
+
+def walk(pools: Sequence[Pool], cursor: IPv4Address | None) -> Iterator[IPv4Address]:
+    """Yield every address of the pools once, starting behind the cursor and wrapping around."""
+    behind = -1 if cursor is None else int(cursor)
+    spans = sorted((int(first), int(last)) for first, last in pools)
+    ahead = (range(max(first, behind + 1), last + 1) for first, last in spans)
+    wrapped = (range(first, min(last, behind) + 1) for first, last in spans)
+    return map(IPv4Address, chain.from_iterable(chain(ahead, wrapped)))
+
+
+def next_address(
+    candidates: Iterable[IPv4Address], taken: Container[IPv4Address]
+) -> IPv4Address | None:
+    """Return the first candidate that is not taken; None if all are."""
+    return next((address for address in candidates if address not in taken), None)
+
+
+def next_vlan(ranges: Iterable[tuple[int, int]], taken: Container[int]) -> int | None:
+    """Return the lowest VLAN id of the (first, last) ranges that is not taken."""
+    ids = chain.from_iterable(range(first, last + 1) for first, last in ranges)
+    return next((vlan_id for vlan_id in ids if vlan_id not in taken), None)
+
+
+def mac_address(entropy: int) -> str:
+    """Return a MAC made of the well-known prefix and the low 24 bits of ``entropy``."""
+    tail = (entropy & 0xFFFFFF).to_bytes(3, "big")
+    return f"{MAC_PREFIX}:{tail.hex(':')}"

@@ -1,0 +1,165 @@
+"""Named snapshots: small clouds as one host sees them, for golden and replay tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
+from trunkline.model import (
+    Direction,
+    FixedIp,
+    FloatingIpId,
+    GroupId,
+    HostName,
+    NetworkId,
+    PortId,
+    ProjectId,
+    Rule,
+    RuleId,
+    SubnetId,
+)
+from trunkline.snapshot import (
+    FloatingView,
+    GroupView,
+    HostSnapshot,
+    NetworkView,
+    PortView,
+    SubnetView,
+)
+
+CONFIG = HostConfig(
+    host="compute1",
+    trunks={"physnet1": "eth0"},
+    uplink="eth1",
+    routing_source=IPv4Address("91.207.15.105"),
+    snat_exempt=(IPv4Network("172.16.0.0/12"),),
+    state_dir="/var/lib/trunkline",
+)
+FACTS = HostFacts(
+    vlan_making=VlanMaking.KERNEL,
+    links=frozenset({"lo", "eth0", "eth1"}),
+    uplink_address=IPv4Address("91.207.15.105"),
+    foreign_prefixes=((IPv4Network("91.207.15.0/24"), "eth1"),),
+)
+TENANT1, TENANT2 = ProjectId("tenant1"), ProjectId("tenant2")
+GROUP1, GROUP2 = GroupId("1111aaaa-group"), GroupId("2222bbbb-group")
+
+
+def network(vlan_id: int, cidr: str, gateway: str, project: ProjectId) -> NetworkView:
+    """Return a network with one subnet."""
+    subnet = SubnetView(
+        id=SubnetId(f"subnet{vlan_id}"),
+        cidr=IPv4Network(cidr),
+        gateway=IPv4Address(gateway),
+    )
+    return NetworkView(
+        id=NetworkId(f"network{vlan_id}"),
+        project_id=project,
+        name=f"net{vlan_id}",
+        physical_network="physnet1",
+        vlan_id=vlan_id,
+        mtu=1500,
+        subnets=(subnet,),
+    )
+
+
+def port(number: int, vlan_id: int, address: str, group: GroupId) -> PortView:
+    """Return an instance's port with one address."""
+    return PortView(
+        id=PortId(f"{number:08x}-aa-port"),
+        network_id=NetworkId(f"network{vlan_id}"),
+        project_id=TENANT1,
+        mac=f"fa:16:3e:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
+        fixed_ips=(FixedIp(SubnetId(f"subnet{vlan_id}"), IPv4Address(address)),),
+        hostname=f"host-{address.replace('.', '-')}",
+        group_ids=(group,),
+    )
+
+
+def group(group_id: GroupId, *rules: Rule) -> GroupView:
+    """Return a group that lets everything out, and in what the rules say."""
+    out = Rule(RuleId(f"{group_id}-out"), Direction.EGRESS)
+    return GroupView(group_id, TENANT1, "default", (out, *rules))
+
+
+def allow(name: str, protocol: int | None, prefix: str | None = None, **more: object) -> Rule:
+    """Return an ingress rule."""
+    return Rule(
+        RuleId(name),
+        Direction.INGRESS,
+        protocol=protocol,
+        remote_prefix=IPv4Network(prefix) if prefix else None,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+NET100 = network(100, "10.0.0.0/24", "10.0.0.1", TENANT1)
+NET102 = network(102, "10.1.0.0/24", "10.1.0.1", TENANT2)
+VM1 = port(1, 100, "10.0.0.3", GROUP1)
+VM2 = port(2, 100, "10.0.0.4", GROUP1)
+VM3 = port(3, 102, "10.1.0.3", GROUP2)
+OPEN1 = group(
+    GROUP1,
+    allow("tcp1", 6, "10.1.0.0/24", port_min=1, port_max=65535),
+    allow("self1", None, remote_group_id=GROUP1),
+)
+OPEN2 = group(GROUP2, allow("tcp2", 6, "10.0.0.0/24", port_min=1, port_max=65535))
+PREFIXES = (IPv4Network("10.0.0.0/24"), IPv4Network("10.1.0.0/24"))
+FLOAT1 = FloatingView(
+    FloatingIpId("float1"),
+    TENANT1,
+    IPv4Address("91.208.23.11"),
+    IPv4Address("10.0.0.3"),
+    VM1.id,
+)
+MEMBERS = {GROUP1: (IPv4Address("10.0.0.3"), IPv4Address("10.0.0.4"), IPv4Address("10.0.0.6"))}
+
+EMPTY = HostSnapshot(HostName("compute1"), 1, tenant_prefixes=PREFIXES)
+ONE_PORT = replace(
+    EMPTY,
+    revision=2,
+    networks=(NET100,),
+    ports=(VM1,),
+    groups=(OPEN1,),
+    members=MEMBERS,
+)
+ARTICLE = replace(
+    ONE_PORT,
+    revision=3,
+    networks=(NET100, NET102),
+    ports=(VM1, VM2, VM3),
+    groups=(OPEN1, OPEN2),
+    floating_ips=(FLOAT1,),
+)
+CLOSED = replace(ARTICLE, revision=4, groups=(group(GROUP1), group(GROUP2)), members={})
+FLOAT_MOVED = replace(
+    ARTICLE, revision=5, floating_ips=(replace(FLOAT1, fixed_address=VM2.fixed_ips[0].address),)
+)
+REVLANNED = replace(
+    ARTICLE, revision=6, networks=(replace(NET100, vlan_id=300, mtu=1400), NET102)
+)
+NO_SECURITY = replace(
+    ARTICLE, revision=7, ports=(replace(VM1, port_security=False, group_ids=()), VM2, VM3)
+)
+ADMIN_DOWN = replace(ARTICLE, revision=8, ports=(replace(VM1, admin_up=False), VM2, VM3))
+NO_DHCP = replace(
+    ARTICLE,
+    revision=9,
+    networks=(
+        replace(NET100, subnets=(replace(NET100.subnets[0], enable_dhcp=False),)),
+        NET102,
+    ),
+)
+
+STATES = {
+    "empty": EMPTY,
+    "one port": ONE_PORT,
+    "article": ARTICLE,
+    "closed": CLOSED,
+    "float moved": FLOAT_MOVED,
+    "other VLAN and MTU": REVLANNED,
+    "no port security": NO_SECURITY,
+    "admin down": ADMIN_DOWN,
+    "no DHCP": NO_DHCP,
+}
