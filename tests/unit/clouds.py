@@ -136,9 +136,7 @@ CLOSED = replace(ARTICLE, revision=4, groups=(group(GROUP1), group(GROUP2)), mem
 FLOAT_MOVED = replace(
     ARTICLE, revision=5, floating_ips=(replace(FLOAT1, fixed_address=VM2.fixed_ips[0].address),)
 )
-REVLANNED = replace(
-    ARTICLE, revision=6, networks=(replace(NET100, vlan_id=300, mtu=1400), NET102)
-)
+REVLANNED = replace(ARTICLE, revision=6, networks=(replace(NET100, vlan_id=300, mtu=1400), NET102))
 NO_SECURITY = replace(
     ARTICLE, revision=7, ports=(replace(VM1, port_security=False, group_ids=()), VM2, VM3)
 )

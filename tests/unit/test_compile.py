@@ -1,0 +1,199 @@
+"""What a snapshot becomes on a host, and what a host cannot honour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv4Network
+
+import clouds
+import pytest
+
+from trunkline.core.compile import compile_host
+from trunkline.core.filter import rule_text
+from trunkline.hoststate import Address, HostFacts, HostState
+from trunkline.model import Direction, GroupId, HostRoute, Rule, RuleId
+
+INET, BRIDGE = ("inet", "trunkline"), ("bridge", "trunkline")
+
+
+def compiled(snapshot: object = clouds.ARTICLE, facts: HostFacts = clouds.FACTS) -> HostState:
+    """Return the state of a snapshot that can be honoured in full."""
+    state, problems = compile_host(snapshot, clouds.CONFIG, facts)  # type: ignore[arg-type]
+    assert problems == ()
+    return state
+
+
+def test_the_articles_left_host() -> None:
+    """The left host has br100 and br102 with its own addresses, and the floating IP on eth1."""
+    state = compiled()
+
+    assert set(state.bridges) == {"br100", "br102"}
+    assert {v.name: (v.trunk, v.vlan_id, v.bridge) for v in state.vlans.values()} == {
+        "vlan100": ("eth0", 100, "br100"),
+        "vlan102": ("eth0", 102, "br102"),
+    }
+    assert state.addresses == {
+        Address("br100", IPv4Interface("10.0.0.1/24")),
+        Address("br102", IPv4Interface("10.1.0.1/24")),
+        Address("eth1", IPv4Interface("91.208.23.11/32")),
+    }
+
+
+def test_a_host_without_instances_has_nothing_of_ours() -> None:
+    """No network, no table, no sysctl: an idle host is left alone."""
+    assert compiled(clouds.EMPTY) == HostState()
+
+
+def test_one_more_port_adds_elements_and_no_rule() -> None:
+    """A port with a known combination of groups changes no chain."""
+    before = compiled(replace(clouds.ARTICLE, ports=(clouds.VM1, clouds.VM3)))
+    after = compiled(clouds.ARTICLE)
+
+    assert before.tables[INET].chains == after.tables[INET].chains
+    assert before.tables[BRIDGE].chains == after.tables[BRIDGE].chains
+    added = [
+        len(after.tables[t].sets[s].elements) - len(before.tables[t].sets[s].elements)
+        for t in (INET, BRIDGE)
+        for s in after.tables[t].sets
+    ]
+    assert sum(added) == 5  # egress, ingress, ports, macs, addresses
+
+
+def test_a_port_without_port_security_is_not_filtered() -> None:
+    """Port security off means no anti-spoofing and no groups, and the port is still plugged."""
+    state = compiled(clouds.NO_SECURITY)
+
+    assert '"tap00000001-aa"' not in state.tables[BRIDGE].sets["ports"].elements
+    assert '"br100" . 10.0.0.3' not in state.tables[INET].sets["ingress"].elements
+    assert "tap00000001-aa" in state.plugs
+
+
+def test_a_port_in_an_unknown_group_is_closed() -> None:
+    """A group that the snapshot lacks lets nothing through: there is no jump to it."""
+    lost = replace(clouds.VM1, group_ids=(GroupId("lost"),))
+    state = compiled(replace(clouds.ONE_PORT, ports=(lost,)))
+
+    verdict = state.tables[INET].sets["ingress"].elements['"br100" . 10.0.0.3']
+    chain = state.tables[INET].chains[verdict.removeprefix("goto ")]
+    assert chain.rules == ("ct state invalid drop", "drop")
+
+
+def test_guard_off_is_the_articles_behaviour() -> None:
+    """Without the guard nothing answers for absent prefixes; with it one rule does."""
+    unguarded, _ = compile_host(
+        clouds.ARTICLE, replace(clouds.CONFIG, guard_absent_prefixes=False), clouds.FACTS
+    )
+
+    def rejects(state: HostState) -> list[str]:
+        return [r for r in state.tables[INET].chains["forward"].rules if "reject" in r]
+
+    assert len(rejects(compiled())) == 1
+    assert rejects(unguarded) == []
+
+
+def test_dhcp_serves_only_ports_of_this_host_with_its_own_router() -> None:
+    """The static leases are this host's ports, the router option is this host's bridge."""
+    server = compiled().dhcp["br100"]
+
+    assert server.hosts == {
+        clouds.VM1.id: "fa:16:3e:00:00:01,10.0.0.3,host-10-0-0-3",
+        clouds.VM2.id: "fa:16:3e:00:00:02,10.0.0.4,host-10-0-0-4",
+    }
+    assert "option:router,10.0.0.1" in server.config
+    assert "dhcp-ignore=tag:!known" in server.config
+
+
+def test_host_routes_repeat_the_default_route() -> None:
+    """A client that gets classless routes ignores the router option (RFC 3442)."""
+    route = HostRoute(IPv4Network("172.20.0.0/16"), clouds.NET100.subnets[0].gateway)  # type: ignore[arg-type]
+    subnet = replace(clouds.NET100.subnets[0], host_routes=(route,))
+    network = replace(clouds.NET100, subnets=(subnet,))
+
+    config = compiled(replace(clouds.ONE_PORT, networks=(network,))).dhcp["br100"].config
+
+    assert "classless-static-route,172.20.0.0/16,10.0.0.1,0.0.0.0/0,10.0.0.1" in config
+
+
+@pytest.mark.parametrize(
+    ("facts", "subject", "words"),
+    [
+        (replace(clouds.FACTS, vlan_making=None), "network network100", "no VLAN devices"),
+        (
+            replace(clouds.FACTS, links=frozenset({"eth1"})),
+            "network network100",
+            "trunk eth0 does not exist",
+        ),
+        (
+            replace(clouds.FACTS, links=clouds.FACTS.links | {"br100"}),
+            "network network100",
+            "a link br100 exists that is not Trunkline's",
+        ),
+        (
+            replace(clouds.FACTS, foreign_prefixes=((IPv4Network("10.0.0.0/16"), "mgmt0"),)),
+            "network network100",
+            "overlaps 10.0.0.0/16 on mgmt0",
+        ),
+        (
+            replace(clouds.FACTS, links=frozenset({"eth0"})),
+            "uplink eth1",
+            "does not exist",
+        ),
+    ],
+)
+def test_what_a_host_cannot_honour_is_left_out_and_named(
+    facts: HostFacts, subject: str, words: str
+) -> None:
+    """The problem names the object and says what to do; nothing half-made is left in."""
+    state, problems = compile_host(clouds.ARTICLE, clouds.CONFIG, facts)
+
+    assert any(p.subject == subject and words in p.text for p in problems)
+    assert ("br100" in state.bridges) == (subject == "uplink eth1")
+    assert set(state.plugs) >= ({"tap00000001-aa"} if "br100" in state.bridges else set())
+
+
+def test_two_networks_with_one_vlan_id_do_not_share_a_bridge() -> None:
+    """The same VLAN id on two trunks: the second network is refused, not merged."""
+    twin = replace(clouds.NET102, vlan_id=100)
+
+    state, problems = compile_host(
+        replace(clouds.ARTICLE, networks=(clouds.NET100, twin)), clouds.CONFIG, clouds.FACTS
+    )
+
+    assert [p.subject for p in problems] == ["network network102"]
+    assert "tap00000003-aa" not in state.plugs
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (Rule(RuleId("r"), Direction.EGRESS), ""),
+        (
+            clouds.allow("r", 6, "10.1.0.0/24", port_min=1, port_max=65535),
+            "ip saddr 10.1.0.0/24 tcp dport 1-65535 ",
+        ),
+        (
+            clouds.allow("r", 17, "10.1.0.7/32", port_min=53, port_max=53),
+            "ip saddr 10.1.0.7 udp dport 53 ",
+        ),
+        (clouds.allow("r", 6, "0.0.0.0/0"), "meta l4proto tcp "),
+        (clouds.allow("r", 1), "meta l4proto icmp "),
+        (clouds.allow("r", 1, port_min=8), "icmp type 8 "),
+        (clouds.allow("r", 1, port_min=3, port_max=1), "icmp type 3 icmp code 1 "),
+        (clouds.allow("r", 89), "meta l4proto 89 "),
+        (clouds.allow("r", None, remote_group_id=GroupId("g")), "ip saddr @members-g "),
+        (
+            Rule(
+                RuleId("r"),
+                Direction.EGRESS,
+                protocol=6,
+                port_min=80,
+                port_max=80,
+                remote_prefix=IPv4Network("10.1.0.0/24"),
+            ),
+            "ip daddr 10.1.0.0/24 tcp dport 80 ",
+        ),
+    ],
+)
+def test_rules_as_nft_text(rule: Rule, text: str) -> None:
+    """Each form of a group rule becomes one nft rule that carries the API object's id."""
+    assert rule_text(rule) == f'{text}accept comment "rule=r"'
