@@ -1,0 +1,36 @@
+# The commands of this project. Each sets up what it needs first (scripts/setup).
+.PHONY: demo test check bench test-kernel clean
+.DEFAULT_GOAL := demo
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv/bin
+LAB_PACKAGES := python3-venv iproute2 nftables dnsmasq-base busybox tcpdump
+KERNEL_PACKAGES := $(LAB_PACKAGES) qemu-system-x86 kmod
+
+demo:  ## the article's cloud comes up, plays every scenario, and goes away again
+	@scripts/setup $(LAB_PACKAGES)
+	$(VENV)/trunkline lab run
+
+test: check  ## everything: the quick part, then what needs root and network namespaces
+	@scripts/setup $(LAB_PACKAGES)
+	$(VENV)/pytest tests/contract tests/netns tests/scenarios
+
+check:  ## the quick part, without root: format, lint, types, imports, pure tests
+	@scripts/setup python3-venv
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+	$(VENV)/pytest tests/unit tests/api
+
+test-kernel:  ## the same scenarios on Debian's stock kernel, in an emulated machine
+	@scripts/setup $(KERNEL_PACKAGES)
+	scripts/test-kernel
+
+bench:  ## what a port costs, beside the same work done by hand
+	@scripts/setup $(LAB_PACKAGES)
+	$(VENV)/python bench/bench.py
+
+clean:  ## removes what set-up and runs have made in this directory
+	rm -rf .venv .cache .setup.lock build src/*.egg-info
