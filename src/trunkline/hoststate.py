@@ -102,12 +102,17 @@ class Plug:
 
     The interface is the hypervisor's: we neither create nor delete it. In an actual state,
     ``bridge`` is None for an interface that is there and not plugged in anywhere.
+
+    Attributes:
+        hairpin: The bridge may send a frame back out of the interface that it came from: an
+            instance that speaks to its own floating IP (``IFLA_BRPORT_MODE``).
     """
 
     tap: str
     bridge: str | None
     mtu: int
     up: bool = True
+    hairpin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

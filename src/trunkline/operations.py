@@ -53,8 +53,8 @@ class ChangeLink:
 
     Attributes:
         changes: Pairs in ``ip link set`` order. Keys: ``mtu``, ``address``, ``alias``,
-            ``master`` (the empty string unplugs), ``state`` (up, down), and for bridges
-            ``nf_call_iptables``.
+            ``master`` (the empty string unplugs), ``state`` (up, down), for bridges
+            ``nf_call_iptables``, for bridge ports ``hairpin`` (on, off).
     """
 
     name: str
@@ -69,6 +69,8 @@ class ChangeLink:
                     words.append("nomaster")
                 case "state", _:
                     words.append(value)
+                case "hairpin", _:
+                    words.append(f"type bridge_slave hairpin {value}")
                 case "nf_call_iptables", _:
                     words.append(f"type bridge nf_call_iptables {value}")
                 case _:
@@ -188,8 +190,9 @@ class ChangeDhcpHosts:
 
     def command(self) -> str:
         """Return the files concerned, a line each."""
-        lines = [f"echo {quote(line)} > dhcp/{self.bridge}/hosts/{name}"
-                 for name, line in self.write]
+        lines = [
+            f"echo {quote(line)} > dhcp/{self.bridge}/hosts/{name}" for name, line in self.write
+        ]
         lines += [f"rm dhcp/{self.bridge}/hosts/{name}" for name in self.remove]
         if self.reload:
             lines.append(f"kill -HUP  # dnsmasq on {self.bridge}")

@@ -8,7 +8,8 @@ neighbours' ARP entries die meanwhile) and the usual search ends at its first st
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
@@ -17,6 +18,20 @@ MAC_PREFIX = "fa:16:3e"
 
 Pool = tuple[IPv4Address, IPv4Address]
 """First and last address, both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the cloud's administrator lets be allocated.
+
+    Attributes:
+        vlan_ranges: (first, last) VLAN ids that tenants' networks are given, by physical network
+            in order of preference.
+        reserved_prefixes: What no tenant's subnet may overlap: the hosts' own networks.
+    """
+
+    vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    reserved_prefixes: tuple[IPv4Network, ...] = ()
 
 
 def usable(cidr: IPv4Network) -> Pool:

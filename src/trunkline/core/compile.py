@@ -13,6 +13,7 @@ from trunkline.core.filter import (
     compile_filter_chains,
     compile_filter_sets,
     compile_group_chains,
+    compile_hairpin_sets,
     compile_spoof_chains,
     compile_spoof_sets,
 )
@@ -50,7 +51,7 @@ def compile_host(
     state = HostState(
         bridges=compile_bridges(served, config.host),
         vlans=compile_vlans(served, facts),
-        plugs=compile_plugs(served, snapshot.ports),
+        plugs=compile_plugs(served, snapshot.ports, snapshot.floating_ips),
         addresses=compile_gateways(served) | floating,
         sysctls=compile_sysctls(served, uplink.uplink),
         tables={(table.family, table.name): table for table in tables} if served else {},
@@ -85,6 +86,9 @@ def _inet_table(
 
 
 def _bridge_table(snapshot: HostSnapshot, served: tuple[Served, ...]) -> Table:
-    sets = compile_spoof_sets(served, snapshot.ports)
+    sets = [
+        *compile_spoof_sets(served, snapshot.ports),
+        *compile_hairpin_sets(snapshot.ports, snapshot.floating_ips),
+    ]
     chains = compile_spoof_chains()
     return Table("bridge", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})

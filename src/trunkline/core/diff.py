@@ -179,5 +179,7 @@ def _plug_changes(wanted: Plug, present: Plug) -> Iterator[tuple[str, str]]:
         yield "mtu", str(wanted.mtu)
     if wanted.bridge != present.bridge:
         yield "master", wanted.bridge or ""
+    if wanted.hairpin != present.hairpin:
+        yield "hairpin", "on" if wanted.hairpin else "off"
     if wanted.up != present.up:
         yield "state", "up"

@@ -21,14 +21,14 @@ from trunkline.core.links import Served
 from trunkline.core.nat import nft_prefix
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.model import Direction, GroupId, Rule
-from trunkline.snapshot import GroupView, PortView
+from trunkline.snapshot import FloatingView, GroupView, PortView
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 ICMP = 1
 
 # Egress after conntrack (-200) and before DNAT (-100); ingress after SNAT (100).
 EGRESS_PRIORITY, FORWARD_PRIORITY, INGRESS_PRIORITY = -150, 0, 110
-BRIDGE_PREROUTING_PRIORITY = -300
+BRIDGE_PREROUTING_PRIORITY, BRIDGE_FORWARD_PRIORITY = -300, -200
 
 
 def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...]) -> str:
@@ -238,6 +238,30 @@ def _spoof_elements(port: PortView) -> tuple[str, str, tuple[str, ...]]:
     return tap, mac, tuple(f"{mac} . {fixed.address}" for fixed in port.fixed_ips)
 
 
+def compile_hairpin_sets(
+    ports: Iterable[PortView], floating: Iterable[FloatingView]
+) -> list[NftSet]:
+    """Return which interfaces get frames back, and with which destination MAC.
+
+    A hairpin port gets its own broadcasts back too, which breaks duplicate address detection
+    (LP#1011134); so only what is addressed to the port itself may turn round.
+    """
+    taps = {f.port_id for f in floating}
+    ends = [(f'"{ownership.tap_name(p.id)}"', p.mac) for p in ports if p.id in taps]
+    return [
+        NftSet(
+            "hairpins",
+            "typeof iifname . oifname",
+            elements={f"{tap} . {tap}": "" for tap, _ in ends},
+        ),
+        NftSet(
+            "hairpin_macs",
+            "typeof oifname . ether daddr",
+            elements={f"{tap} . {mac}": "" for tap, mac in ends},
+        ),
+    ]
+
+
 def compile_spoof_chains() -> list[Chain]:
     """Return the bridge table's chains: what an instance may put on the wire at all.
 
@@ -249,6 +273,11 @@ def compile_spoof_chains() -> list[Chain]:
             "prerouting",
             ("iifname @ports goto from-instance",),
             Hook("filter", "prerouting", BRIDGE_PREROUTING_PRIORITY),
+        ),
+        Chain(
+            "forward",
+            ("iifname . oifname @hairpins oifname . ether daddr != @hairpin_macs drop",),
+            Hook("filter", "forward", BRIDGE_FORWARD_PRIORITY),
         ),
         Chain(
             "from-instance",

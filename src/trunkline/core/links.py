@@ -13,7 +13,7 @@ from ipaddress import IPv4Interface
 from trunkline import ownership
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
 from trunkline.model import HostName
-from trunkline.snapshot import HostSnapshot, NetworkView, PortView
+from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView
 
 BRIDGE_SYSCTLS = {
     # Per device, not ip_forward: a host becomes no router between NICs that are not ours.
@@ -120,15 +120,23 @@ def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]
     return {vlan.name: vlan for vlan in vlans}
 
 
-def compile_plugs(served: Iterable[Served], ports: Iterable[PortView]) -> dict[str, Plug]:
-    """Return where each port's interface belongs, by interface, present yet or not."""
+def compile_plugs(
+    served: Iterable[Served], ports: Iterable[PortView], floating: Iterable[FloatingView]
+) -> dict[str, Plug]:
+    """Return where each port's interface belongs, by interface, present yet or not.
+
+    A port with a floating IP may get its own frames back: a packet to one's own floating IP is
+    translated while it is bridged, and leaves by the interface that it came from
+    (net/bridge/br_netfilter_hooks.c, "bridged DNAT").
+    """
     by_network = {s.network.id: s for s in served}
+    hairpins = {f.port_id for f in floating}
     plugs = {}
     for port in ports:
         place = by_network.get(port.network_id)
         if place and port.admin_up:
             tap = ownership.tap_name(port.id)
-            plugs[tap] = Plug(tap, place.bridge, place.network.mtu)
+            plugs[tap] = Plug(tap, place.bridge, place.network.mtu, hairpin=port.id in hairpins)
     return plugs
 
 
