@@ -1,0 +1,209 @@
+"""The bpf() system call: loads the two programs that push and pop a tag, and keeps their map.
+
+No compiler and no library: the programs are a dozen instructions each, written out below
+(bpf(2), linux/bpf.h; the instruction set is RFC 9669). Where they are attached is not known here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socket import htons
+
+from trunkline.errors import MissingFeature
+from trunkline.model import VLAN_ID_MAX
+
+SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+ETH_P_8021Q = htons(0x8100)  # as helpers and contexts have it: in network byte order
+
+# bpf.h: commands, types, flags
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = range(6)
+PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 13, 14, 15
+MAP_TYPE_HASH, PROG_TYPE_SCHED_CLS, NO_PREALLOCATION, PSEUDO_MAP_FD = 1, 3, 1, 1
+MAP_LOOKUP_ELEMENT, SKB_VLAN_PUSH, SKB_VLAN_POP, REDIRECT = 1, 18, 19, 23  # helpers
+VLAN_PRESENT, VLAN_TCI, VLAN_PROTO = 20, 24, 28  # offsets in struct __sk_buff
+
+# pkt_cls.h: verdicts. NEXT leaves the frame to whoever else has a filter there.
+NEXT, DROP = -1, 2
+
+# Operation codes: class | operation | source
+MOVE, MOVE_NUMBER, ADD_NUMBER, AND_NUMBER = 0xBF, 0xB7, 0x07, 0x57
+LOAD_32, STORE_32, LOAD_64_NUMBER = 0x61, 0x63, 0x18
+JUMP_EQUAL, JUMP_NOT_EQUAL, CALL, EXIT = 0x15, 0x55, 0x85, 0x95
+R0, R1, R2, R3, R6, R7, FRAME = 0, 1, 2, 3, 6, 7, 10
+
+_U32 = struct.Struct("=I")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def load_push(vlan_id: int, trunk: int) -> int:
+    """Load the program that tags a frame and sends it out of the trunk; return its descriptor.
+
+    A frame that carries a tag already is stacked, as the kernel's own VLAN device does it.
+    """
+    return _load(
+        _op(MOVE_NUMBER, R2, number=ETH_P_8021Q),
+        _op(MOVE_NUMBER, R3, number=vlan_id),
+        _op(CALL, number=SKB_VLAN_PUSH),
+        _op(JUMP_NOT_EQUAL, R0, offset=4),
+        _op(MOVE_NUMBER, R1, number=trunk),
+        _op(MOVE_NUMBER, R2),
+        _op(CALL, number=REDIRECT),
+        _op(EXIT),
+        _op(MOVE_NUMBER, R0, number=DROP),
+        _op(EXIT),
+    )
+
+
+def load_pop(map_fd: int) -> int:
+    """Load the program that sends a tagged frame, tag off, to the link that the map says.
+
+    The tag is never in the frame when a tc program sees it: the kernel has moved it to the
+    packet's metadata (``skb_vlan_untag`` in ``__netif_receive_skb_core``). Frames without a
+    tag, with priority tags (VLAN 0) and of VLANs that the map does not have go their way.
+    """
+    return _load(
+        _op(LOAD_32, R2, R1, VLAN_PRESENT),
+        _op(JUMP_EQUAL, R2, offset=20),
+        _op(LOAD_32, R2, R1, VLAN_PROTO),
+        _op(JUMP_NOT_EQUAL, R2, offset=18, number=ETH_P_8021Q),
+        _op(MOVE, R6, R1),
+        _op(LOAD_32, R2, R1, VLAN_TCI),
+        _op(AND_NUMBER, R2, number=0xFFF),  # the priority bits are not part of the id
+        _op(STORE_32, FRAME, R2, -4),
+        _op(LOAD_64_NUMBER, R1, PSEUDO_MAP_FD, number=map_fd),
+        _op(0),  # the upper half of the 64-bit number
+        _op(MOVE, R2, FRAME),
+        _op(ADD_NUMBER, R2, number=-4),
+        _op(CALL, number=MAP_LOOKUP_ELEMENT),
+        _op(JUMP_EQUAL, R0, offset=8),
+        _op(LOAD_32, R7, R0),
+        _op(MOVE, R1, R6),
+        _op(CALL, number=SKB_VLAN_POP),
+        _op(JUMP_NOT_EQUAL, R0, offset=6),
+        _op(MOVE, R1, R7),
+        _op(MOVE_NUMBER, R2),
+        _op(CALL, number=REDIRECT),
+        _op(EXIT),
+        _op(MOVE_NUMBER, R0, number=NEXT),
+        _op(EXIT),
+        _op(MOVE_NUMBER, R0, number=DROP),
+        _op(EXIT),
+    )
+
+
+def new_map() -> int:
+    """Make a map from VLAN id to link index and return its descriptor."""
+    return _call(
+        MAP_CREATE, "=IIIII", MAP_TYPE_HASH, _U32.size, _U32.size, VLAN_ID_MAX, NO_PREALLOCATION
+    )
+
+
+def map_of_program(program_id: int) -> int:
+    """Return a descriptor of the one map that a loaded program uses.
+
+    Raises:
+        OSError: ENOENT: there is no such program, or it uses no map.
+    """
+    program = _call(PROG_GET_FD_BY_ID, "=I", program_id)
+    try:
+        ids = (ctypes.c_uint32 * 1)()
+        info = ctypes.create_string_buffer(struct.pack("=40xI4xQ", 0, 0), 80)
+        # struct bpf_prog_info: nr_map_ids at 52, map_ids at 56
+        struct.pack_into("=I", info, 52, 1)
+        struct.pack_into("=Q", info, 56, ctypes.addressof(ids))
+        _call(OBJ_GET_INFO_BY_FD, "=IIQ", program, len(info), ctypes.addressof(info))
+        if not ids[0]:
+            raise OSError(errno.ENOENT, "the program uses no map")
+        return _call(MAP_GET_FD_BY_ID, "=I", ids[0])
+    finally:
+        os.close(program)
+
+
+def entries(map_fd: int) -> dict[int, int]:
+    """Return the map's content: link index by VLAN id."""
+    found: dict[int, int] = {}
+    key = None
+    while (key := _next_key(map_fd, key)) is not None:
+        with _u32s(key, 0) as (key_at, value_at, value):
+            _call(MAP_LOOKUP, "=I4xQQQ", map_fd, key_at, value_at, 0)
+            found[key] = value.value
+    return found
+
+
+def put(map_fd: int, vlan_id: int, link: int) -> None:
+    """Add or replace an entry."""
+    with _u32s(vlan_id, link) as (key_at, value_at, _):
+        _call(MAP_UPDATE, "=I4xQQQ", map_fd, key_at, value_at, 0)
+
+
+def remove(map_fd: int, vlan_id: int) -> None:
+    """Remove an entry.
+
+    Raises:
+        OSError: ENOENT: there is none.
+    """
+    with _u32s(vlan_id, 0) as (key_at, _, _):
+        _call(MAP_DELETE, "=I4xQQQ", map_fd, key_at, 0, 0)
+
+
+def _next_key(map_fd: int, key: int | None) -> int | None:
+    with _u32s(key or 0, 0) as (key_at, next_at, following):
+        try:
+            _call(MAP_NEXT_KEY, "=I4xQQQ", map_fd, 0 if key is None else key_at, next_at, 0)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return following.value
+
+
+@contextmanager
+def _u32s(first: int, second: int) -> Iterator[tuple[int, int, ctypes.c_uint32]]:
+    """Give two numbers an address for the length of a call, and the second one to read."""
+    a, b = ctypes.c_uint32(first), ctypes.c_uint32(second)
+    yield ctypes.addressof(a), ctypes.addressof(b), b
+
+
+def _op(code: int, target: int = 0, source: int = 0, offset: int = 0, number: int = 0) -> bytes:
+    """Return one instruction (struct bpf_insn)."""
+    return struct.pack("=BBhi", code, target | source << 4, offset, number)
+
+
+def _load(*instructions: bytes) -> int:
+    program = ctypes.create_string_buffer(b"".join(instructions))
+    licence = ctypes.create_string_buffer(b"Apache-2.0")
+    return _call(
+        PROG_LOAD,
+        "=IIQQ",
+        PROG_TYPE_SCHED_CLS,
+        len(instructions),
+        ctypes.addressof(program),
+        ctypes.addressof(licence),
+    )
+
+
+def _call(command: int, form: str, *values: int) -> int:
+    """Make the system call with these members of union bpf_attr.
+
+    Raises:
+        MissingFeature: This kernel has no bpf(), or its number is not known here.
+        OSError: The kernel's errno.
+    """
+    number = SYSCALL.get(platform.machine())
+    if number is None:
+        raise MissingFeature(f"bpf(): not known for {platform.machine()}; load module 8021q")
+    # Older kernels accept a longer union as long as what they do not know is zero.
+    union = ctypes.create_string_buffer(struct.pack(form, *values), 128)
+    result = int(_libc.syscall(number, command, union, len(union)))
+    if result < 0:
+        code = ctypes.get_errno()
+        if code == errno.ENOSYS:
+            raise MissingFeature("bpf(): this kernel was built without it; load module 8021q")
+        raise OSError(code, os.strerror(code))
+    return result

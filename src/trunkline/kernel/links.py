@@ -1,0 +1,239 @@
+"""Links, IPv4 addresses and routes of a namespace, kept current by the kernel's notifications.
+
+A reading costs a dump once; afterwards the kernel tells what changed (rtnetlink(7)), and an
+unchanged host costs one empty ``recv``. What is ours among all this is not decided here.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from trunkline.kernel import netlink
+from trunkline.kernel.netlink import number, text
+
+# rtnetlink.h: RTM_*
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER = 36, 37, 44, 45
+NEWNETCONF = 80
+GROUPS = 0x1 | 0x8 | 0x10 | 0x40 | 1 << 23  # link, tc, IPv4 address, IPv4 route, IPv4 netconf
+
+IFF_UP, IFF_PROMISC = 0x1, 0x100  # if.h
+MAIN_TABLE, UNICAST = 254, 1  # RT_TABLE_MAIN, RTN_UNICAST
+
+# if_link.h, if_addr.h, rtnetlink.h, netconf.h: attribute types
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 20, 27, 29, 37
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_VLAN_ID, IFLA_BR_NF_CALL_IPTABLES = 1, 36
+IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
+RTA_DST, RTA_OIF = 1, 4
+NETCONFA_IFINDEX, NETCONFA_ALL, NETCONFA_DEFAULT = 1, -1, -2
+
+SKIP_STATISTICS = netlink.attribute(IFLA_EXT_MASK, struct.pack("=I", 8))  # RTEXT_FILTER_…
+
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as the kernel describes it.
+
+    Attributes:
+        kind: ``bridge``, ``vlan``, ``veth``, ``tun`` and so on; empty for hardware.
+        master: Index of the bridge it is plugged into; 0 is none.
+        lower: Index of a VLAN device's trunk or of a veth's mate in this namespace, or 0.
+    """
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    promiscuous: bool
+    group: int
+    master: int
+    lower: int
+    alias: str
+    vlan_id: int
+    nf_call_iptables: bool
+
+
+class Links:
+    """Memory of a namespace's links and addresses; ``refresh`` makes it current.
+
+    Attributes:
+        by_index, by_name: Links.
+        addresses: Protocol (IFA_PROTO) by link index and address, in the kernel's order.
+        version: Moves whenever a link or an address differs from before.
+        routes_version: Moves whenever a route may have changed.
+        tc_version: Moves whenever a qdisc or filter may have changed.
+        stale_sysctls: Indexes of links whose sysctls may have changed since the caller last
+            cleared it; negative ones are ``all`` and ``default``.
+    """
+
+    def __init__(self) -> None:
+        self.by_index: dict[int, Link] = {}
+        self.by_name: dict[str, Link] = {}
+        self.addresses: dict[tuple[int, IPv4Interface], int] = {}
+        self.version = self.routes_version = self.tc_version = 0
+        self.stale_sysctls: set[int] = set()
+        self._known = False
+        self._events = netlink.listen(GROUPS)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when something changes."""
+        return self._events.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._events.close()
+
+    def forget(self) -> None:
+        """Make the next ``refresh`` read everything."""
+        self._known = False
+
+    def refresh(self) -> None:
+        """Take in what has changed; read everything if that is unknown.
+
+        Raises:
+            Interrupted: Links or addresses kept changing during several readings. Retryable.
+        """
+        # Even when some were lost, all that waits is taken in first: an old notification
+        # that is read after the dump would bring a deleted link back.
+        while not self._take_notifications():
+            self._known = False
+        if not self._known:
+            self._read_all()
+
+    def reread(self, index: int) -> None:
+        """Read one link: not every change is notified, for one an alias of a link that is down."""
+        body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + SKIP_STATISTICS
+        with suppress(OSError):  # gone meanwhile: a notification says so
+            self._note(NEWLINK, netlink.ask(netlink.ROUTE, GETLINK, body))
+
+    def _take_notifications(self) -> bool:
+        """Take in what waits; return False when the kernel had to drop some before it."""
+        try:
+            for kind, body in netlink.notifications(self._events):
+                self._note(kind, body)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            return False
+        return True
+
+    def _read_all(self) -> None:
+        self.stale_sysctls |= {NETCONFA_ALL, NETCONFA_DEFAULT}  # and each link, below
+        self.by_index.clear()
+        self.by_name.clear()
+        self.addresses.clear()
+        self.version += 1
+        self.routes_version += 1
+        self.tc_version += 1
+        request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + SKIP_STATISTICS
+        for body in netlink.dump(netlink.ROUTE, GETLINK, request):
+            self._note(NEWLINK, body)
+        request = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
+        for body in netlink.dump(netlink.ROUTE, GETADDR, request):
+            self._note(NEWADDR, body)
+        self._known = True
+
+    def _note(self, kind: int, body: bytes) -> None:
+        if kind in (NEWLINK, DELLINK):
+            # AF_BRIDGE messages are about a port's bridge side; its deletion is unplugging.
+            if body[0] == socket.AF_UNSPEC:
+                self._note_link(kind, body)
+        elif kind in (NEWADDR, DELADDR):
+            self._note_address(kind, body)
+        elif kind in (NEWROUTE, DELROUTE):
+            self.routes_version += 1
+        elif kind in (NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER):
+            self.tc_version += 1
+        elif kind == NEWNETCONF:
+            index = netlink.attributes(body, 4)[NETCONFA_IFINDEX]
+            self.stale_sysctls.add(int.from_bytes(index, sys.byteorder, signed=True))
+
+    def _note_link(self, kind: int, body: bytes) -> None:
+        link = _decode_link(body)
+        known = self.by_index.get(link.index)
+        if kind == DELLINK:
+            self._drop(link.index)
+        elif known != link:
+            if known is None:
+                self.stale_sysctls.add(link.index)
+            elif known.name != link.name:
+                self._drop(link.index)
+            self.by_index[link.index] = link
+            self.by_name[link.name] = link
+            self.version += 1
+
+    def _drop(self, index: int) -> None:
+        known = self.by_index.pop(index, None)
+        if known is not None:
+            if self.by_name.get(known.name) == known:
+                del self.by_name[known.name]
+            self.version += 1
+
+    def _note_address(self, kind: int, body: bytes) -> None:
+        family, length, _, _, index = _ADDRESS.unpack_from(body)
+        if family != socket.AF_INET:
+            return
+        found = netlink.attributes(body, _ADDRESS.size)
+        raw = found.get(IFA_LOCAL, found.get(IFA_ADDRESS, b""))  # the latter: a tunnel's far end
+        key = (index, IPv4Interface((raw, length)))
+        protocol = number(found.get(IFA_PROTO))
+        if kind == DELADDR:
+            self.version += self.addresses.pop(key, None) is not None
+        elif self.addresses.get(key) != protocol:
+            self.addresses[key] = protocol
+            self.version += 1
+
+
+def routes() -> Iterator[tuple[IPv4Network, int]]:
+    """Yield destination and link index of the namespace's unicast routes in the main table."""
+    request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+    for body in netlink.dump(netlink.ROUTE, GETROUTE, request):
+        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+        if (family, table, kind) != (socket.AF_INET, MAIN_TABLE, UNICAST):
+            continue
+        found = netlink.attributes(body, _ROUTE.size)
+        destination = IPv4Address(found.get(RTA_DST, b"\0\0\0\0"))  # none is the default route
+        yield IPv4Network((destination, length)), number(found.get(RTA_OIF))
+
+
+def _decode_link(body: bytes) -> Link:
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    found = netlink.attributes(body, _LINK.size)
+    info = netlink.attributes(found.get(IFLA_LINKINFO, b""))
+    kind = text(info.get(IFLA_INFO_KIND))
+    data: netlink.Attributes = {}
+    if kind in ("bridge", "vlan"):
+        data = netlink.attributes(info.get(IFLA_INFO_DATA, b""))
+    abroad = IFLA_LINK_NETNSID in found  # then IFLA_LINK counts in another namespace
+    return Link(
+        index=index,
+        name=text(found.get(IFLA_IFNAME)),
+        kind=kind,
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=number(found.get(IFLA_MTU)),
+        up=bool(flags & IFF_UP),
+        promiscuous=bool(flags & IFF_PROMISC),
+        group=number(found.get(IFLA_GROUP)),
+        master=number(found.get(IFLA_MASTER)),
+        lower=0 if abroad else number(found.get(IFLA_LINK)),
+        alias=text(found.get(IFLA_IFALIAS)),
+        vlan_id=number(data.get(IFLA_VLAN_ID)) if kind == "vlan" else 0,
+        nf_call_iptables=kind == "bridge" and bool(number(data.get(IFLA_BR_NF_CALL_IPTABLES))),
+    )
