@@ -128,25 +128,36 @@ class Topology:
         return (CONTROLLER, SWITCH, INTERNET, *self.hosts, *self.instances)
 
 
-def load(source: str, name: str | None = None) -> Topology:
-    """Read a topology: a file's path, or the name of one that ships (``article``, ``five``).
-
-    Args:
-        source: Path or name.
-        name: Another name for the lab than the file's, so that two can run at once.
+def read(source: str) -> str:
+    """Return the text of a topology: a file's path, or a shipped one's name (``article``).
 
     Raises:
-        Invalid: There is no such file, or it says something that a lab cannot be.
+        Invalid: There is no such file.
     """
     shipped = HERE / f"{source}.yaml"
     path = shipped if NAME.fullmatch(source) and shipped.exists() else Path(source)
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise Invalid(f"topology {source}: {error.strerror}; name a YAML file") from error
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(sorted(p.stem for p in HERE.glob("*.yaml")))
+        raise Invalid(f"topology {source}: {error}; name a YAML file, or {known}") from error
+
+
+def load(text: str, name: str | None = None) -> Topology:
+    """Return the topology that a YAML text describes.
+
+    Args:
+        text: YAML.
+        name: Another name for the lab than the file's, so that two can run at once.
+
+    Raises:
+        Invalid: It is no YAML, or says something that a lab cannot be.
+    """
+    try:
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise Invalid(f"topology {path}: no YAML: {error}") from error
-    return parse(data if name is None or not isinstance(data, dict) else data | {"name": name})
+        raise Invalid(f"topology: no YAML: {error}") from error
+    return parse(data | {"name": name} if name and isinstance(data, dict) else data)
 
 
 def parse(data: Any) -> Topology:
@@ -245,11 +256,11 @@ def _floating(project: str, tenant: _Fields) -> Iterator[FloatingIp]:
 
 
 def _check(topology: Topology) -> None:
-    """Refuse references to what is not there, and names that two nodes would share."""
-    names = topology.nodes()
+    """Refuse references to what is not there, and names that two things would share."""
+    names = ("admin", *topology.projects, *topology.nodes())
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise Invalid(f"topology {topology.name}: two nodes are called {twice[0]}; rename one")
+        raise Invalid(f"topology {topology.name}: two things are called {twice[0]}; rename one")
     for instance in topology.instances.values():
         where = f"instance {instance.name}"
         _known(f"{where}: host", instance.host, topology.hosts)
@@ -257,8 +268,18 @@ def _check(topology: Topology) -> None:
     for network in topology.networks.values():
         for host in network.gateways:
             _known(f"network {network.name}: gateways", host, topology.hosts)
+    for host in topology.hosts.values():
+        _on_wire(f"hosts.{host.name}.external", host.external.network, topology.internet)
+    _on_wire("floating_pool.cidr", topology.floating_cidr, topology.internet)
     for floating in topology.floating_ips:
         _known(f"floating IP {floating.address}: instance", floating.instance, topology.instances)
+
+
+def _on_wire(where: str, prefix: IPv4Network, internet: Internet) -> None:
+    prefixes = [router.network for router in internet.routers]
+    if prefix not in prefixes:
+        known = ", ".join(map(str, prefixes))
+        raise Invalid(f"{where}: no router of the internet is in {prefix}; there is {known}")
 
 
 def _known(where: str, name: str, known: Iterable[str]) -> None:

@@ -1,0 +1,243 @@
+"""Makes a lab's nodes, cables and processes. What runs on them is the real thing.
+
+    controller --- mgmt0 of each host      the server, on the management network
+    switch ------- eth0 of each host       a bridge that passes tagged frames as they are
+    inet --------- eth1 of each host       the external wire, the provider's router behind it
+    instance eth0 - tap… of its host       plugged as a hypervisor does; configured by DHCP
+
+Knows no API object: what the cloud consists of is ``cloud``'s business.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from shlex import quote
+from textwrap import dedent
+
+from trunkline.errors import Interrupted, Rejected
+from trunkline.kernel import netns
+from trunkline.lab.state import RESOLV, Lab
+from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Host
+from trunkline.lab.waiting import until
+
+SERVER_PORT = 9696
+SERVER_ADDRESS = MANAGEMENT[1]
+TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
+SWITCH_BRIDGE, WIRE = "br-trunk", "br-ext"
+PHYSICAL_NETWORK = "physnet1"
+EVERYWHERE = IPv4Network("0.0.0.0/0")
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+
+
+def lay_cables(lab: Lab) -> None:
+    """Make all nodes but the instances, and connect them."""
+    hosts = lab.topology.hosts.values()
+    for node in (CONTROLLER, SWITCH, INTERNET, *lab.topology.hosts):
+        netns.create(lab.namespace(node))
+    for node in (CONTROLLER, SWITCH, INTERNET):  # a quiet wire: nobody here speaks IPv6
+        netns.sysctl(lab.namespace(node), "net.ipv6.conf.default.disable_ipv6", "1")
+    for host in hosts:
+        _make_host(lab, host)
+    _make_controller(lab)
+    _make_switch(lab)
+    _make_internet(lab)
+    for host in hosts:
+        router = _router(lab, host)
+        netns.route(lab.namespace(host.name), EVERYWHERE, via=router)
+
+
+def _make_host(lab: Lab, host: Host) -> None:
+    namespace = lab.namespace(host.name)
+    for link, peer in ((TRUNK, SWITCH), (UPLINK, INTERNET), (MANAGEMENT_LINK, CONTROLLER)):
+        netns.veth(namespace, link, None, lab.namespace(peer), host.name)
+        netns.sysctl(namespace, f"net.ipv6.conf.{link}.disable_ipv6", "1")
+        netns.up(namespace, link)
+    netns.address(namespace, UPLINK, host.external)
+    netns.address(namespace, MANAGEMENT_LINK, host.management)
+
+
+def _make_controller(lab: Lab) -> None:
+    namespace = lab.namespace(CONTROLLER)
+    netns.bridge(namespace, "mgmt", tuple(lab.topology.hosts))
+    netns.address(namespace, "mgmt", IPv4Interface((SERVER_ADDRESS, MANAGEMENT.prefixlen)))
+
+
+def _make_switch(lab: Lab) -> None:
+    """Make the switch; its ports pass the VLANs that the topology allows them."""
+    namespace = lab.namespace(SWITCH)
+    netns.bridge(namespace, SWITCH_BRIDGE, tuple(lab.topology.hosts))
+    rules = list(_trunk_rules(lab))
+    if rules:
+        _run(namespace, ["nft", "-f", "-"], _port_filter(rules))
+
+
+def _trunk_rules(lab: Lab) -> Iterator[str]:
+    for host in lab.topology.hosts.values():
+        if host.trunk_vlans is not None:
+            allowed = ", ".join(map(str, host.trunk_vlans))
+            for side in ("iifname", "oifname"):
+                yield f'{side} "{host.name}" vlan id != {{ {allowed} }} drop'
+
+
+def _port_filter(rules: list[str]) -> str:
+    chain = "\n".join(("type filter hook forward priority 0;", *rules))
+    return f"table bridge ports {{ chain forward {{ {chain}\n }} }}"
+
+
+def _make_internet(lab: Lab) -> None:
+    """Make the external wire and the provider's router.
+
+    It forwards between the prefixes on the wire (a floating IP is reached by way of it), says
+    'host unreachable' for private addresses, and never sends redirects.
+    """
+    namespace = lab.namespace(INTERNET)
+    netns.bridge(namespace, WIRE, tuple(lab.topology.hosts))
+    for router in lab.topology.internet.routers:
+        netns.address(namespace, WIRE, router)
+    for address in lab.topology.internet.answers:
+        netns.address(namespace, "lo", IPv4Interface(address))
+    for key, value in (
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.all.send_redirects", "0"),
+        (f"net.ipv4.conf.{WIRE}.send_redirects", "0"),
+        ("net.ipv4.icmp_ratelimit", "0"),
+    ):
+        netns.sysctl(namespace, key, value)
+    batch = "".join(f"route add unreachable {prefix}\n" for prefix in PRIVATE)
+    _run(namespace, ["ip", "-batch", "-"], batch)
+
+
+def _run(namespace: str, argv: list[str], stdin: str) -> None:
+    done = netns.run(namespace, argv, stdin=stdin)
+    if done.returncode:
+        raise Rejected(f"{' '.join(argv)} in {namespace}: {done.stderr.strip()}")
+
+
+def _router(lab: Lab, host: Host) -> IPv4Address:
+    """Return the router that the host's external address has as its default gateway."""
+    routers = lab.topology.internet.routers
+    return next(r.ip for r in routers if host.external in r.network)
+
+
+def start_server(lab: Lab) -> None:
+    """Start the server on the controller."""
+    config = lab.directory / "server.toml"
+    first, last = lab.topology.vlans
+    config.write_text(
+        dedent(f"""\
+        listen = ["http://{SERVER_ADDRESS}:{SERVER_PORT}", "{lab.api}"]
+        database = "sqlite:///{lab.directory / "trunkline.db"}"
+        users = "{lab.directory / "users.yaml"}"
+        [vlan_ranges]
+        {PHYSICAL_NETWORK} = [{first}, {last}]
+        """)
+    )
+    lab.spawn("server", CONTROLLER, [*_trunkline(), "server", "--config", str(config)])
+
+
+def start_agent(lab: Lab, host: str, *, guard: bool = True) -> None:
+    """Start a host's agent; ``guard`` as in its configuration's ``guard_absent_prefixes``."""
+    directory = lab.directory / "hosts" / host
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / "agent.toml"
+    config.write_text(
+        dedent(f"""\
+        host = "{host}"
+        server = "http://{SERVER_ADDRESS}:{SERVER_PORT}"
+        token = "{lab.tokens()[host]}"
+        uplink = "{UPLINK}"
+        routing_source = "{lab.topology.hosts[host].external.ip}"
+        state_dir = "{directory / "state"}"
+        guard_absent_prefixes = {"true" if guard else "false"}
+        [trunks]
+        {PHYSICAL_NETWORK} = "{TRUNK}"
+        """)
+    )
+    lab.spawn(f"agent-{host}", host, [*_trunkline(), "agent", "--config", str(config)])
+
+
+def _trunkline() -> list[str]:
+    return [sys.executable, "-m", "trunkline.cli.main"]
+
+
+def plug_instance(lab: Lab, instance: str, mac: str, tap: str) -> None:
+    """Make an instance and plug it into its host, as a hypervisor does; it is not started."""
+    namespace = lab.namespace(instance)
+    host = lab.topology.instances[instance].host
+    netns.create(namespace)
+    netns.veth(namespace, "eth0", mac, lab.namespace(host), tap)
+
+
+def boot_instance(lab: Lab, instance: str) -> None:
+    """Start an instance's DHCP client, the only thing that configures it."""
+    directory = lab.directory / "instances" / instance
+    directory.mkdir(parents=True, exist_ok=True)
+    lease, script = directory / "lease", directory / "udhcpc"
+    lease.unlink(missing_ok=True)
+    script.write_text(_udhcpc_script(lease, RESOLV / lab.namespace(instance)))
+    script.chmod(0o755)
+    client = ["busybox", "udhcpc", "-f", "-i", "eth0", "-s", str(script), "-t", "10", "-T", "1"]
+    lab.spawn(f"udhcpc-{instance}", instance, [*client, "-A", "1", "-x", f"hostname:{instance}"])
+
+
+def has_lease(lab: Lab, instance: str) -> bool:
+    """Return whether an instance has been configured by a lease since it was booted."""
+    return (lab.directory / "instances" / instance / "lease").exists()
+
+
+def wait_for_lease(lab: Lab, instance: str) -> None:
+    """Wait until an instance has its lease.
+
+    Raises:
+        Interrupted: Nobody answered it; the message says where its client's words are.
+    """
+    try:
+        until(f"{instance} has a lease", lambda: has_lease(lab, instance))
+    except Interrupted as error:
+        log = lab.directory / "logs" / f"udhcpc-{instance}.log"
+        raise Interrupted(f"{error}; its DHCP client's words are in {log}") from error
+
+
+def unplug_instance(lab: Lab, instance: str) -> None:
+    """End an instance; its tap vanishes from the host."""
+    lab.stop(f"udhcpc-{instance}")
+    netns.delete_link(lab.namespace(instance), "eth0")
+    netns.delete(lab.namespace(instance))
+
+
+def _udhcpc_script(lease: Path, etc: Path) -> str:
+    """Return the script that puts a lease into effect; udhcpc calls it at each event.
+
+    Classless routes replace the router option (RFC 3442). The lease is written last, and by
+    renaming, so that whoever sees it sees a configured instance.
+    """
+    return dedent(f"""\
+        #!/bin/sh
+        ip() {{ busybox ip "$@"; }}
+        gateways() {{
+            if [ -n "$staticroutes" ]; then
+                set -- $staticroutes
+                while [ $# -ge 2 ]; do ip route replace "$1" via "$2"; shift 2; done
+            else
+                for router in $router; do ip route replace default via "$router"; done
+            fi
+        }}
+        case "$1" in
+        deconfig)
+            ip addr flush dev "$interface"
+            ip link set "$interface" up
+            ;;
+        bound|renew)
+            ip link set "$interface" mtu "${{mtu:-1500}}"
+            ip addr replace "$ip/$mask" brd + dev "$interface"
+            gateways
+            mkdir -p {quote(str(etc))}
+            for server in $dns; do echo "nameserver $server"; done > {quote(str(etc))}/resolv.conf
+            env > {quote(str(lease))}.new
+            mv {quote(str(lease))}.new {quote(str(lease))}
+            ;;
+        esac
+        """)

@@ -1,0 +1,280 @@
+"""A lab's cloud, made and changed through the API alone, as its tenants and as its admin.
+
+Keeps no memory of the cloud: names are looked up in the API whenever they are needed, so a
+later command finds what an earlier one made.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+import yaml
+
+from trunkline.client import ApiClient
+from trunkline.errors import NotFound
+from trunkline.lab.build import PHYSICAL_NETWORK
+from trunkline.lab.state import Lab
+from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network
+from trunkline.model import GATEWAY_OWNER, HostName, NetworkId, PortId
+from trunkline.ownership import bridge_name, gateway_mac, tap_name
+
+ADMIN = "admin"
+EXTERNAL = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """An instance's place in the cloud, as the API tells it."""
+
+    instance: str
+    project: str
+    host: str
+    network: str
+    port_id: PortId
+    mac: str
+    address: IPv4Address
+
+    @property
+    def tap(self) -> str:
+        """Return the name of its link on its host."""
+        return tap_name(self.port_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A tenant network: its VLAN, and the address of each host that serves it."""
+
+    network: str
+    project: str
+    network_id: NetworkId
+    vlan_id: int
+    gateways: Mapping[str, IPv4Address]
+
+    @property
+    def bridge(self) -> str:
+        """Return the name of its bridge on every host."""
+        return bridge_name(self.vlan_id)
+
+    def gateway_mac(self, host: str) -> str:
+        """Return the MAC of its bridge on a host."""
+        return gateway_mac(HostName(host), self.network_id)
+
+
+class Cloud:
+    """A lab's API, as each of its users sees it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._clients = {who: ApiClient(lab.api, token) for who, token in lab.tokens().items()}
+        self._projects = lab.project_ids()
+
+    @property
+    def admin(self) -> ApiClient:
+        """Return the API as the administrator sees it."""
+        return self._clients[ADMIN]
+
+    def as_project(self, project: str) -> ApiClient:
+        """Return the API as a member of a project sees it."""
+        return self._clients[project]
+
+    def create(self) -> None:
+        """Make all that the topology says, instances' ports included."""
+        topology = self._lab.topology
+        self._create_external()
+        for network in topology.networks.values():
+            self._create_network(network)
+        chosen = [i for i in topology.instances.values() if i.address is not None]
+        others = [i for i in topology.instances.values() if i.address is None]
+        for instance in (*chosen, *others):  # what is asked for by address must not be given away
+            self.create_port(instance)
+        for rule in topology.rules:
+            self.allow(rule)
+        for floating in topology.floating_ips:
+            self._create_floating(floating)
+
+    def _create_external(self) -> None:
+        topology = self._lab.topology
+        first, last = topology.floating_pool
+        router = next(r for r in topology.internet.routers if r.network == topology.floating_cidr)
+        network = self.admin.create("networks", {"name": EXTERNAL, "router:external": True})
+        self.admin.create(
+            "subnets",
+            {
+                "name": EXTERNAL,
+                "network_id": network["id"],
+                "ip_version": 4,
+                "cidr": str(topology.floating_cidr),
+                "gateway_ip": str(router.ip),
+                "enable_dhcp": False,
+                "allocation_pools": [{"start": str(first), "end": str(last)}],
+            },
+        )
+
+    def _create_network(self, network: Network) -> None:
+        """Make a network as the admin who chooses its VLAN, its subnet as the tenant."""
+        body: dict[str, Any] = {"name": network.name, "project_id": self._projects[network.project]}
+        if network.vlan_id is not None:
+            body |= {
+                "provider:network_type": "vlan",
+                "provider:physical_network": PHYSICAL_NETWORK,
+                "provider:segmentation_id": network.vlan_id,
+            }
+        made = self.admin.create("networks", body)
+        subnet = {
+            "name": network.name,
+            "network_id": made["id"],
+            "ip_version": 4,
+            "cidr": str(network.cidr),
+        }
+        self.as_project(network.project).create("subnets", subnet)
+        for host in network.gateways:
+            self.create_gateway(network.name, host)
+
+    def create_gateway(self, network: str, host: str) -> None:
+        """Reserve a host's own address on a network, where the topology chooses one."""
+        address = self._lab.topology.networks[network].gateways.get(host)
+        if address is None:
+            return
+        gateway = {
+            "network_id": self.one("networks", network)["id"],
+            "device_owner": GATEWAY_OWNER,
+            "binding:host_id": host,
+            "fixed_ips": [{"ip_address": str(address)}],
+        }
+        self.admin.create("ports", gateway)
+
+    def create_port(self, instance: Instance) -> None:
+        """Make an instance's port as its tenant, and bind it to its host as the admin."""
+        tenant = self.as_project(instance.project)
+        body: dict[str, Any] = {
+            "name": instance.name,
+            "network_id": self.one("networks", instance.network)["id"],
+            "dns_name": instance.name.lower().replace("_", "-"),
+        }
+        if instance.address is not None:
+            body["fixed_ips"] = [{"ip_address": str(instance.address)}]
+        port = tenant.create("ports", body)
+        binding = {
+            "binding:host_id": instance.host,
+            "device_id": instance.name,
+            "device_owner": "compute:nova",
+        }
+        self.admin.update("ports", port["id"], binding)
+
+    def delete_port(self, instance: Instance) -> None:
+        """Delete an instance's port, as its tenant."""
+        port = self.one("ports", instance.name)
+        self.as_project(instance.project).delete("ports", port["id"])
+
+    def allow(self, rule: GroupRule) -> str:
+        """Add a rule to a project's default group, as the tenant; return its id."""
+        tenant = self.as_project(rule.project)
+        body: dict[str, Any] = {
+            "security_group_id": tenant.list("security-groups", name="default")[0]["id"],
+            "direction": "ingress",
+            "ethertype": "IPv4",
+            "protocol": rule.protocol,
+            "remote_ip_prefix": str(rule.source),
+        }
+        if rule.ports is not None:
+            body |= {"port_range_min": rule.ports[0], "port_range_max": rule.ports[1]}
+        return str(tenant.create("security-group-rules", body)["id"])
+
+    def forbid(self, project: str, rule_id: str) -> None:
+        """Take a rule out of a project's group, as the tenant."""
+        self.as_project(project).delete("security-group-rules", rule_id)
+
+    def rules(self, project: str) -> dict[str, Mapping[str, Any]]:
+        """Return the ingress rules by prefix of a project's default group, by id."""
+        found = self.as_project(project).list("security-group-rules", direction="ingress")
+        return {r["id"]: r for r in found if r["remote_ip_prefix"]}
+
+    def _create_floating(self, floating: FloatingIp) -> None:
+        """Reserve the address as the admin, who may choose it; associate it as the tenant."""
+        body = {
+            "floating_network_id": self.one("networks", EXTERNAL)["id"],
+            "floating_ip_address": str(floating.address),
+            "project_id": self._projects[floating.project],
+        }
+        self.admin.create("floatingips", body)
+        self.associate(floating, floating.instance)
+
+    def associate(self, floating: FloatingIp, instance: str | None) -> None:
+        """Give a floating IP to an instance, or take it away, as the tenant."""
+        tenant = self.as_project(floating.project)
+        found = tenant.list("floatingips", floating_ip_address=str(floating.address))
+        port = None if instance is None else self.one("ports", instance)["id"]
+        tenant.update("floatingips", found[0]["id"], {"port_id": port})
+
+    def one(self, collection: str, name: str) -> Mapping[str, Any]:
+        """Return the one object of a name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        found = self.admin.list(collection, name=name)
+        if not found:
+            raise NotFound(f"{collection} {name}: the API has none of this name")
+        return found[0]
+
+    def seats(self) -> dict[str, Seat]:
+        """Return where each instance that has a port sits, in the topology's order."""
+        ports = {port["name"]: port for port in self.admin.list("ports") if port["name"]}
+        instances = self._lab.topology.instances.values()
+        return {i.name: _seat(i, ports[i.name]) for i in instances if i.name in ports}
+
+    def segments(self) -> dict[str, Segment]:
+        """Return each tenant network with the addresses of the hosts that serve it."""
+        gateways = self.admin.list("ports", device_owner=GATEWAY_OWNER)
+        return {
+            network.name: _segment(network, self.one("networks", network.name), gateways)
+            for network in self._lab.topology.networks.values()
+        }
+
+
+def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
+    return Seat(
+        instance=instance.name,
+        project=instance.project,
+        host=instance.host,
+        network=instance.network,
+        port_id=PortId(port["id"]),
+        mac=port["mac_address"],
+        address=IPv4Address(port["fixed_ips"][0]["ip_address"]),
+    )
+
+
+def _segment(
+    network: Network, found: Mapping[str, Any], gateways: Iterable[Mapping[str, Any]]
+) -> Segment:
+    return Segment(
+        network=network.name,
+        project=network.project,
+        network_id=NetworkId(found["id"]),
+        vlan_id=found["provider:segmentation_id"],
+        gateways={
+            port["binding:host_id"]: IPv4Address(port["fixed_ips"][0]["ip_address"])
+            for port in gateways
+            if port["network_id"] == found["id"]
+        },
+    )
+
+
+def write_users(lab: Lab) -> None:
+    """Write the server's users file, and the tokens for the lab's own use."""
+    projects = (ADMIN, *lab.topology.projects)
+    ids = {project: secrets.token_hex(16) for project in projects}
+    tokens = {who: secrets.token_urlsafe(24) for who in (*projects, *lab.topology.hosts)}
+    users = [_user(p, tokens[p], ids[p], ADMIN if p == ADMIN else "member") for p in projects]
+    users += [_user(h, tokens[h], ids[ADMIN], "agent") for h in lab.topology.hosts]
+    document = {"projects": [{"id": ids[p], "name": p} for p in projects], "users": users}
+    (lab.directory / "users.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    lab.write_identity(tokens, ids)
+
+
+def _user(name: str, token: str, project: str, role: str) -> dict[str, Any]:
+    return {"name": name, "tokens": [{"token": token, "project": project, "roles": [role]}]}

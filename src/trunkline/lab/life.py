@@ -1,0 +1,129 @@
+"""A lab's life: up, down, and an instance's birth and death in it.
+
+``up`` is all or nothing: a lab that is complete is left alone, anything less is removed and
+built anew, so there is no half-way state that a killed command could leave for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from trunkline.errors import Interrupted, ServerUnavailable
+from trunkline.kernel import netns
+from trunkline.lab import build, state
+from trunkline.lab.cloud import Cloud, Seat, write_users
+from trunkline.lab.state import Lab
+from trunkline.lab.topology import load
+from trunkline.lab.waiting import until
+
+
+def up(text: str, name: str | None) -> tuple[Lab, bool]:
+    """Bring a lab up; return it, and whether that took anything.
+
+    Args:
+        text: The topology, as YAML.
+        name: Another name for the lab than the topology's.
+    """
+    lab = Lab(load(text, name))
+    with state.locked(lab.topology.name):
+        return lab, ensure_up(lab, text)
+
+
+def ensure_up(lab: Lab, text: str) -> bool:
+    """Bring a lab up whose lock the caller holds; return whether that took anything."""
+    if lab.complete and _is_whole(lab):
+        return False
+    state.remove(lab.topology.name)
+    lab.begin(text)
+    _build(lab)
+    lab.set_complete()
+    return True
+
+
+def down(name: str) -> None:
+    """End a lab and leave nothing of it."""
+    with state.locked(name):
+        state.remove(name)
+
+
+def _is_whole(lab: Lab) -> bool:
+    """Return whether every namespace and every process of a complete lab is still there."""
+    there = set(netns.names())
+    return all(n in there for n in lab.namespaces().values()) and all(
+        lab.process(label) for label in lab.labels()
+    )
+
+
+def _build(lab: Lab) -> None:
+    write_users(lab)
+    build.lay_cables(lab)
+    build.start_server(lab)
+    cloud = Cloud(lab)
+    until("the server answers", lambda: _answers(lab, cloud), 30)
+    for host in lab.topology.hosts:
+        build.start_agent(lab, host)
+    cloud.create()
+    seats = cloud.seats()
+    for seat in seats.values():
+        build.plug_instance(lab, seat.instance, seat.mac, seat.tap)
+    wait_active(lab, cloud, seats)
+    for instance in seats:
+        build.boot_instance(lab, instance)
+    for instance in seats:
+        build.wait_for_lease(lab, instance)
+    settle(lab, cloud)
+
+
+def _answers(lab: Lab, cloud: Cloud) -> bool:
+    if not lab.process("server"):
+        raise Interrupted(f"the server ended; its words are in {lab.directory}/logs/server.log")
+    try:
+        cloud.admin.list("networks")
+    except ServerUnavailable:
+        return False
+    return True
+
+
+def start_instance(lab: Lab, cloud: Cloud, instance: str) -> Seat:
+    """Plug in an instance whose port exists, and wait until its port is ACTIVE."""
+    seat = cloud.seats()[instance]
+    build.plug_instance(lab, instance, seat.mac, seat.tap)
+    wait_active(lab, cloud, [instance])
+    return seat
+
+
+def wait_active(lab: Lab, cloud: Cloud, instances: Iterable[str]) -> None:
+    """Wait until the agents have wired the ports of these instances.
+
+    Raises:
+        Interrupted: They have not; the message says what the agents complain of.
+    """
+    wanted = set(instances)
+
+    def all_active() -> bool:
+        ports = cloud.admin.list("ports", status="ACTIVE")
+        return wanted <= {port["name"] for port in ports}
+
+    try:
+        until(f"the ports of {', '.join(sorted(wanted))} are ACTIVE", all_active, 30)
+    except Interrupted as error:
+        logs = lab.directory / "logs"
+        raise Interrupted(f"{error}; the agents' words are in {logs}/agent-*.log") from error
+
+
+def settle(lab: Lab, cloud: Cloud) -> None:
+    """Wait until every host's agent has applied all that the server wants of it."""
+
+    def settled() -> bool:
+        agents = {agent["host"]: agent for agent in cloud.admin.list("agents")}
+        return all(_in_sync(agents.get(host)) for host in lab.topology.hosts)
+
+    until("every agent has applied what the server wants", settled)
+
+
+def _in_sync(agent: Any) -> bool:
+    if not agent:
+        return False
+    said = agent["configurations"]
+    return bool(said["revision"] == said["wanted_revision"])

@@ -1,0 +1,275 @@
+"""What a scenario works with: its lab, the captures, and preconditions that are put back.
+
+Every precondition is a context: what it changes through the API, on an instance or on an agent
+is as before when it is left. Decides nothing about what ought to be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from trunkline.kernel import netns
+from trunkline.lab import build, life, probe
+from trunkline.lab.capture import Capture
+from trunkline.lab.cloud import Cloud, Seat, Segment
+from trunkline.lab.packets import Frame
+from trunkline.lab.probe import Answer
+from trunkline.lab.state import Lab
+from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
+from trunkline.lab.verdict import Ground, Seen
+from trunkline.lab.waiting import limit_s, until
+from trunkline.lab.walk import HOST, INSTANCE, Cast
+from trunkline.lab.walk import INTERNET as THE_INTERNET
+from trunkline.lab.walk import SWITCH as A_SWITCH
+
+PROBE_S = 5.0
+SILENCE_S = 0.5  # after this long nothing will come: an answer takes a few milliseconds here
+SIGUSR1 = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A probe's answer and all frames that were captured meanwhile."""
+
+    answer: Answer
+    seen: Seen
+
+
+class Stage:
+    """A lab on which scenarios are played."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.cloud = Cloud(lab)
+        self.topology = lab.topology
+        self.look()
+
+    def look(self) -> None:
+        """Ask the API again who sits where; ports come and go with preconditions."""
+        self.seats: Mapping[str, Seat] = self.cloud.seats()
+        self.segments: Mapping[str, Segment] = self.cloud.segments()
+        self.cast = _cast(self)
+        self.ground = _ground(self)
+
+    def segment(self, instance: str) -> Segment:
+        """Return the segment that an instance is on."""
+        return self.segments[self.topology.instances[instance].network]
+
+    def gateway(self, instance: str) -> IPv4Address:
+        """Return the address of an instance's own host on its network."""
+        return self.segment(instance).gateways[self.seats[instance].host]
+
+    def floating(self, instance: str) -> FloatingIp:
+        """Return the floating IP that the topology gives to an instance."""
+        return next(f for f in self.topology.floating_ips if f.instance == instance)
+
+    @contextmanager
+    def capture(self) -> Iterator[Capture]:
+        """Capture on every device of every node that scenarios speak of."""
+        nodes = {n: ns for n, ns in self.lab.namespaces().items() if n != CONTROLLER}
+        there = set(netns.names())
+        with Capture({n: ns for n, ns in nodes.items() if ns in there}) as capture:
+            yield capture
+
+    def forget_neighbours(self) -> None:
+        """Empty every ARP cache, so that who asks whom is part of what is seen."""
+        there = set(netns.names())
+        for node in (INTERNET, *self.topology.hosts, *self.topology.instances):
+            namespace = self.lab.namespace(node)
+            if namespace in there:
+                netns.run(namespace, ["ip", "neigh", "flush", "all"])
+
+    def shoot(self, fire: Callable[[], Answer]) -> Shot:
+        """Send a probe with empty ARP caches, and capture all that happens."""
+        self.forget_neighbours()
+        with self.capture() as capture:
+            answer = fire()
+            return Shot(answer, Seen(capture.frames()))
+
+    def ping(self, instance: str, to: IPv4Address, *, hope: bool = True) -> Shot:
+        """Ping from an instance; without hope of an answer the wait for it is short."""
+        namespace = self.lab.namespace(instance)
+        return self.shoot(lambda: probe.ping(namespace, to, _patience_s(hope=hope)))
+
+    def tcp(
+        self, instance: str, peer: str, to: IPv4Address | None = None, *, hope: bool = True
+    ) -> Shot:
+        """Connect from an instance to a listener on another."""
+        a, b = self.lab.namespace(instance), self.lab.namespace(peer)
+        address = to or self.seats[peer].address
+        return self.shoot(lambda: probe.tcp(a, b, address, _patience_s(hope=hope)))
+
+    def udp(self, instance: str, peer: str, *, hope: bool = True) -> Shot:
+        """Send by UDP from an instance to another."""
+        a, b = self.lab.namespace(instance), self.lab.namespace(peer)
+        address = self.seats[peer].address
+        return self.shoot(lambda: probe.udp(a, b, address, _patience_s(hope=hope)))
+
+    def settle(self) -> None:
+        """Wait until every agent has applied what the server wants."""
+        life.settle(self.lab, self.cloud)
+
+    @contextmanager
+    def fixed_only(self, *instances: str) -> Iterator[None]:
+        """Take the floating IPs of instances away meanwhile."""
+        taken = [f for f in self.topology.floating_ips if f.instance in instances]
+        for floating in taken:
+            self.cloud.associate(floating, None)
+        self.settle()
+        try:
+            yield
+        finally:
+            for floating in taken:
+                self.cloud.associate(floating, floating.instance)
+            self.settle()
+
+    @contextmanager
+    def rules(self, *rules: GroupRule) -> Iterator[None]:
+        """Have exactly these rules by prefix in the tenants' default groups meanwhile."""
+        self._set_rules(rules)
+        try:
+            yield
+        finally:
+            self._set_rules(self.topology.rules)
+
+    def _set_rules(self, rules: tuple[GroupRule, ...]) -> None:
+        for project in self.topology.projects:
+            for rule_id in self.cloud.rules(project):
+                self.cloud.forbid(project, rule_id)
+        for rule in rules:
+            self.cloud.allow(rule)
+        self.settle()
+
+    @contextmanager
+    def without(self, project: str, host: str) -> Iterator[None]:
+        """Have no instance of a project on a host meanwhile, so that its network goes too."""
+        gone = [s for s in self.seats.values() if (s.project, s.host) == (project, host)]
+        segments = [self.segment(seat.instance) for seat in gone]
+        for seat in gone:
+            build.unplug_instance(self.lab, seat.instance)
+            self.cloud.delete_port(self.topology.instances[seat.instance])
+        for segment in segments:
+            until(
+                f"{segment.bridge} is gone from {host}",
+                lambda bridge=segment.bridge: bridge not in self.links(host),  # type: ignore[misc]
+            )
+        self.settle()
+        self.look()
+        try:
+            yield
+        finally:
+            self._bring_back(gone)
+
+    def _bring_back(self, gone: list[Seat]) -> None:
+        """Make instances again as they were, at the same addresses."""
+        for seat in gone:
+            self.cloud.create_gateway(seat.network, seat.host)
+            instance = self.topology.instances[seat.instance]
+            self.cloud.create_port(replace(instance, address=seat.address))
+            life.start_instance(self.lab, self.cloud, seat.instance)
+            build.boot_instance(self.lab, seat.instance)
+        for seat in gone:
+            build.wait_for_lease(self.lab, seat.instance)
+        self.settle()
+        self.look()
+
+    @contextmanager
+    def unguarded(self, host: str) -> Iterator[None]:
+        """Have a host's agent leave absent prefixes to the default route meanwhile."""
+        self._restart_agent(host, guard=False)
+        try:
+            yield
+        finally:
+            self._restart_agent(host, guard=True)
+
+    def _restart_agent(self, host: str, *, guard: bool) -> None:
+        self.lab.stop(f"agent-{host}")
+        build.start_agent(self.lab, host, guard=guard)
+        has_guard = "reject with icmp"
+        until(
+            f"the guard of {host} is {'up' if guard else 'down'}",
+            lambda: (has_guard in self.output(host, "nft", "list", "ruleset")) is guard,
+        )
+        self.settle()
+
+    def reborn(self, instance: str) -> None:
+        """End an instance and plug in another one in its place, not booted yet."""
+        build.unplug_instance(self.lab, instance)
+        port_id = self.seats[instance].port_id
+        until(
+            f"the port of {instance} is DOWN",
+            lambda: self.cloud.admin.show("ports", port_id)["status"] == "DOWN",
+        )
+        life.start_instance(self.lab, self.cloud, instance)
+
+    def renew(self, instance: str) -> None:
+        """Have an instance renew its lease, and wait until it has."""
+        (self.lab.directory / "instances" / instance / "lease").unlink()
+        client = self.lab.process(f"udhcpc-{instance}")
+        if client:
+            client.signal(SIGUSR1)
+        build.wait_for_lease(self.lab, instance)
+
+    def links(self, node: str) -> set[str]:
+        """Return the names of the links on a node."""
+        lines = self.output(node, "ip", "-brief", "link").splitlines()
+        return {line.split()[0].partition("@")[0] for line in lines if line}
+
+    def routes(self, node: str) -> list[str]:
+        """Return a node's IPv4 routes as ``ip route`` prints them."""
+        return [line.strip() for line in self.output(node, "ip", "route").splitlines()]
+
+    def output(self, node: str, *argv: str) -> str:
+        """Return what a program says on a node."""
+        return netns.run(self.lab.namespace(node), argv, limit_s(10)).stdout
+
+
+def _patience_s(*, hope: bool) -> float:
+    return limit_s(PROBE_S if hope else SILENCE_S)
+
+
+def _cast(stage: Stage) -> Cast:
+    topology = stage.topology
+    macs = {seat.mac: seat.instance for seat in stage.seats.values()}
+    for segment in stage.segments.values():
+        for host in topology.hosts:
+            macs[segment.gateway_mac(host)] = f"{host}'s {segment.bridge}"
+    for host in topology.hosts:
+        macs[_mac(stage, host, build.UPLINK)] = f"{host}'s {build.UPLINK}"
+    macs[_mac(stage, INTERNET, build.WIRE)] = "the provider's router"
+    instances = topology.instances.values()
+    cables = {i.name: (i.host,) for i in instances}
+    for host in topology.hosts:
+        cables[host] = (*(i.name for i in instances if i.host == host), SWITCH, INTERNET)
+    cables |= {SWITCH: tuple(topology.hosts), INTERNET: tuple(topology.hosts)}
+    roles = {SWITCH: A_SWITCH, INTERNET: THE_INTERNET}
+    roles |= dict.fromkeys(topology.hosts, HOST) | dict.fromkeys(topology.instances, INSTANCE)
+    return Cast(roles, cables, macs, {s.tap: s.instance for s in stage.seats.values()})
+
+
+def _mac(stage: Stage, node: str, link: str) -> str:
+    words = stage.output(node, "ip", "-brief", "link", "show", link).split()
+    return words[2]
+
+
+def _ground(stage: Stage) -> Ground:
+    devices: dict[tuple[str, str], int] = {}
+    macs: dict[str, int] = {}
+    for segment in stage.segments.values():
+        for host in stage.topology.hosts:
+            devices[host, segment.bridge] = segment.vlan_id
+            devices[host, f"vlan{segment.vlan_id}"] = segment.vlan_id
+            macs[segment.gateway_mac(host)] = segment.vlan_id
+    for seat in stage.seats.values():
+        vlan_id = stage.segments[seat.network].vlan_id
+        devices[seat.host, seat.tap] = devices[seat.instance, "eth0"] = vlan_id
+        macs[seat.mac] = vlan_id
+    return Ground(devices, macs, build.TRUNK, build.UPLINK)
+
+
+def all_frames(shots: tuple[Shot, ...]) -> tuple[Frame, ...]:
+    """Return the frames of several shots, in order."""
+    return tuple(frame for shot in shots for frame in shot.seen)

@@ -1,0 +1,243 @@
+"""What a living lab keeps on the machine, and how a later command finds it again.
+
+    /run/trunkline/lab/NAME/
+        namespaces      every namespace of the lab, written before the first is made
+        topology        the file or the shipped topology it was built from
+        complete        there once ``up`` has finished
+        disturbed       there while a scenario has changed what ``up`` made
+        pids/           a file per process: pid and start time
+        hosts/ instances/ logs/ and the server's files
+
+The directory is the mark of ownership: a namespace that it does not list, and a process that
+neither it records nor lives in such a namespace, is not ours and is never touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.errors import Conflict, NotFound
+from trunkline.kernel import exec as programs
+from trunkline.kernel import netns
+from trunkline.lab.topology import Topology, load
+
+ROOT = Path("/run/trunkline/lab")
+RESOLV = Path("/etc/netns")  # ip-netns(8): /etc files of a namespace
+SIGKILL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab, living or about to live."""
+
+    topology: Topology
+
+    @property
+    def directory(self) -> Path:
+        """Return where the lab keeps its files."""
+        return ROOT / self.topology.name
+
+    @property
+    def complete(self) -> bool:
+        """Return whether ``up`` finished and nothing has been left disturbed since."""
+        return self._mark("complete").exists() and not self._mark("disturbed").exists()
+
+    @property
+    def api(self) -> str:
+        """Return the server's address for clients outside of the lab."""
+        return f"unix:{self.directory / 'api.sock'}"
+
+    def namespace(self, node: str) -> str:
+        """Return the name of a node's namespace."""
+        return f"{self.topology.name}-{node}"
+
+    def namespaces(self) -> dict[str, str]:
+        """Return the namespace of every node of the topology."""
+        return {node: self.namespace(node) for node in self.topology.nodes()}
+
+    def begin(self, text: str) -> None:
+        """Write down what will be made, before the first of it is.
+
+        Raises:
+            Conflict: A namespace of that name is there and not ours.
+        """
+        taken = sorted(set(self.namespaces().values()) & set(netns.names()))
+        if taken:
+            raise Conflict(
+                f"namespace {taken[0]} exists and belongs to no lab;"
+                f" delete it with 'ip netns del {taken[0]}', or choose another --name"
+            )
+        for part in ("pids", "logs"):
+            (self.directory / part).mkdir(parents=True)
+        self.directory.chmod(0o700)
+        self._mark("topology").write_text(text)
+        # Last: without it the directory is a beginning that made nothing yet.
+        self._mark("namespaces").write_text("\n".join(self.namespaces().values()))
+
+    def set_complete(self) -> None:
+        """Note that ``up`` has finished."""
+        self._mark("complete").touch()
+
+    @contextmanager
+    def disturbed(self) -> Iterator[None]:
+        """Note that a scenario changes what ``up`` made; the note stays if it dies half-way."""
+        self._mark("disturbed").touch()
+        yield
+        self._mark("disturbed").unlink()
+
+    def spawn(self, label: str, node: str, argv: list[str]) -> programs.Process:
+        """Start a process on a node, recorded under a label, its output in ``logs/LABEL``."""
+        log = self.directory / "logs" / f"{label}.log"
+        process = netns.spawn(self.namespace(node), argv, str(log))
+        record = self.directory / "pids" / label
+        record.write_text(f"{process.pid} {process.started}")
+        return process
+
+    def process(self, label: str) -> programs.Process | None:
+        """Return the process recorded under a label, if it lives."""
+        record = self.directory / "pids" / label
+        try:
+            pid, started = record.read_text().split()
+        except (FileNotFoundError, ValueError):  # never started, or killed while noting it
+            return None
+        process = programs.Process(int(pid), int(started))
+        return process if process.alive() else None
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of all processes ever recorded, sorted."""
+        with suppress(FileNotFoundError):
+            return tuple(sorted(os.listdir(self.directory / "pids")))
+        return ()
+
+    def stop(self, label: str) -> None:
+        """End a recorded process and wait for its end."""
+        process = self.process(label)
+        if process:
+            process.stop()
+
+    def tokens(self) -> dict[str, str]:
+        """Return the token of ``admin``, of each project, and of each host's agent."""
+        return self._identity()["tokens"]
+
+    def project_ids(self) -> dict[str, str]:
+        """Return each project's id, by name."""
+        return self._identity()["projects"]
+
+    def write_identity(self, tokens: dict[str, str], projects: dict[str, str]) -> None:
+        """Keep tokens and project ids for later commands."""
+        text = json.dumps({"tokens": tokens, "projects": projects}, indent=1)
+        (self.directory / "identity.json").write_text(text)
+
+    def _identity(self) -> dict[str, dict[str, str]]:
+        text = (self.directory / "identity.json").read_text()
+        identity: dict[str, dict[str, str]] = json.loads(text)
+        return identity
+
+    def _mark(self, name: str) -> Path:
+        return self.directory / name
+
+
+def find(name: str) -> Lab:
+    """Return a lab that ``up`` began.
+
+    Raises:
+        NotFound: There is none of that name.
+    """
+    try:
+        text = (ROOT / name / "topology").read_text()
+    except FileNotFoundError as error:
+        known = ", ".join(living()) or "none is up"
+        raise NotFound(f"lab {name}: not up ({known}); 'trunkline lab up' starts one") from error
+    return Lab(load(text, name))
+
+
+def living() -> tuple[str, ...]:
+    """Return the names of all labs that have a directory, sorted."""
+    if not ROOT.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in ROOT.iterdir() if entry.is_dir()))
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other commands from changing the same lab meanwhile; the lock dies with us."""
+    ROOT.mkdir(parents=True, exist_ok=True)
+    path = ROOT / f"{name}.lock"
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(fd).st_ino:
+                break
+        os.close(fd)  # whoever had the lock removed the file with it
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+        _remove_empty(ROOT)
+        _remove_empty(ROOT.parent)
+
+
+def remove(name: str) -> None:
+    """End and delete everything of a lab, however little or much of it there is."""
+    directory = ROOT / name
+    namespaces = _listed(directory)
+    _kill(_recorded(directory))
+    while _kill(_inside(namespaces)):
+        pass  # one that was killed may have started another just before
+    for namespace in namespaces:
+        netns.delete(namespace)
+        shutil.rmtree(RESOLV / namespace, ignore_errors=True)
+    _remove_empty(RESOLV)
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def _kill(processes: Iterable[programs.Process]) -> int:
+    """Kill processes and wait for their end; return how many there were."""
+    killed = 0
+    for killed, process in enumerate(processes, start=1):
+        process.signal(SIGKILL)
+        process.wait(5)
+    return killed
+
+
+def _listed(directory: Path) -> tuple[str, ...]:
+    with suppress(FileNotFoundError):
+        return tuple((directory / "namespaces").read_text().split())
+    return ()
+
+
+def _recorded(directory: Path) -> Iterator[programs.Process]:
+    for record in sorted((directory / "pids").glob("*")):
+        words = record.read_text().split()
+        if len(words) == 2:  # noqa: PLR2004 - pid and start time; less was killed while noting it
+            yield programs.Process(int(words[0]), int(words[1]))
+
+
+def _inside(namespaces: tuple[str, ...]) -> Iterator[programs.Process]:
+    """Yield the processes that live in these namespaces: daemons, clients, a user's shell."""
+    inodes = set()
+    for namespace in namespaces:
+        with suppress(FileNotFoundError):
+            inodes.add((netns.RUN / namespace).stat().st_ino)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if (entry / "ns/net").stat().st_ino in inodes:
+                process = programs.process(int(entry.name))
+                if process and process.pid != os.getpid():
+                    yield process
+
+
+def _remove_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
+
