@@ -1,0 +1,279 @@
+"""A host in memory: the same operations, the same refusals, no root.
+
+Ships beside the real kernel door because agents, plans and replays are tested with it. What it
+refuses is what Linux refuses; the contract suite holds it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from trunkline.errors import Rejected
+from trunkline.hoststate import (
+    Address,
+    Bridge,
+    Connection,
+    DhcpServer,
+    HostConfig,
+    HostFacts,
+    HostState,
+    Plug,
+    Table,
+    Vlan,
+    VlanMaking,
+)
+from trunkline.kernel import fake_nft
+from trunkline.operations import (
+    AddAddress,
+    AnnounceAddress,
+    ChangeDhcpHosts,
+    ChangeLink,
+    CreateBridge,
+    CreateVlan,
+    CutConnections,
+    DeleteLink,
+    Operation,
+    RemoveAddress,
+    RunNft,
+    SetSysctl,
+    StartDhcp,
+    StopDhcp,
+)
+
+DEFAULT_SYSCTLS = {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0", "arp_announce": "0"}
+
+
+class FakeKernel:
+    """A kernel in memory.
+
+    Attributes:
+        foreign_links: Links that are not ours; the trunk and the uplink are among them.
+        operations: Everything that was run and took effect, in order.
+        tracked: The connection tracking table.
+    """
+
+    def __init__(
+        self,
+        links: Collection[str] = ("lo", "eth0", "eth1"),
+        making: VlanMaking | None = VlanMaking.KERNEL,
+        uplink_address: IPv4Address | None = None,
+    ) -> None:
+        self.foreign_links = set(links)
+        self.making = making
+        self.uplink_address = uplink_address
+        self.bridges: dict[str, Bridge] = {}
+        self.vlans: dict[str, Vlan] = {}
+        self.taps: dict[str, Plug] = {}
+        self.addresses: set[Address] = set()
+        self.sysctls: dict[str, str] = {}
+        self.tables: dict[tuple[str, str], Table] = {}
+        self.dhcp: dict[str, DhcpServer] = {}
+        self.tracked: set[Connection] = set()
+        self.operations: list[Operation] = []
+        self._countdown: int | None = None
+        self._fails_after_effect = False
+
+    def plug_in(self, tap: str, mtu: int = 1500) -> None:
+        """Let an instance's interface appear, as a hypervisor makes it."""
+        self.taps[tap] = Plug(tap, None, mtu, up=False)
+
+    def plug_out(self, tap: str) -> None:
+        """Let an instance's interface vanish."""
+        del self.taps[tap]
+
+    def fail_at(self, number: int, *, after_effect: bool = False) -> None:
+        """Let the operation ``number`` from now (0 is the next) be refused, once.
+
+        Args:
+            number: How many operations succeed before.
+            after_effect: Refuse it although it took effect, as when an answer is lost.
+        """
+        self._countdown, self._fails_after_effect = number, after_effect
+
+    def facts(self, config: HostConfig) -> HostFacts:
+        """See ``Kernel.facts``."""
+        del config
+        return HostFacts(
+            vlan_making=self.making,
+            links=frozenset(self.foreign_links),
+            uplink_address=self.uplink_address,
+        )
+
+    def read(self, config: HostConfig, sysctls: Collection[str]) -> HostState:
+        """See ``Kernel.read``."""
+        del config
+        return HostState(
+            bridges=dict(self.bridges),
+            vlans=dict(self.vlans),
+            plugs=dict(self.taps),
+            addresses=frozenset(self.addresses),
+            sysctls={k: self._sysctl(k) for k in sysctls if self._link_of(k) in self._links()},
+            tables=dict(self.tables),
+            dhcp=dict(self.dhcp),
+        )
+
+    def forget(self) -> None:
+        """See ``Kernel.forget``; there is no memory beside the state itself."""
+
+    def connections(self) -> tuple[Connection, ...]:
+        """See ``Kernel.connections``."""
+        return tuple(self.tracked)
+
+    def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:
+        """See ``Kernel.wait``; something has always just happened."""
+
+    def run(self, config: HostConfig, operation: Operation) -> None:
+        """See ``Kernel.run``."""
+        del config
+        fails = self._countdown == 0
+        if self._countdown is not None:
+            self._countdown = None if fails else self._countdown - 1
+        if not fails or self._fails_after_effect:
+            self._run(operation)
+            self.operations.append(operation)
+        if fails:
+            raise Rejected(f"{operation.command()}: refused, as the test asked")
+
+    def _run(self, operation: Operation) -> None:  # noqa: C901, PLR0912 - a table of operations
+        match operation:
+            case CreateBridge(bridge):
+                self._must_be_free(bridge.name)
+                self.bridges[bridge.name] = bridge
+            case CreateVlan(vlan):
+                self._create_vlan(vlan)
+            case ChangeLink(name, changes):
+                self._change(name, dict(changes))
+            case DeleteLink(name):
+                self._delete_link(name)
+            case AddAddress(address):
+                self._add_address(address)
+            case RemoveAddress(address):
+                _refuse(address not in self.addresses, f"{address} is not there")
+                self.addresses.remove(address)
+            case AnnounceAddress(address):
+                _refuse(address.link not in self._links(), f"no link {address.link}")
+            case SetSysctl(key, value):
+                _refuse(self._link_of(key) not in self._links(), f"no sysctl {key}")
+                self.sysctls[key] = value
+            case RunNft(script):
+                self.tables = fake_nft.run(self.tables, script)
+            case StartDhcp(server):
+                self._start_dhcp(server)
+            case StopDhcp(bridge):
+                _refuse(bridge not in self.dhcp, f"no DHCP server on {bridge}")
+                del self.dhcp[bridge]
+            case ChangeDhcpHosts():
+                self._change_dhcp(operation)
+            case CutConnections(connections):
+                self.tracked -= set(connections)
+
+    def _links(self) -> set[str]:
+        return self.foreign_links | self.bridges.keys() | self.vlans.keys() | self.taps.keys()
+
+    def _must_be_free(self, name: str) -> None:
+        _refuse(name in self._links(), f"{name} exists")
+
+    def _must_be_bridge(self, name: str) -> None:
+        _refuse(bool(name) and name not in self.bridges, f"no bridge {name}")
+
+    def _create_vlan(self, vlan: Vlan) -> None:
+        self._must_be_free(vlan.name)
+        _refuse(vlan.trunk not in self.foreign_links, f"no trunk {vlan.trunk}")
+        self._must_be_bridge(vlan.bridge or "")
+        self.vlans[vlan.name] = vlan
+
+    def _change(self, name: str, changes: dict[str, str]) -> None:
+        self._must_be_bridge(changes.get("master", ""))
+        if name in self.bridges:
+            self.bridges[name] = _changed_bridge(self.bridges[name], changes)
+        elif name in self.vlans:
+            self.vlans[name] = _changed_vlan(self.vlans[name], changes)
+        else:
+            _refuse(name not in self.taps, f"no link {name}")
+            self.taps[name] = _changed_plug(self.taps[name], changes)
+
+    def _delete_link(self, name: str) -> None:
+        _refuse(name not in self.bridges and name not in self.vlans, f"no link {name}")
+        self.bridges.pop(name, None)
+        self.vlans.pop(name, None)
+        self.vlans = {
+            n: replace(v, bridge=None) if v.bridge == name else v for n, v in self.vlans.items()
+        }
+        self.taps = {
+            n: replace(t, bridge=None, hairpin=False) if t.bridge == name else t
+            for n, t in self.taps.items()
+        }
+        self.addresses = {a for a in self.addresses if a.link != name}
+        self.sysctls = {k: v for k, v in self.sysctls.items() if self._link_of(k) != name}
+        # dnsmasq outlives its bridge, and is then found without one
+
+    def _add_address(self, address: Address) -> None:
+        _refuse(address.link not in self._links(), f"no link {address.link}")
+        _refuse(address in self.addresses, f"{address} exists")
+        self.addresses.add(address)
+
+    def _start_dhcp(self, server: DhcpServer) -> None:
+        _refuse(server.bridge not in self.bridges, f"dnsmasq: unknown interface {server.bridge}")
+        self.dhcp[server.bridge] = server
+
+    def _change_dhcp(self, operation: ChangeDhcpHosts) -> None:
+        _refuse(operation.bridge not in self.dhcp, f"no DHCP server on {operation.bridge}")
+        server = self.dhcp[operation.bridge]
+        hosts = {k: v for k, v in server.hosts.items() if k not in operation.remove}
+        self.dhcp[operation.bridge] = replace(server, hosts=hosts | dict(operation.write))
+
+    def _link_of(self, key: str) -> str:
+        return key.removeprefix("net.ipv4.conf.").rpartition(".")[0]
+
+    def _sysctl(self, key: str) -> str:
+        return self.sysctls.get(key, DEFAULT_SYSCTLS[key.rpartition(".")[2]])
+
+
+def _refuse(condition: bool, words: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if condition:
+        raise Rejected(words)
+
+
+def _changed_bridge(bridge: Bridge, changes: dict[str, str]) -> Bridge:
+    return replace(
+        bridge,
+        mtu=int(changes.get("mtu", bridge.mtu)),
+        mac=changes.get("address", bridge.mac),
+        alias=changes.get("alias", bridge.alias),
+        up=_up(changes, up=bridge.up),
+        nf_call_iptables=changes.get("nf_call_iptables", "1" if bridge.nf_call_iptables else "0")
+        == "1",
+    )
+
+
+def _changed_vlan(vlan: Vlan, changes: dict[str, str]) -> Vlan:
+    return replace(
+        vlan,
+        mtu=int(changes.get("mtu", vlan.mtu)),
+        alias=changes.get("alias", vlan.alias),
+        up=_up(changes, up=vlan.up),
+        bridge=_master(changes, vlan.bridge),
+    )
+
+
+def _changed_plug(plug: Plug, changes: dict[str, str]) -> Plug:
+    bridge = _master(changes, plug.bridge)
+    hairpin = changes.get("hairpin", "on" if plug.hairpin else "off") == "on"
+    _refuse("hairpin" in changes and bridge is None, f"{plug.tap} is no bridge port")
+    return replace(
+        plug,
+        mtu=int(changes.get("mtu", plug.mtu)),
+        up=_up(changes, up=plug.up),
+        bridge=bridge,
+        hairpin=hairpin and bridge is not None,
+    )
+
+
+def _up(changes: dict[str, str], *, up: bool) -> bool:
+    return changes["state"] == "up" if "state" in changes else up
+
+
+def _master(changes: dict[str, str], bridge: str | None) -> str | None:
+    return (changes["master"] or None) if "master" in changes else bridge
