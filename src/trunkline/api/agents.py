@@ -1,0 +1,169 @@
+"""The agents' side: long-polled snapshots, in sections, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trunkline.api.auth import Users
+from trunkline.api.body import read_json
+from trunkline.api.convert import host as host_name
+from trunkline.api.convert import quoted
+from trunkline.api.routes import Store
+from trunkline.api.wakeups import Wakeups
+from trunkline.db.engine import Transaction
+from trunkline.errors import Forbidden, Invalid
+from trunkline.model import HostName, PortStatus
+from trunkline.service import hosts, snapshots
+from trunkline.snapshot import digest, encode
+
+WAIT_MAX_S = 60
+STATUSES = frozenset(status.value for status in PortStatus)
+
+
+class AgentApi:
+    """What ``/agent/v1/hosts/HOST`` does."""
+
+    def __init__(self, store: Store, users: Users, wakeups: Wakeups) -> None:
+        self._store = store
+        self._users = users
+        self._wakeups = wakeups
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/agent/v1/hosts/{host}/snapshot", self.snapshot, methods=["POST"]),
+            Route("/agent/v1/hosts/{host}/report", self.report, methods=["POST"]),
+        ]
+
+    async def snapshot(self, request: Request) -> Response:
+        """Answer a snapshot's changed sections as soon as there is one of another revision.
+
+        304 when there is none within the time that the agent is willing to wait.
+        """
+        host = self._accept(request)
+        body = _Poll(await read_json(request))
+        if await self._store.read(lambda tx: hosts.needs_greeting(tx, host)):
+            await self._store.write(lambda tx: hosts.greet(tx, host))
+        if body.revision is not None and not await self._moved(host, body.revision, body.wait_s):
+            return Response(status_code=304)
+        text = await self._store.read(lambda tx: _changed_sections(tx, host, body.have))
+        return Response(text, media_type="application/json")
+
+    async def report(self, request: Request) -> Response:
+        """Record what an agent saw."""
+        host = self._accept(request)
+        details = _checked_report(await read_json(request))
+        await self._store.write(lambda tx: hosts.report(tx, host, details["revision"], details))
+        return Response(status_code=204)
+
+    def _accept(self, request: Request) -> HostName:
+        caller = self._users.caller(request.headers.get("x-auth-token"))
+        request.scope["trunkline.user"] = caller.user
+        if not caller.is_agent:
+            raise Forbidden(
+                f"User {caller.user} has not the role agent, which hosts' snapshots and reports"
+                " are for.",
+                "PolicyNotAuthorized",
+            )
+        try:
+            host = host_name(request.path_params["host"])
+        except ValueError as error:
+            raise Invalid(f"Invalid input for host. Reason: {error}.", "InvalidInput") from None
+        return HostName(host)
+
+    async def _moved(self, host: HostName, revision: int, wait_s: float) -> bool:
+        """Return whether the host's revision is another one, or becomes so in time.
+
+        Another, not a higher one: a database that came from a backup starts lower.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while True:
+                    event = self._wakeups.watch(host)
+                    if await self._store.read(lambda tx: hosts.revision(tx, host)) != revision:
+                        return True
+                    if event.is_set():
+                        return False  # the server ends
+                    await event.wait()
+        return False
+
+
+class _Poll:
+    """A snapshot request's body, checked."""
+
+    def __init__(self, body: Any) -> None:
+        values = _object(body, {"revision", "wait", "have"})
+        self.revision = _field(values, "revision", int, None)
+        self.wait_s = min(float(_field(values, "wait", (int, float), 0) or 0), WAIT_MAX_S)
+        self.have: Mapping[str, Any] = _field(values, "have", dict, {}) or {}
+
+
+def _changed_sections(tx: Transaction, host: HostName, have: Mapping[str, Any]) -> str:
+    """Return the body of a snapshot: what the agent has not, and the digests of all."""
+    snapshot = snapshots.read(tx, host)
+    sections = encode(snapshot)
+    digests = {name: digest(text) for name, text in sections.items()}
+    changed = ",".join(
+        f"{json.dumps(name)}:{text}"
+        for name, text in sections.items()
+        if have.get(name) != digests[name]
+    )
+    head = f'"revision":{snapshot.revision},"digests":{json.dumps(digests)}'
+    return f'{{{head},"sections":{{{changed}}}}}'
+
+
+def _checked_report(body: Any) -> dict[str, Any]:
+    values = _object(body, {"revision", "full", "ports", "problems", "facts"})
+    ports = _field(values, "ports", dict, {})
+    for port_id, status in ports.items():
+        if status not in STATUSES:
+            raise Invalid(
+                f"ports: {quoted(status)} of port {port_id[:36]!a} is not one of"
+                f" {', '.join(sorted(STATUSES))}.",
+                "InvalidInput",
+            )
+    problems = _field(values, "problems", list, [])
+    for problem in problems:
+        texts = _object(problem, {"subject", "text"})
+        if not all(isinstance(texts.get(key), str) for key in ("subject", "text")):
+            raise Invalid("problems: each needs subject and text, as strings.", "InvalidInput")
+    return {
+        "revision": _field(values, "revision", int, 0),
+        "full": _field(values, "full", bool, default=False),
+        "ports": ports,
+        "problems": problems,
+        "facts": _field(values, "facts", dict, {}),
+    }
+
+
+def _object(body: Any, known: set[str]) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise Invalid(f"The body must be an object, not {quoted(body)}.", "HTTPBadRequest")
+    for key in sorted(body.keys() - known):
+        raise Invalid(f"The body has the unknown key {quoted(key)}.", "HTTPBadRequest")
+    return body
+
+
+def _field(values: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
+    """Return a field of a kind; null is the default."""
+    value = values.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise Invalid(
+            f"Invalid input for {key}. Reason: {quoted(value)} is of the wrong type.",
+            "InvalidInput",
+        )
+    if isinstance(value, int) and not 0 <= value < 2**63:
+        raise Invalid(
+            f"Invalid input for {key}. Reason: {quoted(value)} is out of bounds.", "InvalidInput"
+        )
+    return value

@@ -1,0 +1,104 @@
+"""The server's configuration file: TOML, checked once, refused by key.
+
+listen = ["http://192.0.2.1:9696", "unix:/run/trunkline/api.sock"]
+database = "sqlite:////var/lib/trunkline/trunkline.db"
+users = "/etc/trunkline/users.yaml"
+reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
+[vlan_ranges]
+physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trunkline.core.allocate import Limits
+from trunkline.errors import Invalid
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
+
+KEYS = {"listen", "database", "users", "reserved_prefixes", "vlan_ranges"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What the file says.
+
+    Attributes:
+        listen: (host, port) of each TCP address, or a path of each Unix socket.
+        database: SQLAlchemy's URL.
+    """
+
+    listen: tuple[tuple[str, int] | Path, ...]
+    database: str
+    users: Path
+    limits: Limits
+
+
+def load(path: Path) -> ServerConfig:
+    """Read and check a configuration file.
+
+    Raises:
+        Invalid: The file is missing, no TOML, or a key is unknown, missing or malformed; the
+            message names file and key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(values)
+    except (OSError, ValueError, Invalid) as error:
+        raise Invalid(f"server configuration {path}: {error}") from error
+
+
+def parse(values: dict[str, Any]) -> ServerConfig:
+    """Check the file's values; see ``load``."""
+    for key in sorted(values.keys() - KEYS):
+        raise Invalid(f"unknown key {key!r}; known are {', '.join(sorted(KEYS))}")
+    for key in ("listen", "database", "users"):
+        if not values.get(key):
+            raise Invalid(f"{key} is missing")
+    prefixes = _strings(values.get("reserved_prefixes", []), "reserved_prefixes")
+    ranges = values.get("vlan_ranges", {})
+    return ServerConfig(
+        listen=tuple(_address(url) for url in _strings(values["listen"], "listen")),
+        database=str(values["database"]),
+        users=Path(str(values["users"])),
+        limits=Limits(
+            vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
+            reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
+        ),
+    )
+
+
+def _strings(value: Any, key: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Invalid(f"{key} must be a list of strings, not {value!r}")
+    return value
+
+
+def _address(url: str) -> tuple[str, int] | Path:
+    if url.startswith("unix:/"):
+        return Path(url.removeprefix("unix:"))
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None or parts.path.strip("/"):
+        raise Invalid(f"listen: {url} is neither http://ADDRESS:PORT nor unix:/PATH")
+    return parts.hostname, 9696 if parts.port is None else parts.port
+
+
+def _ranges(name: str, given: Any) -> list[tuple[int, int]]:
+    """Return VLAN ranges from one pair, or a list of pairs."""
+    pairs = given if given and isinstance(given[0], list) else [given]
+    ranges = []
+    for pair in pairs:
+        match pair:
+            case [int(first), int(last)] if VLAN_ID_MIN <= first <= last <= VLAN_ID_MAX:
+                ranges.append((first, last))
+            case _:
+                raise Invalid(
+                    f"vlan_ranges.{name}: {pair!r} is no [first, last] with"
+                    f" {VLAN_ID_MIN} <= first <= last <= {VLAN_ID_MAX}"
+                )
+    return ranges

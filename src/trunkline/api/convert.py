@@ -1,0 +1,333 @@
+"""From JSON and query text to values. Each converter returns a value or raises ValueError.
+
+The error's text is the end of a sentence that begins with the field's name; the offending value
+is quoted, shortened, so that no message grows with what was sent.
+"""
+
+# ruff: noqa: TRY004  to whoever sent it, a wrong type is a malformed value like any other
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container
+from ipaddress import IPv4Address, IPv4Network, ip_network
+from json import dumps
+from typing import Any
+
+from trunkline.service.security_groups import PROTOCOLS
+
+Converter = Callable[[Any], Any]
+
+TRUE, FALSE = {"true", "1", "yes", "on", "t", "y"}, {"false", "0", "no", "off", "f", "n"}
+MULTICAST_BIT = 1
+PROTOCOL_MAX = 255
+LIST_MAX = 64
+IPV4_BITS = 32
+PROFILE_MAX = 4095  # as in Neutron, where it is a column's width
+
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def quoted(value: Any) -> str:
+    """Return a value for a message, shortened."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004  a line on a screen
+
+
+def text(longest: int) -> Converter:
+    """Return the converter of a text without control characters."""
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{quoted(value)} is not a string")
+        if len(value) > longest:
+            raise ValueError(f"{quoted(value)} exceeds maximum length of {longest}")
+        found = _CONTROL.search(value)
+        if found:
+            raise ValueError(f"{quoted(value)} holds the character {found.group()!a}")
+        return value
+
+    return convert
+
+
+name = text(255)
+
+
+def text_or_null(longest: int) -> Converter:
+    """Return the converter of a text for which null means the empty one."""
+    convert = text(longest)
+    return lambda value: "" if value is None else convert(value)
+
+
+def filter_text(value: Any) -> str:
+    """Return a filter's value as it is."""
+    return str(value)
+
+
+def boolean(value: Any) -> bool:
+    """Return a truth value from JSON, or from any spelling that clients use."""
+    if isinstance(value, bool):
+        return value
+    spelled = str(value).lower() if isinstance(value, str | int) else ""
+    if spelled in TRUE:
+        return True
+    if spelled in FALSE:
+        return False
+    raise ValueError(f"{quoted(value)} is not a boolean")
+
+
+def number(value: Any) -> int:
+    """Return an integer; clients send them as text, too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
+    raise ValueError(f"{quoted(value)} is not an integer")
+
+
+def filter_number(value: Any) -> int:
+    """Return a filter's integer, of a size that every database takes."""
+    found = number(value)
+    if abs(found) >= 2**31:
+        raise ValueError(f"{quoted(value)} is too large")
+    return found
+
+
+def integer(lowest: int, highest: int) -> Converter:
+    """Return the converter of an integer within bounds."""
+
+    def convert(value: Any) -> int:
+        found = number(value)
+        if not lowest <= found <= highest:
+            raise ValueError(f"{quoted(value)} is not in {lowest} to {highest}")
+        return found
+
+    return convert
+
+
+def one_of(*choices: str) -> Converter:
+    """Return the converter of one of a few words, in any case."""
+    by_lower = {choice.lower(): choice for choice in choices}
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str) or value.lower() not in by_lower:
+            raise ValueError(f"{quoted(value)} is not one of {', '.join(choices)}")
+        return by_lower[value.lower()]
+
+    return convert
+
+
+def or_null(convert: Converter) -> Converter:
+    """Return the converter that lets null pass."""
+    return lambda value: None if value is None else convert(value)
+
+
+def list_of(convert: Converter) -> Converter:
+    """Return the converter of a list that is not long."""
+
+    def convert_all(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValueError(f"{quoted(value)} is not a list")
+        if len(value) > LIST_MAX:
+            raise ValueError(f"it has {len(value)} entries, at most {LIST_MAX} are allowed")
+        return [convert(item) for item in value]
+
+    return convert_all
+
+
+def uuid(value: Any) -> str:
+    """Return an id in the canonical form."""
+    if not isinstance(value, str) or not _UUID.fullmatch(value.lower()):
+        raise ValueError(f"{quoted(value)} is not a valid UUID")
+    return value.lower()
+
+
+def project_id(value: Any) -> str:
+    """Return a project's id, which other services choose."""
+    found: str = name(value)
+    if not found:
+        raise ValueError("it must not be empty")
+    return found
+
+
+def ip_version(value: Any) -> int:
+    """Return the one IP version that there is for now."""
+    found = number(value)
+    if found == 6:  # noqa: PLR2004  it is what the sentence says
+        raise ValueError("6 is IPv6, which this version does not offer; use 4")
+    if found != 4:  # noqa: PLR2004  likewise
+        raise ValueError(f"{quoted(value)} is no IP version; use 4")
+    return found
+
+
+def address(value: Any) -> IPv4Address:
+    """Return an IPv4 address."""
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)} is not an IP address, which is a string")
+    if ":" in value:
+        raise ValueError(f"{quoted(value)} looks like IPv6, which this version does not offer")
+    try:
+        return IPv4Address(value)
+    except ValueError:
+        raise ValueError(f"{quoted(value)} is not a valid IP address") from None
+
+
+def address_text(value: Any) -> str:
+    """Return an IPv4 address in its usual spelling."""
+    return str(address(value))
+
+
+def prefix(value: Any) -> IPv4Network:
+    """Return an IPv4 prefix without host bits."""
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)} is not a valid CIDR, which is a string")
+    if ":" in value:
+        raise ValueError(f"{quoted(value)} looks like IPv6, which this version does not offer")
+    try:
+        found = IPv4Network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{quoted(value)} is not a valid IP subnet") from None
+    if str(found) != value:
+        raise ValueError(f"{quoted(value)} is not a recognized IP subnet cidr, use {found}")
+    return found
+
+
+def prefix_text(value: Any) -> str:
+    """Return an IPv4 prefix in its usual spelling."""
+    return str(prefix(value))
+
+
+def tenant_prefix(value: Any) -> IPv4Network:
+    """Return a prefix that interfaces may have addresses of."""
+    found = prefix(value)
+    first = IPv4Network("0.0.0.0/8")
+    for unusable in (
+        found.is_loopback,
+        found.is_multicast,
+        found.is_link_local,
+        found.is_reserved,
+        found.overlaps(first),
+    ):
+        if unusable:
+            raise ValueError(f"{found} holds addresses that no interface may have")
+    return found
+
+
+def any_prefix(value: Any) -> str:
+    """Return an IPv4 or IPv6 prefix in its usual spelling, without host bits."""
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)} is not a valid CIDR, which is a string")
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError(f"{quoted(value)} is not a valid IP prefix") from None
+
+
+def mac(value: Any) -> str:
+    """Return a MAC that an interface may have, in lower case."""
+    found = value.lower().replace("-", ":") if isinstance(value, str) else ""
+    if not _MAC.fullmatch(found):
+        raise ValueError(f"{quoted(value)} is not a valid MAC address")
+    if int(found[:2], 16) & MULTICAST_BIT or found == "00:00:00:00:00:00":
+        raise ValueError(f"{quoted(value)} is not the MAC address of one interface")
+    return found
+
+
+def dns_label(value: Any) -> str:
+    """Return a DNS label in lower case (RFC 1123), or the empty string."""
+    found = value.lower() if isinstance(value, str) else "?"
+    if found and not _LABEL.fullmatch(found):
+        raise ValueError(f"{quoted(value)} is not a DNS label of letters, digits and hyphens")
+    return found
+
+
+def host(value: Any) -> str:
+    """Return a host's name; null and empty mean none."""
+    if value in (None, ""):
+        return ""
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError(f"{quoted(value)} is not a host name")
+    return value
+
+
+def protocol(value: Any) -> str | None:
+    """Return an IP protocol by name or number as text; None is any."""
+    if value is None or (isinstance(value, str) and value.lower() in ("", "any", "-1")):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{quoted(value)} is not a protocol")
+    found = str(value).lower()
+    if found in PROTOCOLS:
+        return found
+    if not re.fullmatch(r"[0-9]{1,3}", found) or int(found) > PROTOCOL_MAX:
+        raise ValueError(
+            f"{quoted(value)} is no protocol; give a number 0 to {PROTOCOL_MAX}, or one of"
+            f" {', '.join(PROTOCOLS)}"
+        )
+    return str(int(found))
+
+
+def profile(value: Any) -> dict[str, Any]:
+    """Return the free-form part of a binding."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{quoted(value)} is not an object")
+    if len(dumps(value)) > PROFILE_MAX:
+        raise ValueError(f"it exceeds maximum length of {PROFILE_MAX}")
+    return value
+
+
+def nothing(value: Any) -> list[Any]:
+    """Return the empty list, all that some attributes may be in this version."""
+    if value not in (None, []):
+        raise ValueError("only an empty list is supported by this version")
+    return []
+
+
+def _object(value: Any, known: Container[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{quoted(value)} is not an object")
+    for key in value:
+        if key not in known:
+            raise ValueError(f"{quoted(key)} is unknown in {quoted(value)}")
+    return value
+
+
+def pool(value: Any) -> tuple[IPv4Address, IPv4Address]:
+    """Return an allocation pool as its first and last address."""
+    found = _object(value, ("start", "end"))
+    if len(found) != 2:  # noqa: PLR2004  a start and an end
+        raise ValueError(f"{quoted(value)} needs start and end")
+    return address(found["start"]), address(found["end"])
+
+
+def host_route(value: Any) -> dict[str, str]:
+    """Return a route that DHCP hands out."""
+    found = _object(value, ("destination", "nexthop"))
+    if len(found) != 2:  # noqa: PLR2004  a destination and a nexthop
+        raise ValueError(f"{quoted(value)} needs destination and nexthop")
+    return {
+        "destination": prefix_text(found["destination"]),
+        "nexthop": address_text(found["nexthop"]),
+    }
+
+
+def fixed_ip(value: Any) -> dict[str, str]:
+    """Return a wish for an address: a subnet, an address, or both."""
+    found = {
+        key: wish
+        for key, wish in _object(value, ("subnet_id", "ip_address")).items()
+        if wish is not None
+    }
+    if not found:
+        raise ValueError(f"{quoted(value)} needs subnet_id or ip_address")
+    if "subnet_id" in found:
+        found["subnet_id"] = uuid(found["subnet_id"])
+    if "ip_address" in found:
+        found["ip_address"] = address_text(found["ip_address"])
+    return found

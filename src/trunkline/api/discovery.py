@@ -1,0 +1,96 @@
+"""What clients ask first: versions, and which extensions there are. Open to everybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from trunkline.api.resources import RESOURCES
+from trunkline.errors import NotFound
+
+UPDATED = "2026-11-24T00:00:00-00:00"
+
+EXTENSIONS = {
+    "agent": "agent",
+    "binding": "Port Binding",
+    "external-net": "Neutron external network",
+    "filter-validation": "Filter parameters validation",
+    "net-mtu": "Network MTU",
+    "net-mtu-writable": "Network MTU (writable)",
+    "pagination": "Pagination support",
+    "port-security": "Port Security",
+    "project-id": "project_id field enabled",
+    "provider": "Provider Network",
+    "security-group": "security-group",
+    "sorting": "Sorting support",
+    "standard-attr-description": "standard-attr-description",
+    "standard-attr-revisions": "Resource revision numbers",
+    "standard-attr-timestamp": "Resource timestamps",
+}
+"""Neutron's names by alias: what works here, and nothing else."""
+
+
+def routes() -> list[Route]:
+    """Return the routes."""
+    return [
+        Route("/", versions),
+        Route("/v2.0", version),
+        Route("/v2.0/", version),
+        Route("/v2.0/extensions", extensions),
+        Route("/v2.0/extensions.json", extensions),
+        Route("/v2.0/extensions/{alias}", extension),
+    ]
+
+
+async def versions(request: Request) -> Response:
+    """Answer the versions that this endpoint speaks."""
+    return JSONResponse({"versions": [_version(request)]})
+
+
+async def version(request: Request) -> Response:
+    """Answer the version, and its resources."""
+    resources = [
+        {
+            "name": resource.table.singular,
+            "collection": resource.plural,
+            "links": [{"rel": "self", "href": f"{_root(request)}/v2.0/{path}"}],
+        }
+        for path, resource in RESOURCES.items()
+    ]
+    return JSONResponse({"version": _version(request), "resources": resources})
+
+
+async def extensions(_request: Request) -> Response:
+    """Answer all extensions."""
+    return JSONResponse({"extensions": [_extension(alias) for alias in EXTENSIONS]})
+
+
+async def extension(request: Request) -> Response:
+    """Answer one extension."""
+    alias = request.path_params["alias"].removesuffix(".json")
+    if alias not in EXTENSIONS:
+        raise NotFound(f"Extension with alias {alias} does not exist.", "ExtensionNotFound")
+    return JSONResponse({"extension": _extension(alias)})
+
+
+def _version(request: Request) -> dict[str, Any]:
+    links = [{"rel": "self", "href": f"{_root(request)}/v2.0/"}]
+    return {"id": "v2.0", "status": "CURRENT", "links": links}
+
+
+def _root(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _extension(alias: str) -> dict[str, Any]:
+    name = EXTENSIONS[alias]
+    return {
+        "alias": alias,
+        "name": name,
+        "description": name,
+        "updated": UPDATED,
+        "links": [],
+    }

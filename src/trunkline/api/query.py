@@ -1,0 +1,77 @@
+"""From a request's query string to a query on a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from trunkline.api.attributes import Attribute, Table
+from trunkline.api.convert import boolean, integer
+from trunkline.errors import Invalid
+from trunkline.service.caller import Caller
+from trunkline.service.collections import Query
+
+LIMIT_MAX = 1_000_000
+FILTER_VALUES_MAX = 1_000
+CONTROLS = {"fields", "sort_key", "sort_dir", "limit", "marker", "page_reverse"}
+
+
+def parse(table: Table, caller: Caller, params: QueryParams) -> Query:
+    """Return what a list request asks for.
+
+    Raises:
+        Invalid: A filter is unknown, or a value malformed.
+    """
+    known = {attribute.name: attribute for attribute in table.seen_by(caller)}
+    return Query(
+        filters=_filters(known, params),
+        sort=_sort(known, params),
+        limit=_limit(params),
+        marker=params.get("marker") or None,
+        reverse=_control("page_reverse", boolean, params.get("page_reverse", "false")),
+    )
+
+
+def _filters(known: Mapping[str, Attribute], params: QueryParams) -> dict[str, list[Any]]:
+    filters: dict[str, list[Any]] = {}
+    for name in params.keys() - CONTROLS:
+        attribute = known.get(name)
+        if attribute is None or attribute.filter is None:
+            raise Invalid(f"{name[:80]!a} cannot be filtered by.", "HTTPBadRequest")
+        texts = params.getlist(name)
+        if len(texts) > FILTER_VALUES_MAX:
+            raise Invalid(
+                f"{name} has {len(texts)} values, at most {FILTER_VALUES_MAX} are allowed.",
+                "HTTPBadRequest",
+            )
+        convert = attribute.filter
+        filters[attribute.key] = [_control(name, convert, text) for text in texts]
+    return filters
+
+
+def _sort(known: Mapping[str, Attribute], params: QueryParams) -> tuple[tuple[str, bool], ...]:
+    names, directions = params.getlist("sort_key"), params.getlist("sort_dir")
+    if directions and len(directions) != len(names):
+        raise Invalid("sort_dir must be given once for each sort_key.", "HTTPBadRequest")
+    for direction in directions:
+        if direction not in ("asc", "desc"):
+            raise Invalid(f"sort_dir is asc or desc, not {direction[:80]!a}.", "HTTPBadRequest")
+    for name in names:
+        if name not in known:
+            raise Invalid(f"sort_key {name[:80]!a} is no attribute.", "HTTPBadRequest")
+    pairs = zip(names, directions or ["asc"] * len(names), strict=True)
+    return tuple((known[name].key, direction == "desc") for name, direction in pairs)
+
+
+def _limit(params: QueryParams) -> int | None:
+    given = params.get("limit")
+    return None if given in (None, "0") else int(_control("limit", integer(1, LIMIT_MAX), given))
+
+
+def _control(name: str, convert: Any, text: Any) -> Any:
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise Invalid(f"Invalid input for {name}. Reason: {error}.", "InvalidInput") from None

@@ -1,0 +1,284 @@
+"""The resources of the Networking API: their attributes, and the functions that serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from trunkline.api import convert as c
+from trunkline.api.attributes import Attribute, Default, Table
+from trunkline.db.engine import Transaction
+from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN
+from trunkline.service import floating_ips, hosts, networks, ports, security_groups, subnets
+from trunkline.service.caller import Caller
+from trunkline.service.collections import Collection, Record
+
+PORT_NUMBER_MAX = 65535
+MTU_DEFAULT = 1500
+
+Create = Callable[[Transaction, Caller, Record], Record]
+Update = Callable[[Transaction, Caller, str, Record], Record]
+Delete = Callable[[Transaction, Caller, str], None]
+Prepare = Callable[[Transaction, Caller], None]
+Finish = Callable[[Record, Caller], Record]
+
+
+def _as_it_is(record: Record, _caller: Caller) -> Record:
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource: where it lives and who serves it; None where the API has no such method.
+
+    Attributes:
+        plural: The key that wraps a list in a body.
+        table: Its attributes.
+        collection: How its records are found.
+        admin: Only administrators may ask for it.
+        prepare: Writes that a reading needs first, such as making the default group.
+        finish: Adds to a record what follows from it, before it is shown.
+    """
+
+    plural: str
+    table: Table
+    collection: Collection
+    create: Create | None = None
+    update: Update | None = None
+    delete: Delete | None = None
+    admin: bool = False
+    prepare: Prepare | None = None
+    finish: Finish = _as_it_is
+
+    def view(self, record: Record, caller: Caller, fields: Iterable[str] = ()) -> Record:
+        """Return a record as the API shows it to a caller."""
+        return self.table.view(self.finish(record, caller), caller, fields)
+
+
+def _standard() -> tuple[Attribute, ...]:
+    """Return the attributes that every resource of a project has."""
+    return (
+        Attribute("id"),
+        Attribute("project_id", c.project_id, Default.OWN_PROJECT),
+        Attribute("tenant_id", c.project_id, Default.OWN_PROJECT, field="project_id"),
+        Attribute("description", c.text_or_null(255), "", put=True),
+        Attribute("revision_number", filter=c.filter_number),
+        Attribute("created_at"),
+        Attribute("updated_at"),
+    )
+
+
+def _empty(name: str) -> Attribute:
+    """Return an attribute that clients insist on and this version has nothing for."""
+    return Attribute(name, c.nothing, put=True, filter=None, always=[])
+
+
+NETWORK = Table(
+    "network",
+    (
+        *_standard(),
+        Attribute("name", c.name, "", put=True),
+        Attribute("admin_state_up", c.boolean, default=True, put=True, filter=c.boolean),
+        Attribute(
+            "mtu", c.integer(MTU_MIN, MTU_MAX), MTU_DEFAULT, put=True, filter=c.filter_number
+        ),
+        Attribute("shared", c.boolean, default=False, put=True, admin_sets=True, filter=c.boolean),
+        Attribute(
+            "router:external",
+            c.boolean,
+            default=False,
+            field="external",
+            put=True,
+            admin_sets=True,
+            filter=c.boolean,
+        ),
+        Attribute(
+            "provider:network_type",
+            c.or_null(c.one_of("vlan", "flat")),
+            field="network_type",
+            admin=True,
+        ),
+        Attribute(
+            "provider:physical_network", c.or_null(c.host), field="physical_network", admin=True
+        ),
+        Attribute(
+            "provider:segmentation_id",
+            c.or_null(c.integer(VLAN_ID_MIN, VLAN_ID_MAX)),
+            field="segmentation_id",
+            admin=True,
+            filter=c.filter_number,
+        ),
+        Attribute("status"),
+        Attribute("subnets"),
+        Attribute("availability_zone_hints", always=[], filter=None),
+        Attribute("availability_zones", always=[], filter=None),
+        _empty("tags"),
+    ),
+)
+
+SUBNET = Table(
+    "subnet",
+    (
+        *_standard(),
+        Attribute("network_id", c.uuid, Default.REQUIRED),
+        Attribute("name", c.name, "", put=True),
+        Attribute("ip_version", c.ip_version, Default.REQUIRED, filter=c.filter_number),
+        Attribute("cidr", c.tenant_prefix, Default.REQUIRED),
+        Attribute("gateway_ip", c.or_null(c.address), put=True),
+        Attribute("allocation_pools", c.list_of(c.pool), put=True, filter=None),
+        Attribute("enable_dhcp", c.boolean, default=True, put=True, filter=c.boolean),
+        Attribute("dns_nameservers", c.list_of(c.address_text), (), put=True, filter=None),
+        Attribute("host_routes", c.list_of(c.host_route), (), put=True, filter=None),
+        Attribute("ipv6_ra_mode", always=None, filter=None),
+        Attribute("ipv6_address_mode", always=None, filter=None),
+        Attribute("subnetpool_id", always=None, filter=None),
+        _empty("service_types"),
+        _empty("tags"),
+    ),
+)
+
+PORT = Table(
+    "port",
+    (
+        *_standard(),
+        Attribute("network_id", c.uuid, Default.REQUIRED),
+        Attribute("name", c.name, "", put=True),
+        Attribute("mac_address", c.mac, put=True),
+        Attribute("fixed_ips", c.list_of(c.fixed_ip), put=True),
+        Attribute("security_groups", c.list_of(c.uuid), put=True),
+        Attribute("admin_state_up", c.boolean, default=True, put=True, filter=c.boolean),
+        Attribute("port_security_enabled", c.boolean, default=True, put=True, filter=c.boolean),
+        Attribute("status"),
+        Attribute("device_id", c.text_or_null(255), "", put=True),
+        Attribute("device_owner", c.text_or_null(255), "", put=True),
+        Attribute("dns_name", c.dns_label, "", put=True),
+        Attribute("binding:host_id", c.host, "", field="host", put=True, admin=True),
+        Attribute(
+            "binding:vnic_type",
+            c.one_of("normal"),
+            "normal",
+            field="vnic_type",
+            put=True,
+            admin=True,
+        ),
+        Attribute(
+            "binding:profile",
+            c.profile,
+            default={},
+            field="profile",
+            put=True,
+            admin=True,
+            filter=None,
+        ),
+        Attribute("binding:vif_type", field="vif_type", admin=True, filter=None),
+        Attribute("binding:vif_details", field="vif_details", admin=True, filter=None),
+        _empty("allowed_address_pairs"),
+        _empty("extra_dhcp_opts"),
+        _empty("tags"),
+    ),
+)
+
+GROUP = Table(
+    "security_group",
+    (
+        *_standard(),
+        Attribute("name", c.name, "", put=True),
+        Attribute("security_group_rules", field="rules", filter=None),
+        Attribute("stateful", always=True, filter=None),
+        Attribute("shared", always=False, filter=None),
+        _empty("tags"),
+    ),
+)
+
+_PORT_NUMBER = c.or_null(c.integer(0, PORT_NUMBER_MAX))
+
+RULE = Table(
+    "security_group_rule",
+    (
+        *_standard(),
+        Attribute("security_group_id", c.uuid, Default.REQUIRED),
+        Attribute("direction", c.one_of("ingress", "egress"), Default.REQUIRED),
+        Attribute("ethertype", c.one_of("IPv4", "IPv6"), "IPv4"),
+        Attribute("protocol", c.protocol, None),
+        Attribute("port_range_min", _PORT_NUMBER, None, filter=c.filter_number),
+        Attribute("port_range_max", _PORT_NUMBER, None, filter=c.filter_number),
+        Attribute("remote_ip_prefix", c.or_null(c.any_prefix), None),
+        Attribute("remote_group_id", c.or_null(c.uuid), None),
+        Attribute("remote_address_group_id", always=None, filter=None),
+    ),
+)
+
+FLOATING_IP = Table(
+    "floatingip",
+    (
+        *_standard(),
+        Attribute("floating_network_id", c.uuid, Default.REQUIRED, field="network_id"),
+        Attribute("floating_ip_address", c.or_null(c.address_text), field="ip_address"),
+        Attribute("port_id", c.or_null(c.uuid), None, put=True),
+        Attribute("fixed_ip_address", c.or_null(c.address_text), None, put=True),
+        Attribute("router_id", always=None, filter=None),
+        Attribute("status"),
+        _empty("tags"),
+    ),
+)
+
+AGENT = Table(
+    "agent",
+    (
+        Attribute("id"),
+        Attribute("host"),
+        Attribute("binary", always="trunkline-agent", filter=None),
+        Attribute("agent_type", always="Trunkline agent", filter=None),
+        Attribute("topic", always="N/A", filter=None),
+        Attribute("availability_zone", always="", filter=None),
+        Attribute("admin_state_up", always=True, filter=None),
+        Attribute("alive", filter=c.boolean),
+        Attribute("created_at"),
+        Attribute("started_at", field="created_at", filter=None),
+        Attribute("heartbeat_timestamp", field="heartbeat_at", filter=None),
+        Attribute("description", always="", filter=None),
+        Attribute("configurations", filter=None),
+    ),
+)
+
+
+def _with_rules(record: Record, caller: Caller) -> Record:
+    """Return a security group with its rules as the API shows them."""
+    return {**record, "rules": [RULE.view(rule, caller) for rule in record["rules"]]}
+
+
+def _with_binding(record: Record, _caller: Caller) -> Record:
+    """Return a port with what follows from its binding."""
+    bound = bool(record["host"])
+    details = {"port_filter": True, "connectivity": "l2"} if bound else {}
+    return {**record, "vif_type": "tap" if bound else "unbound", "vif_details": details}
+
+
+RESOURCES = {
+    "networks": Resource(
+        "networks", NETWORK, networks.COLLECTION, networks.create, networks.update_,
+        networks.delete_,
+    ),
+    "subnets": Resource(
+        "subnets", SUBNET, subnets.COLLECTION, subnets.create, subnets.update_, subnets.delete_
+    ),
+    "ports": Resource(
+        "ports", PORT, ports.COLLECTION, ports.create, ports.update_, ports.delete_,
+        finish=_with_binding,
+    ),
+    "security-groups": Resource(
+        "security_groups", GROUP, security_groups.GROUPS, security_groups.create,
+        security_groups.update_, security_groups.delete_,
+        prepare=security_groups.ensure_default, finish=_with_rules,
+    ),
+    "security-group-rules": Resource(
+        "security_group_rules", RULE, security_groups.RULES, security_groups.create_rule,
+        delete=security_groups.delete_rule, prepare=security_groups.ensure_default,
+    ),
+    "floatingips": Resource(
+        "floatingips", FLOATING_IP, floating_ips.COLLECTION, floating_ips.create,
+        floating_ips.update_, floating_ips.delete_,
+    ),
+    "agents": Resource("agents", AGENT, hosts.COLLECTION, admin=True),
+}  # fmt: skip
+"""By the path under ``/v2.0/``."""

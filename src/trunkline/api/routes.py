@@ -1,0 +1,204 @@
+"""The Networking API's methods: authenticate, check, one transaction, answer.
+
+Reads share a few threads; writes have one, because the database takes one writer at a time, and
+waiting in line there costs nobody a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from trunkline.api.auth import Users
+from trunkline.api.body import read_json, unwrap
+from trunkline.api.query import parse
+from trunkline.api.resources import RESOURCES, Resource
+from trunkline.db.engine import Database, Transaction
+from trunkline.errors import Forbidden, Invalid, NotFound
+from trunkline.service.caller import Caller
+from trunkline.service.collections import Query, fetch, listed
+
+Result = TypeVar("Result")
+READERS = 4
+
+
+class Store:
+    """The database, reached from the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._readers = ThreadPoolExecutor(READERS, "reader")
+        self._writer = ThreadPoolExecutor(1, "writer")
+
+    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Return what ``work`` returns, run in a consistent transaction."""
+
+        def run() -> Result:
+            with self._database.read() as tx:
+                return work(tx)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Return what ``work`` returns, once it is durable."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._database.write, work)
+
+    def close(self) -> None:
+        """Let what runs end, then close the database."""
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._database.close()
+
+
+class NetworkingApi:
+    """What ``/v2.0/COLLECTION`` and ``/v2.0/COLLECTION/ID`` do."""
+
+    def __init__(self, store: Store, users: Users) -> None:
+        self._store = store
+        self._users = users
+
+    def routes(self) -> list[Route]:
+        """Return the routes, most frequent first."""
+        one, all_ = "/v2.0/{collection}/{object_id}", "/v2.0/{collection}"
+        return [
+            Route(all_, self.create, methods=["POST"]),
+            Route(all_, self.list, methods=["GET"]),
+            Route(one, self.show, methods=["GET"]),
+            Route(one, self.update, methods=["PUT"]),
+            Route(one, self.delete, methods=["DELETE"]),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Answer a collection's records that the caller sees and the query wants."""
+        caller, resource = self._accept(request)
+        query = parse(resource.table, caller, request.query_params)
+
+        def work(tx: Transaction) -> Sequence[dict[str, Any]]:
+            if resource.prepare is not None and "member" in caller.roles:
+                resource.prepare(tx, caller)
+            return listed(tx, caller, resource.collection, query)
+
+        run = self._store.read if resource.prepare is None else self._store.write
+        records = await run(work)
+        fields = request.query_params.getlist("fields")
+        body: dict[str, Any] = {
+            resource.plural: [resource.view(r, caller, fields) for r in records]
+        }
+        if query.limit is not None:
+            ids = [record["id"] for record in records]
+            body[f"{resource.plural}_links"] = _links(request, query, ids)
+        return JSONResponse(body)
+
+    async def show(self, request: Request) -> Response:
+        """Answer one record."""
+        caller, resource = self._accept(request)
+        object_id = _object_id(request)
+        record = await self._store.read(
+            lambda tx: fetch(tx, caller, resource.collection, object_id)
+        )
+        fields = request.query_params.getlist("fields")
+        return JSONResponse({resource.table.singular: resource.view(record, caller, fields)})
+
+    async def create(self, request: Request) -> Response:
+        """Make one object, or several at once: all of them or none."""
+        caller, resource = self._accept(request, writing=True)
+        make = _method(resource.create, request)
+        body = await read_json(request)
+        table = resource.table
+        is_bulk = isinstance(body, dict) and resource.plural in body
+        given = unwrap(body, resource.plural if is_bulk else table.singular)
+        if is_bulk and not isinstance(given, list):
+            raise Invalid(f"{resource.plural} must be a list.", "HTTPBadRequest")
+        wanted = [
+            table.accept(item, caller, update=False) for item in (given if is_bulk else [given])
+        ]
+        records = await self._store.write(
+            lambda tx: [make(tx, caller, dict(values)) for values in wanted]
+        )
+        views = [resource.view(record, caller) for record in records]
+        answer = {resource.plural: views} if is_bulk else {table.singular: views[0]}
+        return JSONResponse(answer, 201)
+
+    async def update(self, request: Request) -> Response:
+        """Change one object."""
+        caller, resource = self._accept(request, writing=True)
+        change = _method(resource.update, request)
+        object_id = _object_id(request)
+        given = unwrap(await read_json(request), resource.table.singular)
+        values = resource.table.accept(given, caller, update=True)
+        record = await self._store.write(lambda tx: change(tx, caller, object_id, dict(values)))
+        return JSONResponse({resource.table.singular: resource.view(record, caller)})
+
+    async def delete(self, request: Request) -> Response:
+        """Delete one object."""
+        caller, resource = self._accept(request, writing=True)
+        remove = _method(resource.delete, request)
+        object_id = _object_id(request)
+        await self._store.write(lambda tx: remove(tx, caller, object_id))
+        return Response(status_code=204)
+
+    def _accept(self, request: Request, *, writing: bool = False) -> tuple[Caller, Resource]:
+        """Return who asks and for what; raise if the caller may not."""
+        caller = self._users.caller(request.headers.get("x-auth-token"))
+        request.scope["trunkline.user"] = caller.user
+        caller.require_reading()
+        resource = RESOURCES.get(_plain(request.path_params["collection"]))
+        if resource is None:
+            raise NotFound(f"{request.url.path}: there is no such collection.", "HTTPNotFound")
+        if writing:
+            caller.require_writing()
+        if resource.admin and not caller.is_admin:
+            raise Forbidden(f"{resource.plural} are for administrators.", "PolicyNotAuthorized")
+        return caller, resource
+
+
+def _plain(name: str) -> str:
+    """Return a path's last part without the suffix that old clients put there."""
+    return name.removesuffix(".json")
+
+
+def _object_id(request: Request) -> str:
+    return _plain(request.path_params["object_id"])
+
+
+def _method(function: Callable[..., Result] | None, request: Request) -> Callable[..., Result]:
+    if function is None:
+        raise NotFound(
+            f"{request.method} {request.url.path}: this collection has no such method.",
+            "HTTPNotFound",
+        )
+    return function
+
+
+def _links(request: Request, query: Query, ids: Sequence[str]) -> Sequence[dict[str, str]]:
+    """Return where the neighbouring pages are."""
+    if not ids:
+        return []
+    full = len(ids) == query.limit
+    links = []
+    if full or query.reverse:
+        links.append(_link(request, "next", ids[-1]))
+    if query.marker is not None and (full or not query.reverse):
+        links.append(_link(request, "previous", ids[0]))
+    return links
+
+
+def _link(request: Request, rel: str, marker: str) -> dict[str, str]:
+    kept = [
+        (name, value)
+        for name, value in QueryParams(request.url.query).multi_items()
+        if name not in ("marker", "page_reverse")
+    ]
+    kept.append(("marker", marker))
+    if rel == "previous":
+        kept.append(("page_reverse", "True"))
+    return {"rel": rel, "href": str(request.url.replace(query=urlencode(kept)))}

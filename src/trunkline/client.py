@@ -1,0 +1,282 @@
+"""Speaks to the server: the Networking API for people and programs, the agents' side for hosts.
+
+Thin on purpose: one connection, kept open, used by one thread at a time. What the server says is
+wrong comes out as the same exception that the server raised.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from trunkline import errors
+from trunkline.hoststate import HostFacts, Problem
+from trunkline.model import HostName, PortId, PortStatus
+from trunkline.snapshot import HostSnapshot, Part, assemble, decode_section
+
+TIMEOUT_S = 30.0
+
+ERRORS: dict[int, type[errors.RequestError]] = {
+    400: errors.Invalid,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.TooLarge,
+}
+
+SINGULAR = {
+    "networks": "network",
+    "subnets": "subnet",
+    "ports": "port",
+    "security-groups": "security_group",
+    "security-group-rules": "security_group_rule",
+    "floatingips": "floatingip",
+    "agents": "agent",
+}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _Channel:
+    """One kept connection to a server at ``http://…`` or ``unix:/path``."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._headers = {"X-Auth-Token": token, "Content-Type": "application/json"}
+        self._connection = self._new_connection()
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._url.startswith("unix:"):
+            return _UnixConnection(self._url.removeprefix("unix:"))
+        parts = urlsplit(self._url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise errors.Invalid(
+                f"server {self._url}: give http://ADDRESS:PORT or unix:/PATH of the server."
+            )
+        return http.client.HTTPConnection(parts.hostname, parts.port or 9696)
+
+    def exchange(
+        self, method: str, path: str, body: Any, timeout_s: float = TIMEOUT_S
+    ) -> tuple[int, bytes]:
+        """Return the status and body of an answer.
+
+        Raises:
+            ServerUnavailable: There was none. Whether the request took effect is unknown.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        connection = self._connection
+        try:
+            if connection.sock is not None and _is_stale(connection.sock):
+                connection.close()
+            connection.timeout = timeout_s
+            if connection.sock is not None:
+                connection.sock.settimeout(timeout_s)
+            connection.request(method, path, data, self._headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise errors.ServerUnavailable(
+                f"server {self._url}: {error or type(error).__name__}; is it running?"
+            ) from error
+
+    def json(self, method: str, path: str, body: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        """Return an answer's JSON; None if it has no body.
+
+        Raises:
+            RequestError: The server refused, for the reason that the message gives.
+            ServerUnavailable: It did not answer, or met a fault of its own.
+        """
+        status, data = self.exchange(method, path, body, timeout_s)
+        content = _parsed(data)
+        if status < 400:  # noqa: PLR2004  HTTP: below are no errors
+            return content
+        fault = content.get("NeutronError", {}) if isinstance(content, dict) else {}
+        message = str(fault.get("message") or f"{method} {path} was answered {status}.")
+        if status not in ERRORS:
+            raise errors.ServerUnavailable(f"server {self._url}: {message}")
+        raise ERRORS[status](message, str(fault.get("type", "")))
+
+    def close(self) -> None:
+        """Close the connection; the next exchange opens another."""
+        self._connection.close()
+
+
+def _is_stale(sock: socket.socket) -> bool:
+    """Return whether the server has closed a connection on which nothing is due."""
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return None
+
+
+class ApiClient:
+    """The Networking API, with Neutron's names for collections, such as ``networks``."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._channel = _Channel(url, token)
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Return an answer's JSON; see ``_Channel.json`` for what is raised."""
+        return self._channel.json(method, path, body)
+
+    def create(self, collection: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object and return it as it became."""
+        key = SINGULAR[collection]
+        made: dict[str, Any] = self.request("POST", f"/v2.0/{collection}", {key: attributes})[key]
+        return made
+
+    def list(self, collection: str, **filters: Any) -> list[dict[str, Any]]:
+        """Return the objects that the caller sees; a filter with a list accepts each value."""
+        query = f"?{urlencode(filters, doseq=True)}" if filters else ""
+        answer = self.request("GET", f"/v2.0/{collection}{query}")
+        found: list[dict[str, Any]] = answer[collection.replace("-", "_")]
+        return found
+
+    def show(self, collection: str, object_id: str) -> dict[str, Any]:
+        """Return one object."""
+        answer = self.request("GET", _path(collection, object_id))
+        found: dict[str, Any] = answer[SINGULAR[collection]]
+        return found
+
+    def update(
+        self, collection: str, object_id: str, attributes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Change an object and return it as it became."""
+        key = SINGULAR[collection]
+        answer = self.request("PUT", _path(collection, object_id), {key: attributes})
+        changed: dict[str, Any] = answer[key]
+        return changed
+
+    def delete(self, collection: str, object_id: str) -> None:
+        """Delete an object."""
+        self.request("DELETE", _path(collection, object_id))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+
+def _path(collection: str, object_id: str) -> str:
+    return f"/v2.0/{collection}/{quote(object_id, safe='')}"
+
+
+@dataclass(slots=True)
+class _Held:
+    """The sections that an agent has: digests to name them, values to build from."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+
+
+class AgentClient:
+    """One host's agent's side of the server."""
+
+    def __init__(self, url: str, token: str, host: str) -> None:
+        self._channel = _Channel(url, token)
+        self._host = HostName(host)
+        self._base = f"/agent/v1/hosts/{quote(host, safe='')}"
+        self._held = _Held()
+
+    def snapshot(self, after_revision: int | None, wait_s: float) -> HostSnapshot | None:
+        """Return the host's snapshot; None if its revision is this one all the time.
+
+        Args:
+            after_revision: The revision that is known; None returns at once.
+            wait_s: How long the server may wait for another one.
+
+        Raises:
+            RequestError: The server refused.
+            ServerUnavailable: It did not answer, or what it answered is no snapshot.
+        """
+        body = {"revision": after_revision, "wait": wait_s, "have": self._held.digests}
+        path = f"{self._base}/snapshot"
+        answer = self._channel.json("POST", path, body, wait_s + TIMEOUT_S)
+        if answer is None:
+            return None
+        try:
+            self._take(answer["digests"], answer["sections"])
+            return assemble(self._host, answer["revision"], self._held.parts)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._held = _Held()  # ask for everything next time
+            raise errors.ServerUnavailable(
+                f"the server's answer is no snapshot of {self._host}: {error!r}; agent and server"
+                " may be of different versions."
+            ) from error
+
+    def _take(self, digests: Mapping[str, str], sections: Mapping[str, Any]) -> None:
+        """Decode what is new, and keep the decoded values of what is unchanged."""
+        parts = {
+            name: decode_section(name, sections[name])
+            if name in sections
+            else self._held.parts[name]
+            for name in digests
+        }
+        self._held = _Held(dict(digests), parts)
+
+    def report(
+        self,
+        revision: int,
+        ports: Mapping[PortId, PortStatus],
+        problems: Collection[Problem],
+        facts: HostFacts,
+        *,
+        full: bool,
+    ) -> None:
+        """Tell the server what the host is like.
+
+        Args:
+            revision: What the host was brought to.
+            ports: Status of ports that are bound to the host.
+            problems: What could not be done as asked.
+            facts: What the machine offers.
+            full: Whether ``ports`` has all of them: any other is DOWN.
+
+        Raises:
+            RequestError: The server refused.
+            ServerUnavailable: It did not answer.
+        """
+        body = {
+            "revision": revision,
+            "full": full,
+            "ports": {port_id: PortStatus(status).value for port_id, status in ports.items()},
+            "problems": [{"subject": p.subject, "text": p.text} for p in problems],
+            "facts": _facts_out(facts),
+        }
+        self._channel.json("POST", f"{self._base}/report", body)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+
+def _facts_out(facts: HostFacts) -> dict[str, Any]:
+    return {
+        "vlan_making": None if facts.vlan_making is None else facts.vlan_making.value,
+        "links": sorted(facts.links),
+        "uplink_address": None if facts.uplink_address is None else str(facts.uplink_address),
+        "missing": list(facts.missing),
+    }

@@ -1,0 +1,167 @@
+"""Transactions: how they begin, what they move on commit, and when they are tried again.
+
+Knows nothing of what is read or written inside. SQLite's ways are confined to this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, update
+from sqlalchemy.exc import IntegrityError
+
+from trunkline.core.allocate import Limits
+from trunkline.db.tables import hosts
+from trunkline.errors import Conflict
+from trunkline.model import HostName
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 10  # lost races in a row before a writer gives up
+BUSY_TIMEOUT_MS = 30_000  # how long another process may hold SQLite's write lock
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One transaction under way.
+
+    Attributes:
+        limits: What it may allocate.
+        now: Its time, RFC 3339 in UTC.
+        moved: Hosts whose revision moves when it commits: those whose snapshot it changes.
+        all_moved: Every known host's revision moves.
+    """
+
+    connection: Connection
+    limits: Limits
+    now: str
+    moved: set[HostName] = field(default_factory=set)
+    all_moved: bool = False
+
+
+class Database:
+    """The cloud's state in SQL."""
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        self._limits = limits
+        self._engine = create_engine(url, pool_size=8, max_overflow=8)
+        if self._engine.dialect.name == "sqlite":
+            _teach_sqlite(self._engine)
+        self._writer = self._engine.execution_options(immediate=True)
+        self._lock = Lock()
+        self.on_moved: Callable[[set[HostName]], None] = _nobody
+        """Called after a commit, in the writer's thread, with the hosts that moved."""
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a transaction in which everything read is of one moment."""
+        with self._engine.begin() as connection:
+            yield Transaction(connection, self._limits, timestamp())
+
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Return what ``work`` returns, once its changes are durable.
+
+        ``work`` runs again from the start when another writer was faster (a unique or foreign
+        key is violated), so it must keep nothing between runs. Writers of one process take turns.
+
+        Raises:
+            Conflict: The race was lost many times in a row; retrying later may help.
+        """
+        with self._lock:
+            for _ in range(ATTEMPTS):
+                try:
+                    result, moved = self._attempt(work)
+                except IntegrityError:
+                    continue
+                if moved:
+                    self.on_moved(moved)
+                return result
+        raise Conflict(
+            f"Other requests took what this one had chosen {ATTEMPTS} times in a row;"
+            " send it again.",
+            "RetryRequest",
+        )
+
+    def _attempt(self, work: Callable[[Transaction], Result]) -> tuple[Result, set[HostName]]:
+        with self._writer.begin() as connection:
+            tx = Transaction(connection, self._limits, timestamp())
+            result = work(tx)
+            return result, _move_revisions(tx)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a write transaction for the migrations, which bring their own statements."""
+        with self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def format_time(moment: datetime) -> str:
+    """Return a moment in UTC in the form that the tables hold."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def timestamp() -> str:
+    """Return the present time in the form that the tables hold."""
+    return format_time(datetime.now(UTC))
+
+
+def add_host(tx: Transaction, host: HostName) -> None:
+    """Make a host known, at its first revision."""
+    tx.connection.execute(
+        insert(hosts),
+        {
+            "host": host,
+            "id": str(uuid4()),
+            "revision": 1,
+            "created_at": tx.now,
+            "problems": [],
+            "facts": {},
+        },
+    )
+
+
+def _move_revisions(tx: Transaction) -> set[HostName]:
+    """Move the revisions that the transaction is to move; return the hosts concerned."""
+    if not tx.moved and not tx.all_moved:
+        return set()
+    statement = update(hosts).values(revision=hosts.c.revision + 1).returning(hosts.c.host)
+    if not tx.all_moved:
+        statement = statement.where(hosts.c.host.in_(sorted(tx.moved)))
+    moved = set(tx.connection.execute(statement).scalars())
+    for host in tx.moved - moved:
+        add_host(tx, host)
+    return moved | tx.moved
+
+
+def _nobody(_hosts: set[HostName]) -> None:
+    pass
+
+
+def _teach_sqlite(engine: Engine) -> None:
+    """Make SQLite keep its promises: real transactions, foreign keys, fsync at each commit."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # or sqlite3 begins and commits by its own lights
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,208 @@
+"""The tables. What may never be true twice or dangle is a constraint here, not a check elsewhere.
+
+Columns carry the names of the Networking API's attributes, without their extension prefix, and
+hold addresses as text: a person with a SQL prompt reads what a client reads. Nothing here is
+understood by one database only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from trunkline.model import GATEWAY_OWNER
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = String(36)
+TIME = String(20)  # RFC 3339 in UTC, such as 2026-01-31T12:00:00Z: sorts as text everywhere
+ADDRESS = String(39)  # the longest IPv6 address
+NAME = String(255)
+
+
+def _standard() -> list[Column[Any]]:
+    """Return the columns that every resource of the API has."""
+    return [
+        Column("id", ID, primary_key=True),
+        Column("project_id", NAME, nullable=False, index=True),
+        Column("description", NAME, nullable=False),
+        Column("revision_number", Integer, nullable=False),
+        Column("created_at", TIME, nullable=False),
+        Column("updated_at", TIME, nullable=False),
+    ]
+
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", NAME, primary_key=True),
+    Column("id", ID, nullable=False, unique=True),
+    Column("revision", BigInteger, nullable=False),  # moves with whatever its snapshot shows
+    Column("created_at", TIME, nullable=False),
+    Column("heartbeat_at", TIME, nullable=True),  # null: known as a binding, never heard of
+    Column("applied_revision", BigInteger, nullable=True),
+    Column("problems", JSON, nullable=False),
+    Column("facts", JSON, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""``prefixes`` counts their changes. Whoever is about to change the set moves it first,
+and thereby waits for others: that two prefixes overlap is no constraint SQL can express."""
+
+networks = Table(
+    "networks",
+    metadata,
+    *_standard(),
+    Column("name", NAME, nullable=False),
+    Column("admin_state_up", Boolean, nullable=False),
+    Column("mtu", Integer, nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("external", Boolean, nullable=False),
+    Column("network_type", String(32), nullable=False),
+    Column("physical_network", String(64), nullable=False),
+    Column("segmentation_id", Integer, nullable=True),
+    UniqueConstraint("physical_network", "segmentation_id"),
+)
+
+subnets = Table(
+    "subnets",
+    metadata,
+    *_standard(),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False, index=True),
+    Column("name", NAME, nullable=False),
+    Column("ip_version", Integer, nullable=False),
+    Column("cidr", String(43), nullable=False),
+    Column("gateway_ip", ADDRESS, nullable=True),
+    Column("enable_dhcp", Boolean, nullable=False),
+    Column("allocation_pools", JSON, nullable=False),
+    Column("dns_nameservers", JSON, nullable=False),
+    Column("host_routes", JSON, nullable=False),
+    Column("cursor", ADDRESS, nullable=True),  # the address chosen last
+)
+
+ports = Table(
+    "ports",
+    metadata,
+    *_standard(),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("mac_address", String(17), nullable=False, index=True),
+    Column("admin_state_up", Boolean, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("device_id", NAME, nullable=False, index=True),
+    Column("device_owner", NAME, nullable=False),
+    Column("dns_name", String(63), nullable=False),
+    Column("port_security_enabled", Boolean, nullable=False),
+    Column("host", NAME, nullable=False, index=True),  # empty: not bound
+    Column("vnic_type", String(64), nullable=False),
+    Column("profile", JSON, nullable=False),
+    UniqueConstraint("network_id", "mac_address"),
+    UniqueConstraint("id", "host"),
+    Index("ix_ports_network_id_host_device_owner", "network_id", "host", "device_owner"),
+)
+
+_is_gateway = ports.c.device_owner == GATEWAY_OWNER
+Index(
+    "uq_ports_gateway",
+    ports.c.network_id,
+    ports.c.host,
+    unique=True,
+    sqlite_where=_is_gateway,
+    postgresql_where=_is_gateway,
+)
+
+fixed_ips = Table(
+    "fixed_ips",
+    metadata,
+    Column("subnet_id", ID, ForeignKey("subnets.id"), primary_key=True),
+    Column("ip_address", ADDRESS, primary_key=True),
+    Column("port_id", ID, ForeignKey("ports.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+security_groups = Table(
+    "security_groups",
+    metadata,
+    *_standard(),
+    Column("name", NAME, nullable=False),
+    Column("default_of", NAME, nullable=True, unique=True),  # the project whose default it is
+)
+
+security_group_rules = Table(
+    "security_group_rules",
+    metadata,
+    *_standard(),
+    Column(
+        "security_group_id",
+        ID,
+        ForeignKey("security_groups.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("direction", String(8), nullable=False),
+    Column("ethertype", String(4), nullable=False),
+    Column("protocol", String(16), nullable=True),
+    Column("port_range_min", Integer, nullable=True),
+    Column("port_range_max", Integer, nullable=True),
+    Column("remote_ip_prefix", String(43), nullable=True),
+    Column(
+        "remote_group_id",
+        ID,
+        ForeignKey("security_groups.id", ondelete="CASCADE"),
+        nullable=True,
+        index=True,
+    ),
+    Column("meaning", Text, nullable=False),  # what it matches, spelled in one way only
+    UniqueConstraint("security_group_id", "meaning"),
+)
+
+port_groups = Table(
+    "port_groups",
+    metadata,
+    Column("port_id", ID, primary_key=True),
+    Column("security_group_id", ID, ForeignKey("security_groups.id"), primary_key=True),
+    Column("host", NAME, nullable=False),  # the port's; answers "which hosts" by an index
+    ForeignKeyConstraint(
+        ["port_id", "host"], ["ports.id", "ports.host"], ondelete="CASCADE", onupdate="CASCADE"
+    ),
+    Index("ix_port_groups_security_group_id_host", "security_group_id", "host"),
+)
+
+floating_ips = Table(
+    "floating_ips",
+    metadata,
+    *_standard(),
+    Column("network_id", ID, ForeignKey("networks.id"), nullable=False, index=True),
+    Column("ip_address", ADDRESS, nullable=False),
+    Column("reserving_port_id", ID, ForeignKey("ports.id"), nullable=False, unique=True),
+    Column("port_id", ID, ForeignKey("ports.id"), nullable=True),
+    Column("fixed_ip_address", ADDRESS, nullable=True),
+    Column("status", String(16), nullable=False),
+    UniqueConstraint("network_id", "ip_address"),
+    UniqueConstraint("port_id", "fixed_ip_address"),
+)

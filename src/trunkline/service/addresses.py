@@ -1,0 +1,201 @@
+"""Fixed addresses: which of a network's addresses a port gets, given or chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from trunkline.core.allocate import next_address, usable, walk
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import fixed_ips, subnets
+from trunkline.errors import Conflict, Invalid
+from trunkline.service.collections import Record
+
+WINDOW = 64  # candidates looked up at once; the search behind the cursor rarely needs a second
+CHUNK = 500  # values in one IN list
+
+FixedIpRow = dict[str, str]
+"""``{"subnet_id": ..., "ip_address": ...}``, as in the API and in the table."""
+
+
+def subnets_of(tx: Transaction, network_id: str) -> list[Record]:
+    """Return a network's subnets, oldest first."""
+    found = select(subnets).where(subnets.c.network_id == network_id)
+    rows = tx.connection.execute(found).mappings()
+    return sorted((dict(row) for row in rows), key=lambda row: (row["created_at"], row["id"]))
+
+
+def choose_any(tx: Transaction, available: Sequence[Record]) -> list[FixedIpRow]:
+    """Return one free address of the first subnet that has one; none without subnets.
+
+    Raises:
+        Conflict: All subnets are exhausted.
+    """
+    for subnet in available:
+        address = _next_free(tx, subnet, ())
+        if address is not None:
+            return [_row(subnet, address)]
+    if available:
+        raise exhausted(available[0])
+    return []
+
+
+def resolve(
+    tx: Transaction,
+    available: Sequence[Record],
+    wanted: Sequence[FixedIpRow],
+    held: Sequence[FixedIpRow] = (),
+) -> list[FixedIpRow]:
+    """Return full addresses for a request's ``fixed_ips``.
+
+    Args:
+        tx: The transaction.
+        available: The network's subnets.
+        wanted: Each with ``subnet_id``, ``ip_address`` or both, as texts.
+        held: What the port has already; a wish for a subnet alone keeps such an address.
+
+    Raises:
+        Invalid: A subnet is not the network's, or an address not the subnet's.
+        Conflict: An address is taken, or a subnet exhausted.
+    """
+    given = [
+        _row(_subnet_for(available, want), want["ip_address"])
+        for want in wanted
+        if "ip_address" in want
+    ]
+    _require_distinct(given)
+    _require_free(tx, [row for row in given if row not in held])
+    chosen = list(given)
+    for want in wanted:
+        if "ip_address" not in want:
+            chosen.append(_keep_or_choose(tx, _subnet_for(available, want), chosen, held))
+    return chosen
+
+
+def store(tx: Transaction, port_id: str, rows: Iterable[FixedIpRow]) -> None:
+    """Record addresses as a port's."""
+    values = [{**row, "port_id": port_id} for row in rows]
+    if values:
+        tx.connection.execute(insert(fixed_ips), values)
+
+
+def replace(
+    tx: Transaction, port_id: str, held: Sequence[FixedIpRow], wanted: Sequence[FixedIpRow]
+) -> None:
+    """Make ``wanted`` a port's addresses instead of ``held``."""
+    for row in held:
+        if row not in wanted:
+            tx.connection.execute(
+                delete(fixed_ips).where(
+                    fixed_ips.c.subnet_id == row["subnet_id"],
+                    fixed_ips.c.ip_address == row["ip_address"],
+                )
+            )
+    store(tx, port_id, [row for row in wanted if row not in held])
+
+
+def taken(tx: Transaction, subnet: Record, among: Sequence[str] | None = None) -> set[str]:
+    """Return the subnet's taken addresses: all of them, or those among the given few."""
+    found = select(fixed_ips.c.ip_address).where(fixed_ips.c.subnet_id == subnet["id"])
+    if among is not None:
+        found = found.where(fixed_ips.c.ip_address.in_(among))
+    return set(tx.connection.execute(found).scalars())
+
+
+def exhausted(subnet: Record) -> Conflict:
+    """Return the error for a network without a free address."""
+    return Conflict(
+        f"No more IP addresses available on network {subnet['network_id']}: every address of the"
+        f" allocation pools of subnet {subnet['cidr']} is taken.",
+        "IpAddressGenerationFailure",
+    )
+
+
+def _next_free(tx: Transaction, subnet: Record, also_taken: Iterable[str]) -> str | None:
+    """Return a free address of the pools and move the subnet's cursor there."""
+    pools = [(IPv4Address(p["start"]), IPv4Address(p["end"])) for p in subnet["allocation_pools"]]
+    cursor = subnet["cursor"] and IPv4Address(subnet["cursor"])
+    window = [str(address) for address in islice(walk(pools, cursor), WINDOW)]
+    occupied = taken(tx, subnet, window) | set(also_taken)
+    address = next((text for text in window if text not in occupied), None)
+    if address is None and len(window) == WINDOW:
+        everything = set(map(IPv4Address, taken(tx, subnet) | occupied))
+        found = next_address(walk(pools, cursor), everything)
+        address = None if found is None else str(found)
+    if address is not None:
+        subnet["cursor"] = address
+        tx.connection.execute(
+            update(subnets).where(subnets.c.id == subnet["id"]).values(cursor=address)
+        )
+    return address
+
+
+def _keep_or_choose(
+    tx: Transaction, subnet: Record, chosen: Sequence[FixedIpRow], held: Sequence[FixedIpRow]
+) -> FixedIpRow:
+    for row in held:
+        if row["subnet_id"] == subnet["id"] and row not in chosen:
+            return row
+    address = _next_free(tx, subnet, [row["ip_address"] for row in chosen])
+    if address is None:
+        raise exhausted(subnet)
+    return _row(subnet, address)
+
+
+def _subnet_for(available: Sequence[Record], want: FixedIpRow) -> Record:
+    """Return the subnet that a wish means."""
+    if "subnet_id" in want:
+        subnet = next((s for s in available if s["id"] == want["subnet_id"]), None)
+        if subnet is None:
+            raise Invalid(
+                f"Invalid input for fixed_ips. Reason: subnet {want['subnet_id']} is not one of"
+                " the port's network.",
+                "InvalidInput",
+            )
+        if "ip_address" in want and not _fits(subnet, want["ip_address"]):
+            raise Invalid(
+                f"IP address {want['ip_address']} is not a valid IP for the specified subnet"
+                f" {subnet['cidr']} (fixed_ips).",
+                "InvalidIpForSubnet",
+            )
+        return subnet
+    subnet = next((s for s in available if _fits(s, want["ip_address"])), None)
+    if subnet is None:
+        raise Invalid(
+            f"IP address {want['ip_address']} is not a valid IP for any of the subnets on the"
+            " port's network (fixed_ips).",
+            "InvalidIpForNetwork",
+        )
+    return subnet
+
+
+def _fits(subnet: Record, address: str) -> bool:
+    first, last = usable(IPv4Network(subnet["cidr"]))
+    return first <= IPv4Address(address) <= last
+
+
+def _require_distinct(rows: Sequence[FixedIpRow]) -> None:
+    for i, row in enumerate(rows):
+        if row in rows[:i]:
+            raise Invalid(
+                f"Invalid input for fixed_ips. Reason: {row['ip_address']} is given twice.",
+                "InvalidInput",
+            )
+
+
+def _require_free(tx: Transaction, rows: Sequence[FixedIpRow]) -> None:
+    for row in rows:
+        if taken(tx, {"id": row["subnet_id"]}, [row["ip_address"]]):
+            raise Conflict(
+                f"Unable to complete operation: IP address {row['ip_address']} (fixed_ips) is"
+                f" already allocated in subnet {row['subnet_id']}.",
+                "IpAddressInUse",
+            )
+
+
+def _row(subnet: Record, address: Any) -> FixedIpRow:
+    return {"subnet_id": subnet["id"], "ip_address": str(address)}

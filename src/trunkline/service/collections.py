@@ -1,0 +1,185 @@
+"""Reading a collection of resources: who sees what, filters, order, pages.
+
+Records are dicts keyed by column name plus what a collection's ``complete`` adds. They are not
+the API's bodies: which attributes a caller sees of a record is decided in ``api.attributes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select, true
+
+from trunkline.db.engine import Transaction
+from trunkline.errors import Forbidden, Invalid, NotFound
+from trunkline.service.caller import Caller
+
+Record = dict[str, Any]
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list request asks for.
+
+    Attributes:
+        filters: Accepted values by field; a record matches if each field has one of its values.
+        sort: (field, descending) pairs; the id decides what they leave open.
+        limit: Most records to return.
+        marker: Id of the record that ended the previous page.
+        reverse: Return the page before the marker instead.
+    """
+
+    filters: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    sort: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
+    marker: str | None = None
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How records of one resource are found.
+
+    Attributes:
+        noun: What messages call one, such as ``security group``.
+        kind: What error types call one, such as ``SecurityGroup``.
+        visible: The condition under which a caller who is no administrator sees a record.
+        complete: Adds to records what other tables know of them, in place.
+        special: Conditions for filters that are not columns, by field.
+        exists: The condition under which a row counts at all.
+    """
+
+    noun: str
+    kind: str
+    table: Table
+    visible: Callable[[Caller], Condition]
+    complete: Callable[[Transaction, list[Record]], None]
+    special: Mapping[str, Callable[[Sequence[Any]], Condition]] = field(default_factory=dict)
+    exists: Condition = field(default_factory=true)
+
+
+def own(table: Table) -> Callable[[Caller], Condition]:
+    """Return the usual visibility: a project sees its own."""
+    return lambda caller: table.c.project_id == caller.project_id
+
+
+def new_record(tx: Transaction, values: Record) -> Record:
+    """Return values with the columns that every new resource gets."""
+    return {
+        **values,
+        "id": str(uuid4()),
+        "revision_number": 0,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+    }
+
+
+def touched(tx: Transaction, record: Record) -> Record:
+    """Return the columns that every change of a resource moves."""
+    return {"revision_number": record["revision_number"] + 1, "updated_at": tx.now}
+
+
+def fetch(tx: Transaction, caller: Caller, collection: Collection, object_id: str) -> Record:
+    """Return one record.
+
+    Raises:
+        NotFound: No such object, or none that the caller may see.
+    """
+    records = listed(tx, caller, collection, Query(filters={"id": [object_id]}))
+    if not records:
+        raise missing(collection, object_id)
+    return records[0]
+
+
+def fetch_own(tx: Transaction, caller: Caller, collection: Collection, object_id: str) -> Record:
+    """Return one record that the caller may change.
+
+    Raises:
+        NotFound: No such object, or none that the caller may see.
+        Forbidden: The caller sees it, but it belongs to another project.
+    """
+    record = fetch(tx, caller, collection, object_id)
+    if not caller.is_admin and record["project_id"] != caller.project_id:
+        raise Forbidden(
+            f"The {collection.noun} {object_id} belongs to another project; only that project or"
+            " an administrator may change it.",
+            "PolicyNotAuthorized",
+        )
+    return record
+
+
+def missing(collection: Collection, object_id: str) -> NotFound:
+    """Return the error for an id that nothing visible has."""
+    noun = collection.noun[0].upper() + collection.noun[1:]
+    return NotFound(f"{noun} {object_id} could not be found.", f"{collection.kind}NotFound")
+
+
+def listed(tx: Transaction, caller: Caller, collection: Collection, query: Query) -> list[Record]:
+    """Return the records that the caller sees and the query wants, completed.
+
+    Raises:
+        Invalid: The query sorts or filters by what is no column, or its marker is unknown.
+    """
+    table = collection.table
+    statement = select(table).where(collection.exists)
+    if not caller.is_admin:
+        statement = statement.where(collection.visible(caller))
+    for name, values in query.filters.items():
+        statement = statement.where(_filter(collection, name, values))
+    statement = _page(tx, collection, statement, query)
+    records = [dict(row) for row in tx.connection.execute(statement).mappings()]
+    if query.reverse:
+        records.reverse()
+    collection.complete(tx, records)
+    return records
+
+
+def _filter(collection: Collection, name: str, values: Sequence[Any]) -> Condition:
+    if name in collection.special:
+        return collection.special[name](values)
+    if name not in collection.table.c:
+        raise Invalid(f"{name} cannot be filtered by.", "HTTPBadRequest")
+    return collection.table.c[name].in_(values)
+
+
+def _page(
+    tx: Transaction, collection: Collection, statement: Select[Any], query: Query
+) -> Select[Any]:
+    keys = [(name, down != query.reverse) for name, down in query.sort]
+    keys.append(("id", query.reverse))
+    if query.marker is not None:
+        statement = statement.where(_behind(tx, collection, keys, query.marker))
+    for name, down in keys:
+        column = _sortable(collection, name)
+        statement = statement.order_by(column.desc() if down else column.asc())
+    return statement if query.limit is None else statement.limit(query.limit)
+
+
+def _behind(
+    tx: Transaction, collection: Collection, keys: list[tuple[str, bool]], marker: str
+) -> Condition:
+    """Return the condition for records that the order puts behind the marker."""
+    columns = [_sortable(collection, name) for name, _ in keys]
+    found = select(*columns).where(collection.table.c.id == marker)
+    row = tx.connection.execute(found).first()
+    if row is None:
+        raise Invalid(f"marker: no {collection.noun} has the id {marker}.", "InvalidInput")
+    choices = []
+    for i, (_, down) in enumerate(keys):
+        equal = [columns[j] == row[j] for j in range(i)]
+        choices.append(and_(*equal, columns[i] < row[i] if down else columns[i] > row[i]))
+    return or_(*choices)
+
+
+def _sortable(collection: Collection, name: str) -> ColumnElement[Any]:
+    """Return a column with a place in the order for null, which databases disagree on."""
+    if name not in collection.table.c or collection.table.c[name].type.python_type in (dict, list):
+        raise Invalid(f"sort_key: {collection.noun}s have no order by {name}.", "InvalidInput")
+    column = collection.table.c[name]
+    if not column.nullable:
+        return column
+    return func.coalesce(column, -1 if column.type.python_type is int else "")

@@ -1,0 +1,181 @@
+"""Floating IPs: an address of an external network, lent to a fixed address of a port."""
+
+from __future__ import annotations
+
+from secrets import randbits
+
+from sqlalchemy import delete, insert, select, update
+
+from trunkline.core.allocate import mac_address
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import floating_ips, ports
+from trunkline.errors import Conflict, Invalid
+from trunkline.model import FLOATING_OWNER, HostName
+from trunkline.service import addresses
+from trunkline.service.caller import Caller
+from trunkline.service.collections import (
+    Collection,
+    Record,
+    fetch,
+    fetch_own,
+    new_record,
+    own,
+    touched,
+)
+from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.ports import COLLECTION as PORTS
+
+FREE = {"port_id": None, "fixed_ip_address": None, "status": "DOWN"}
+
+
+def _complete(_tx: Transaction, records: list[Record]) -> None:
+    for record in records:
+        del record["reserving_port_id"]
+
+
+COLLECTION = Collection("floating IP", "FloatingIP", floating_ips, own(floating_ips), _complete)
+
+
+def create(tx: Transaction, caller: Caller, values: Record) -> Record:
+    """Reserve an address of an external network, and associate it if a port is named.
+
+    Raises:
+        Invalid: The network is not external, or the port has no such address.
+        Conflict: The address is taken, the network exhausted, or the fixed address has one.
+    """
+    network = fetch(tx, caller, NETWORKS, values["network_id"])
+    if not network["external"]:
+        raise Invalid(
+            f"Network {network['id']} is not a valid external network (floating_network_id).",
+            "BadRequest",
+        )
+    wanted = values.pop("ip_address", None)
+    association = _association(tx, caller, values, "")
+    record = new_record(tx, {**values, **association})
+    record |= _reserve(tx, record, wanted)
+    tx.connection.execute(insert(floating_ips), record)
+    _concern(tx, record)
+    del record["reserving_port_id"]
+    return record
+
+
+def update_(tx: Transaction, caller: Caller, floating_id: str, values: Record) -> Record:
+    """Associate, move or (``port_id`` None) disassociate a floating IP.
+
+    Raises:
+        Invalid, Conflict: As in ``create``.
+    """
+    record = fetch_own(tx, caller, COLLECTION, floating_id)
+    changed = {**values, **touched(tx, record)}
+    if values.keys() & {"port_id", "fixed_ip_address"}:
+        changed |= _association(tx, caller, values, floating_id)
+    _concern(tx, record)
+    tx.connection.execute(update(floating_ips).where(floating_ips.c.id == floating_id), changed)
+    after = {**record, **changed}
+    _concern(tx, after)
+    return after
+
+
+def delete_(tx: Transaction, caller: Caller, floating_id: str) -> None:
+    """Give the address back."""
+    record = fetch_own(tx, caller, COLLECTION, floating_id)
+    _concern(tx, record)
+    tx.connection.execute(delete(floating_ips).where(floating_ips.c.id == floating_id))
+    tx.connection.execute(
+        delete(ports).where(
+            ports.c.device_owner == FLOATING_OWNER, ports.c.device_id == floating_id
+        )
+    )
+
+
+def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
+    """Make the port that holds a new floating IP's address; return the columns that name it."""
+    available = addresses.subnets_of(tx, record["network_id"])
+    if not available:
+        raise Conflict(
+            f"No more IP addresses available on network {record['network_id']}: it has no subnet.",
+            "IpAddressGenerationFailure",
+        )
+    rows = (
+        addresses.resolve(tx, available, [{"ip_address": wanted}])
+        if wanted
+        else addresses.choose_any(tx, available)
+    )
+    port = {
+        "project_id": "",
+        "description": "",
+        "network_id": record["network_id"],
+        "name": "",
+        "mac_address": mac_address(randbits(24)),  # never on a wire
+        "admin_state_up": True,
+        "status": "N/A",
+        "device_id": record["id"],
+        "device_owner": FLOATING_OWNER,
+        "dns_name": "",
+        "port_security_enabled": False,
+        "host": "",
+        "vnic_type": "normal",
+        "profile": {},
+    }
+    port = new_record(tx, port)
+    tx.connection.execute(insert(ports), port)
+    addresses.store(tx, port["id"], rows)
+    return {"ip_address": rows[0]["ip_address"], "reserving_port_id": port["id"]}
+
+
+def _association(tx: Transaction, caller: Caller, values: Record, floating_id: str) -> Record:
+    """Return the columns that tie a floating IP to the port named in the request, or to none."""
+    port_id, fixed = values.get("port_id"), values.get("fixed_ip_address")
+    if port_id is None:
+        if fixed is not None:
+            raise Invalid("fixed_ip_address cannot be specified without a port_id.", "BadRequest")
+        return dict(FREE)
+    port = fetch_own(tx, caller, PORTS, port_id)
+    if fetch(tx, caller, NETWORKS, port["network_id"])["external"]:
+        raise Invalid(
+            f"Port {port_id} (port_id) is on an external network; a floating IP leads to a tenant"
+            " network.",
+            "BadRequest",
+        )
+    fixed = _fixed_address(port, fixed)
+    taken = select(floating_ips.c.ip_address).where(
+        floating_ips.c.port_id == port_id,
+        floating_ips.c.fixed_ip_address == fixed,
+        floating_ips.c.id != floating_id,
+    )
+    other = tx.connection.scalar(taken)
+    if other is not None:
+        raise Conflict(
+            f"Cannot associate floating IP with port {port_id} (port_id) using fixed IP {fixed}, as"
+            f" that fixed IP already has the floating IP {other}.",
+            "FloatingIPPortAlreadyAssociated",
+        )
+    return {"port_id": port_id, "fixed_ip_address": fixed, "status": "ACTIVE"}
+
+
+def _fixed_address(port: Record, wanted: str | None) -> str:
+    """Return the port's address that a floating IP leads to."""
+    held: list[str] = [row["ip_address"] for row in port["fixed_ips"]]
+    if wanted is not None:
+        if wanted not in held:
+            raise Invalid(
+                f"Port {port['id']} does not have fixed ip {wanted} (fixed_ip_address); it has"
+                f" {', '.join(held) or 'none'}.",
+                "BadRequest",
+            )
+        return wanted
+    if len(held) != 1:
+        raise Invalid(
+            f"Port {port['id']} (port_id) has {'multiple' if held else 'no'} fixed IPv4 addresses."
+            " Name one of its own in fixed_ip_address.",
+            "BadRequest",
+        )
+    return held[0]
+
+
+def _concern(tx: Transaction, record: Record) -> None:
+    """Move the host of the port that a floating IP leads to."""
+    if record["port_id"] is not None:
+        host = tx.connection.scalar(select(ports.c.host).where(ports.c.id == record["port_id"]))
+        if host:
+            tx.moved.add(HostName(host))

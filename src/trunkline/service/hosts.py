@@ -1,0 +1,124 @@
+"""Hosts as their agents report them, and the revision at which each host's snapshot is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, false, not_, or_, select, update
+
+from trunkline.db.engine import Transaction, add_host, format_time
+from trunkline.db.tables import hosts, ports
+from trunkline.model import HostName, PortStatus
+from trunkline.service.addresses import CHUNK
+from trunkline.service.caller import Caller
+from trunkline.service.collections import Collection, Record
+
+DOWN_AFTER_S = 75  # as in Neutron's agent_down_time
+BEAT_AT_MOST_EVERY_S = 30  # a long poll is a sign of life, but not worth a write each time
+
+
+def _nobody(_caller: Caller) -> ColumnElement[bool]:
+    return false()
+
+
+def _complete(tx: Transaction, records: list[Record]) -> None:
+    """Turn hosts into agents as the Networking API has them."""
+    for record in records:
+        record["alive"] = record["heartbeat_at"] > _alive_since(tx)
+        record["configurations"] = {
+            "revision": record.pop("revision"),
+            "applied_revision": record.pop("applied_revision"),
+            "problems": record.pop("problems"),
+            "facts": record.pop("facts"),
+        }
+
+
+def _is_alive(values: Sequence[Any]) -> ColumnElement[bool]:
+    alive = hosts.c.heartbeat_at > format_time(datetime.now(UTC) - timedelta(seconds=DOWN_AFTER_S))
+    return or_(*(alive if value else not_(alive) for value in values))
+
+
+COLLECTION = Collection(
+    "agent",
+    "Agent",
+    hosts,
+    _nobody,
+    _complete,
+    {"alive": _is_alive},
+    exists=hosts.c.heartbeat_at.is_not(None),
+)
+
+
+def revision(tx: Transaction, host: HostName) -> int | None:
+    """Return the revision of a host's snapshot; None for a host never heard of."""
+    return tx.connection.scalar(select(hosts.c.revision).where(hosts.c.host == host))
+
+
+def revisions(tx: Transaction) -> dict[HostName, int]:
+    """Return the revision of every host's snapshot."""
+    rows = tx.connection.execute(select(hosts.c.host, hosts.c.revision))
+    return {HostName(host): number for host, number in rows}
+
+
+def greet(tx: Transaction, host: HostName) -> None:
+    """Note that a host's agent lives, and make the host known if it is not."""
+    if revision(tx, host) is None:
+        add_host(tx, host)
+    tx.connection.execute(update(hosts).where(hosts.c.host == host).values(heartbeat_at=tx.now))
+
+
+def needs_greeting(tx: Transaction, host: HostName) -> bool:
+    """Return whether the last sign of life is missing or getting old."""
+    last = tx.connection.scalar(select(hosts.c.heartbeat_at).where(hosts.c.host == host))
+    return last is None or last < _before(tx, BEAT_AT_MOST_EVERY_S)
+
+
+def report(tx: Transaction, host: HostName, applied: int, details: Mapping[str, Any]) -> None:
+    """Record what an agent saw.
+
+    Args:
+        tx: The transaction.
+        host: The host that the agent works on.
+        applied: The revision that the host is at now.
+        details: ``ports`` (status by id; those bound elsewhere meanwhile are ignored), ``full``
+            (ports that are bound here and not named are DOWN), ``problems`` and ``facts``.
+    """
+    greet(tx, host)
+    tx.connection.execute(
+        update(hosts)
+        .where(hosts.c.host == host)
+        .values(
+            applied_revision=applied,
+            problems=list(details["problems"]),
+            facts=dict(details["facts"]),
+        )
+    )
+    active = sorted(p for p, s in details["ports"].items() if s == PortStatus.ACTIVE)
+    down = sorted(details["ports"].keys() - set(active))
+    if details["full"]:
+        here = select(ports.c.id).where(ports.c.host == host, ports.c.status == PortStatus.ACTIVE)
+        down = sorted(set(tx.connection.execute(here).scalars()) - set(active))
+    _set_status(tx, host, active, PortStatus.ACTIVE)
+    _set_status(tx, host, down, PortStatus.DOWN)
+
+
+def _set_status(tx: Transaction, host: HostName, ids: Sequence[str], status: PortStatus) -> None:
+    """Set the status of those ports that are bound to the host and have a status at all."""
+    opposite = PortStatus.DOWN if status is PortStatus.ACTIVE else PortStatus.ACTIVE
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        tx.connection.execute(
+            update(ports)
+            .where(ports.c.id.in_(chunk), ports.c.host == host, ports.c.status == opposite)
+            .values(status=status.value)
+        )
+
+
+def _alive_since(tx: Transaction) -> str:
+    return _before(tx, DOWN_AFTER_S)
+
+
+def _before(tx: Transaction, seconds: int) -> str:
+    return format_time(datetime.fromisoformat(tx.now) - timedelta(seconds=seconds))

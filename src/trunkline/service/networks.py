@@ -1,0 +1,191 @@
+"""Networks: a VLAN each, given by an administrator or taken from a physical network's range."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, false, insert, or_, select, true, update
+
+from trunkline.core.allocate import next_vlan
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import networks, ports, subnets
+from trunkline.errors import Conflict, Invalid
+from trunkline.model import GATEWAY_OWNER
+from trunkline.service.caller import Caller
+from trunkline.service.collections import (
+    Collection,
+    Record,
+    fetch_own,
+    new_record,
+    touched,
+)
+from trunkline.service.concern import claim_prefixes, network_changed
+
+STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
+EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
+
+
+def _visible(caller: Caller) -> ColumnElement[bool]:
+    mine = networks.c.project_id == caller.project_id
+    return or_(mine, networks.c.shared, networks.c.external)
+
+
+def _complete(tx: Transaction, records: list[Record]) -> None:
+    """Add the ids of each network's subnets, and the status that clients expect."""
+    by_network: dict[str, list[str]] = defaultdict(list)
+    if records:
+        found = select(subnets.c.network_id, subnets.c.id).where(
+            subnets.c.network_id.in_([record["id"] for record in records])
+        )
+        for network_id, subnet_id in tx.connection.execute(found.order_by(subnets.c.id)):
+            by_network[network_id].append(subnet_id)
+    for record in records:
+        record["subnets"] = by_network[record["id"]]
+        record["status"] = STATUS
+
+
+def _with_subnet(values: Sequence[Any]) -> ColumnElement[bool]:
+    return networks.c.id.in_(select(subnets.c.network_id).where(subnets.c.id.in_(values)))
+
+
+def _with_status(values: Sequence[Any]) -> ColumnElement[bool]:
+    return true() if STATUS in values else false()
+
+
+COLLECTION = Collection(
+    "network",
+    "Network",
+    networks,
+    _visible,
+    _complete,
+    {"subnets": _with_subnet, "status": _with_status},
+)
+
+
+def create(tx: Transaction, caller: Caller, values: Record) -> Record:
+    """Make a network and give it a segment.
+
+    Raises:
+        Invalid: The provider attributes contradict each other.
+        Conflict: The VLAN is taken, or all ranges are.
+    """
+    del caller  # anybody who may write; which attributes is the edge's business
+    record = new_record(tx, {**values, **_segment(tx, values)})
+    tx.connection.execute(insert(networks), record)
+    return {**record, "subnets": [], "status": STATUS}
+
+
+def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) -> Record:
+    """Change a network; its segment stays, for frames of its instances are on the wire.
+
+    Raises:
+        Conflict: It would become external or tenant's while it has subnets or ports.
+    """
+    record = fetch_own(tx, caller, COLLECTION, network_id)
+    if values.get("external", record["external"]) != record["external"]:
+        _require_empty(tx, record)
+    changed = {**values, **touched(tx, record)}
+    tx.connection.execute(update(networks).where(networks.c.id == network_id), changed)
+    network_changed(tx, network_id)
+    return {**record, **changed}
+
+
+def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:
+    """Delete a network with its subnets and whatever gateway addresses hosts hold on it.
+
+    Raises:
+        Conflict: Ports of instances, or of floating IPs, are on it.
+    """
+    record = fetch_own(tx, caller, COLLECTION, network_id)
+    mine = ports.c.network_id == network_id
+    if tx.connection.scalar(select(exists().where(mine, ports.c.device_owner != GATEWAY_OWNER))):
+        raise Conflict(
+            f"Unable to complete operation on network {network_id}. There are one or more ports"
+            " still in use on the network; delete them first.",
+            "NetworkInUse",
+        )
+    if record["subnets"]:
+        claim_prefixes(tx, record)
+    tx.connection.execute(delete(ports).where(mine))
+    tx.connection.execute(delete(subnets).where(subnets.c.network_id == network_id))
+    tx.connection.execute(delete(networks).where(networks.c.id == network_id))
+
+
+def _require_empty(tx: Transaction, record: Record) -> None:
+    on_it = exists().where(ports.c.network_id == record["id"])
+    if record["subnets"] or tx.connection.scalar(select(on_it)):
+        raise Conflict(
+            f"router:external of network {record['id']} cannot change while it has subnets or"
+            " ports; delete them first.",
+            "NetworkInUse",
+        )
+
+
+def _segment(tx: Transaction, values: Record) -> Record:
+    """Return the provider columns of a new network."""
+    vlan_id = values.get("segmentation_id")
+    network_type = values.get("network_type") or (
+        "flat" if values["external"] and vlan_id is None else "vlan"
+    )
+    if network_type == "flat":
+        return _flat_segment(values)
+    ranges = tx.limits.vlan_ranges
+    physical = values.get("physical_network")
+    if vlan_id is not None:
+        return _given_segment(tx, physical or next(iter(ranges), ""), vlan_id)
+    for candidate in [physical] if physical else ranges:
+        taken = _taken(tx, candidate)
+        vlan_id = next_vlan(ranges.get(candidate, ()), taken)
+        if vlan_id is not None:
+            return _vlan(candidate, vlan_id)
+    raise Conflict(
+        "Unable to create the network. No VLAN of the ranges for"
+        f" {physical or 'any physical network'} is free; widen vlan_ranges in the server's"
+        " configuration, or delete a network.",
+        "NoNetworkAvailable",
+    )
+
+
+def _flat_segment(values: Record) -> Record:
+    if not values["external"] or values.get("segmentation_id") is not None:
+        raise Invalid(
+            "Invalid input for provider:network_type. Reason: flat is for external networks"
+            " without a VLAN only; use vlan.",
+            "InvalidInput",
+        )
+    return {
+        "network_type": "flat",
+        "physical_network": values.get("physical_network") or EXTERNAL_NETWORK,
+        "segmentation_id": None,
+    }
+
+
+def _given_segment(tx: Transaction, physical: str, vlan_id: int) -> Record:
+    if not physical:
+        raise Invalid(
+            "Invalid input for provider:physical_network. Reason: it must be given, as the"
+            " server's configuration names none in vlan_ranges.",
+            "InvalidInput",
+        )
+    if vlan_id in _taken(tx, physical):
+        raise Conflict(
+            f"Unable to create the network. The VLAN {vlan_id} (provider:segmentation_id) on"
+            f" physical network {physical} is in use.",
+            "VlanIdInUse",
+        )
+    return _vlan(physical, vlan_id)
+
+
+def _vlan(physical: str, vlan_id: int) -> Record:
+    return {
+        "network_type": "vlan",
+        "physical_network": physical,
+        "segmentation_id": vlan_id,
+    }
+
+
+def _taken(tx: Transaction, physical: str) -> set[int]:
+    found = select(networks.c.segmentation_id).where(networks.c.physical_network == physical)
+    return set(tx.connection.execute(found).scalars())

@@ -1,0 +1,422 @@
+"""Ports: an interface of an instance, its addresses, its groups, and the host it is bound to.
+
+Binding a port makes its host serve the port's network, with everything that this needs; the
+last port that leaves ends it. Ports that Trunkline makes for itself (gateways, floating IPs) are
+ports too, because their addresses must be nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from secrets import randbits
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, insert, select, update
+
+from trunkline.core.allocate import mac_address
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports
+from trunkline.errors import Conflict, Forbidden, Invalid
+from trunkline.model import FLOATING_OWNER, GATEWAY_OWNER, HostName, PortStatus
+from trunkline.service import addresses, gateways
+from trunkline.service.caller import Caller
+from trunkline.service.collections import (
+    Collection,
+    Query,
+    Record,
+    fetch,
+    fetch_own,
+    listed,
+    new_record,
+    own,
+    touched,
+)
+from trunkline.service.concern import is_instance_owner, membership_changed, serving_network
+from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.security_groups import GROUPS, default_group
+
+GUESSES = 4  # MACs tried per look-up; two of 2^24 rarely meet
+
+SHOWN = frozenset(
+    {"mac_address", "admin_state_up", "dns_name", "port_security_enabled", "device_owner"}
+)
+"""Columns that a host's snapshot shows, besides binding, addresses and groups."""
+
+
+def _complete(tx: Transaction, records: list[Record]) -> None:
+    """Add each port's addresses and groups."""
+    fixed: dict[str, list[Record]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for chunk in _chunks([record["id"] for record in records]):
+        found = select(fixed_ips).where(fixed_ips.c.port_id.in_(chunk))
+        for subnet_id, address, port_id in tx.connection.execute(found):
+            fixed[port_id].append({"subnet_id": subnet_id, "ip_address": address})
+        member = select(port_groups.c.port_id, port_groups.c.security_group_id).where(
+            port_groups.c.port_id.in_(chunk)
+        )
+        for port_id, group_id in tx.connection.execute(member):
+            groups[port_id].append(group_id)
+    for record in records:
+        record["fixed_ips"] = sorted(fixed[record["id"]], key=_by_address)
+        record["security_groups"] = sorted(groups[record["id"]])
+
+
+def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[i : i + addresses.CHUNK] for i in range(0, len(ids), addresses.CHUNK)]
+
+
+def _by_address(row: Record) -> IPv4Address:
+    return IPv4Address(row["ip_address"])
+
+
+def _with_fixed_ip(values: Sequence[Any]) -> ColumnElement[bool]:
+    """Match ``fixed_ips=ip_address=…`` and ``fixed_ips=subnet_id=…``: kinds AND, values OR."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for value in values:
+        name, _, text = str(value).partition("=")
+        if name not in ("ip_address", "subnet_id"):
+            raise Invalid(
+                "fixed_ips: filter by ip_address=ADDRESS or subnet_id=ID.", "HTTPBadRequest"
+            )
+        wanted[name].append(text)
+    conditions = [fixed_ips.c[name].in_(texts) for name, texts in wanted.items()]
+    return ports.c.id.in_(select(fixed_ips.c.port_id).where(*conditions))
+
+
+def _with_group(values: Sequence[Any]) -> ColumnElement[bool]:
+    member = port_groups.c.security_group_id.in_(values)
+    return ports.c.id.in_(select(port_groups.c.port_id).where(member))
+
+
+COLLECTION = Collection(
+    "port",
+    "Port",
+    ports,
+    own(ports),
+    _complete,
+    {"fixed_ips": _with_fixed_ip, "security_groups": _with_group},
+)
+
+
+def create(tx: Transaction, caller: Caller, values: Record) -> Record:
+    """Make a port with addresses, a MAC and groups, given or chosen.
+
+    ``values`` may have ``fixed_ips`` (absent: one is chosen), ``mac_address`` (absent: made) and
+    ``security_groups`` (absent: the project's default group).
+
+    Raises:
+        Invalid, Conflict, NotFound, Forbidden: What it names does not fit, is taken or missing.
+    """
+    network = fetch(tx, caller, NETWORKS, values["network_id"])
+    _require_permitted(caller, network, values)
+    if values["device_owner"] == GATEWAY_OWNER:
+        return _create_gateway(tx, network, values)
+    _require_bindable(network, values["host"])
+    wanted = values.pop("fixed_ips", None)
+    groups = _groups(tx, caller, values, values.pop("security_groups", None))
+    values["mac_address"] = _mac(tx, network["id"], values.pop("mac_address", None))
+    record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
+    available = addresses.subnets_of(tx, network["id"])
+    fixed = (
+        addresses.choose_any(tx, available)
+        if wanted is None
+        else addresses.resolve(tx, available, wanted)
+    )
+    tx.connection.execute(insert(ports), record)
+    addresses.store(tx, record["id"], fixed)
+    _store_groups(tx, record, groups)
+    membership_changed(tx, groups)
+    _arrived(tx, record)
+    return {**record, "fixed_ips": sorted(fixed, key=_by_address), "security_groups": groups}
+
+
+def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Record:
+    """Change a port; binding it to another host moves it there, DOWN until that host reports.
+
+    Raises:
+        Invalid, Conflict, NotFound, Forbidden: As in ``create``.
+    """
+    record = fetch_own(tx, caller, COLLECTION, port_id)
+    network = fetch(tx, caller, NETWORKS, record["network_id"])
+    _require_permitted(caller, network, values)
+    _require_changeable(tx, record, values)
+    if record["device_owner"] != GATEWAY_OWNER:
+        _require_bindable(network, str(values.get("host", record["host"])))
+    after = dict(record)
+    after["fixed_ips"] = _change_addresses(tx, record, values.pop("fixed_ips", None))
+    after["security_groups"] = _change_groups(
+        tx, caller, {**record, **values}, values.pop("security_groups", None)
+    )
+    if "mac_address" in values and values["mac_address"] != record["mac_address"]:
+        _mac(tx, network["id"], values["mac_address"])
+    if values.get("host", record["host"]) != record["host"]:
+        values["status"] = PortStatus.DOWN.value
+    changed = {**values, **touched(tx, record)}
+    tx.connection.execute(update(ports).where(ports.c.id == port_id), changed)
+    after |= changed
+    _replace_groups(tx, record, after)
+    _moved(tx, record, after)
+    return after
+
+
+def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
+    """Delete a port; floating IPs on it are disassociated.
+
+    Raises:
+        Conflict: It holds a floating IP's address, or a gateway address that instances use.
+    """
+    record = fetch_own(tx, caller, COLLECTION, port_id)
+    _require_deletable(tx, record)
+    tx.connection.execute(
+        update(floating_ips)
+        .where(floating_ips.c.port_id == port_id)
+        .values(
+            port_id=None,
+            fixed_ip_address=None,
+            status="DOWN",
+            updated_at=tx.now,
+            revision_number=floating_ips.c.revision_number + 1,
+        )
+    )
+    membership_changed(tx, record["security_groups"])
+    tx.connection.execute(delete(ports).where(ports.c.id == port_id))
+    _left(tx, record)
+
+
+def of_network(tx: Transaction, caller: Caller, network_id: str) -> list[Record]:
+    """Return a network's ports that the caller sees."""
+    return listed(tx, caller, COLLECTION, Query(filters={"network_id": [network_id]}))
+
+
+def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
+    """Make a host's gateway port before its first instance comes, to choose the addresses."""
+    host, network_id = values["host"], network["id"]
+    if not host:
+        raise Invalid(
+            f"Invalid input for binding:host_id. Reason: a port with device_owner {GATEWAY_OWNER}"
+            " holds one host's address, so the host must be given.",
+            "InvalidInput",
+        )
+    _require_bindable(network, host)
+    mine = exists().where(
+        ports.c.network_id == network_id,
+        ports.c.host == host,
+        ports.c.device_owner == GATEWAY_OWNER,
+    )
+    if tx.connection.scalar(select(mine)):
+        raise Conflict(
+            f"Host {host} has a gateway port on network {network_id} already: change its fixed_ips"
+            " instead.",
+            "PortInUse",
+        )
+    available = [s for s in addresses.subnets_of(tx, network_id) if gateways.needed(s)]
+    wanted = values.get("fixed_ips") or [{"subnet_id": subnet["id"]} for subnet in available]
+    fixed = addresses.resolve(tx, available, wanted)
+    named = {"name": values["name"], "description": values["description"]}
+    record = new_record(tx, {**gateways.port_columns(network_id, host), **named})
+    tx.connection.execute(insert(ports), record)
+    addresses.store(tx, record["id"], fixed)
+    return {**record, "fixed_ips": sorted(fixed, key=_by_address), "security_groups": []}
+
+
+def _require_permitted(caller: Caller, network: Record, values: Record) -> None:
+    """Raise Forbidden for what only an administrator does to ports."""
+    if caller.is_admin:
+        return
+    if not is_instance_owner(values.get("device_owner", "")):
+        raise Forbidden(
+            f"device_owner {values['device_owner']} is for administrators: it marks ports of the"
+            " network itself.",
+            "PolicyNotAuthorized",
+        )
+    if network["external"]:
+        raise Forbidden(
+            f"Network {network['id']} is external: instances reach it by floating IPs, only an"
+            " administrator makes ports on it.",
+            "PolicyNotAuthorized",
+        )
+
+
+def _require_bindable(network: Record, host: str) -> None:
+    if host and (network["external"] or network["network_type"] != "vlan"):
+        raise Invalid(
+            f"Invalid input for binding:host_id. Reason: network {network['id']} is external and"
+            " has no bridge on any host; plug instances into tenant networks.",
+            "InvalidInput",
+        )
+
+
+def _require_changeable(tx: Transaction, record: Record, values: Record) -> None:
+    """Raise if a change would break what another object relies on."""
+    owner = record["device_owner"]
+    becomes = values.get("device_owner", owner)
+    service_ports = {GATEWAY_OWNER, FLOATING_OWNER}
+    if owner != becomes and service_ports & {owner, becomes}:
+        raise Invalid(
+            f"Invalid input for device_owner. Reason: a port does not become or cease to be"
+            f" {becomes if becomes in service_ports else owner}; make another port.",
+            "InvalidInput",
+        )
+    if owner in service_ports and values.keys() - {"fixed_ips", "name", "description"}:
+        refused = sorted(values.keys() - {"fixed_ips", "name", "description"})
+        raise Conflict(
+            f"Port {record['id']} is {owner}: its {', '.join(refused)} cannot be changed.",
+            "ServicePortInUse",
+        )
+    if "fixed_ips" in values:
+        _require_no_floating(tx, record, values["fixed_ips"])
+
+
+def _require_no_floating(tx: Transaction, record: Record, wanted: Sequence[Record]) -> None:
+    """Raise Conflict if an address that goes away carries or is a floating IP."""
+    kept = {want.get("ip_address") for want in wanted}
+    carried = select(floating_ips.c.fixed_ip_address, floating_ips.c.ip_address).where(
+        (floating_ips.c.port_id == record["id"])
+        | (floating_ips.c.reserving_port_id == record["id"])
+    )
+    for fixed, floating in tx.connection.execute(carried):
+        if (fixed or floating) not in kept:
+            raise Conflict(
+                f"fixed_ips of port {record['id']} must keep {fixed or floating}, on which the"
+                f" floating IP {floating} depends; disassociate or delete that first.",
+                "PortInUse",
+            )
+
+
+def _require_deletable(tx: Transaction, record: Record) -> None:
+    if record["device_owner"] == FLOATING_OWNER:
+        raise Conflict(
+            f"Port {record['id']} cannot be deleted directly via the port API: it holds the address"
+            f" of floating IP {record['device_id']}; delete that.",
+            "ServicePortInUse",
+        )
+    if record["device_owner"] == GATEWAY_OWNER and _is_serving(tx, record):
+        raise Conflict(
+            f"Port {record['id']} cannot be deleted: instances on host {record['host']} use it as"
+            " their gateway. It goes with the last of them.",
+            "ServicePortInUse",
+        )
+
+
+def _is_serving(tx: Transaction, record: Record) -> bool:
+    return record["host"] in serving_network(tx, record["network_id"])
+
+
+def _mac(tx: Transaction, network_id: str, given: str | None) -> str:
+    """Return the given MAC if the network has it nowhere, or a made one that no port has."""
+    if given is not None:
+        same = exists().where(ports.c.network_id == network_id, ports.c.mac_address == given)
+        if tx.connection.scalar(select(same)):
+            raise Conflict(
+                f"Unable to complete operation for network {network_id}. The mac address {given}"
+                " (mac_address) is in use.",
+                "MacAddressInUse",
+            )
+        return given
+    while True:
+        guesses = [mac_address(randbits(24)) for _ in range(GUESSES)]
+        found = select(ports.c.mac_address).where(ports.c.mac_address.in_(guesses))
+        taken = set(tx.connection.execute(found).scalars())
+        free = next((mac for mac in guesses if mac not in taken), None)
+        if free is not None:
+            return free
+
+
+def _groups(
+    tx: Transaction, caller: Caller, port: Record, wanted: Sequence[str] | None
+) -> list[str]:
+    """Return the ids of a port's groups, sorted: the wanted ones, or the default group."""
+    if not port["port_security_enabled"]:
+        if wanted:
+            raise Conflict(
+                "Port Security must be enabled (port_security_enabled) for a port with"
+                " security_groups.",
+                "PortSecurityAndIPRequiredForSecurityGroups",
+            )
+        return []
+    if wanted is None:
+        instance = is_instance_owner(port["device_owner"])
+        return [default_group(tx, port["project_id"])] if instance else []
+    for group_id in wanted:
+        fetch(tx, caller, GROUPS, group_id)
+    return sorted(set(wanted))
+
+
+def _change_groups(
+    tx: Transaction, caller: Caller, port: Record, wanted: Sequence[str] | None
+) -> list[str]:
+    held: list[str] = port["security_groups"]
+    if wanted is None:
+        wanted = held
+    if port["port_security_enabled"] and set(wanted) == set(held):
+        return held
+    return _groups(tx, caller, port, wanted)
+
+
+def _store_groups(tx: Transaction, port: Record, groups: Sequence[str]) -> None:
+    rows = [{"port_id": port["id"], "host": port["host"], "security_group_id": g} for g in groups]
+    if rows:
+        tx.connection.execute(insert(port_groups), rows)
+
+
+def _replace_groups(tx: Transaction, before: Record, after: Record) -> None:
+    held, wanted = set(before["security_groups"]), set(after["security_groups"])
+    if held - wanted:
+        tx.connection.execute(
+            delete(port_groups).where(
+                port_groups.c.port_id == after["id"],
+                port_groups.c.security_group_id.in_(sorted(held - wanted)),
+            )
+        )
+    _store_groups(tx, after, sorted(wanted - held))
+
+
+def _change_addresses(
+    tx: Transaction, record: Record, wanted: Sequence[Record] | None
+) -> list[Record]:
+    held: list[Record] = record["fixed_ips"]
+    if wanted is None:
+        return held
+    available = addresses.subnets_of(tx, record["network_id"])
+    fixed = addresses.resolve(tx, available, wanted, held)
+    addresses.replace(tx, record["id"], held, fixed)
+    return sorted(fixed, key=_by_address)
+
+
+def _moved(tx: Transaction, before: Record, after: Record) -> None:
+    """Move the hosts that see a port's change, and let them begin or end to serve its network."""
+    groups_before, groups_after = set(before["security_groups"]), set(after["security_groups"])
+    if before["fixed_ips"] != after["fixed_ips"]:
+        membership_changed(tx, groups_before | groups_after)
+    else:
+        membership_changed(tx, groups_before ^ groups_after)
+    rebound = before["host"] != after["host"]
+    shown = any(before[column] != after[column] for column in SHOWN)
+    if not (
+        rebound
+        or shown
+        or before["fixed_ips"] != after["fixed_ips"]
+        or groups_before != groups_after
+    ):
+        return
+    if rebound or before["device_owner"] != after["device_owner"]:
+        _left(tx, before)
+    _arrived(tx, after)
+
+
+def _arrived(tx: Transaction, record: Record) -> None:
+    if not record["host"]:
+        return
+    tx.moved.add(HostName(record["host"]))
+    if is_instance_owner(record["device_owner"]):
+        gateways.ensure(tx, record["network_id"], HostName(record["host"]))
+
+
+def _left(tx: Transaction, record: Record) -> None:
+    if not record["host"]:
+        return
+    tx.moved.add(HostName(record["host"]))
+    if is_instance_owner(record["device_owner"]):
+        gateways.release(tx, record["network_id"], HostName(record["host"]))

@@ -1,0 +1,233 @@
+"""Reads all that one host must know, in one consistent transaction."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, ip_network
+from typing import Any
+
+from sqlalchemy import Row, Select, select
+
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import (
+    fixed_ips,
+    floating_ips,
+    networks,
+    port_groups,
+    ports,
+    security_group_rules,
+    security_groups,
+    subnets,
+)
+from trunkline.model import (
+    Direction,
+    FixedIp,
+    FloatingIpId,
+    GroupId,
+    HostName,
+    HostRoute,
+    NetworkId,
+    PortId,
+    ProjectId,
+    Rule,
+    RuleId,
+    SubnetId,
+)
+from trunkline.service import gateways
+from trunkline.service.concern import instance_ports
+from trunkline.service.hosts import revision
+from trunkline.service.security_groups import VERSIONS, protocol_number
+from trunkline.snapshot import (
+    FloatingView,
+    GroupView,
+    HostSnapshot,
+    NetworkView,
+    PortView,
+    SubnetView,
+)
+
+
+def read(tx: Transaction, host: HostName) -> HostSnapshot:
+    """Return a host's snapshot; one of a host never heard of is empty but for the prefixes."""
+    port_views = _ports(tx, host)
+    groups = _groups(tx, {group for port in port_views for group in port.group_ids})
+    named = {rule.remote_group_id for group in groups for rule in group.rules}
+    return HostSnapshot(
+        host=host,
+        revision=revision(tx, host) or 0,
+        networks=_networks(tx, host, {port.network_id for port in port_views}),
+        ports=port_views,
+        groups=groups,
+        members=_members(tx, {group for group in named if group is not None}),
+        floating_ips=_floating_ips(tx, host),
+        tenant_prefixes=_tenant_prefixes(tx),
+    )
+
+
+def _rows(tx: Transaction, statement: Select[Any]) -> Sequence[Row[Any]]:
+    return tx.connection.execute(statement).all()
+
+
+def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
+    here = (ports.c.host == host, instance_ports())
+    found = select(ports, networks.c.admin_state_up.label("network_up")).join(
+        networks, networks.c.id == ports.c.network_id
+    )
+    fixed = _fixed_ips(tx, host)
+    groups: dict[str, list[GroupId]] = defaultdict(list)
+    of_host = select(port_groups.c.port_id, port_groups.c.security_group_id).where(
+        port_groups.c.port_id.in_(select(ports.c.id).where(*here))
+    )
+    for port_id, group_id in tx.connection.execute(of_host):
+        groups[port_id].append(GroupId(group_id))
+    views = [_port(row, fixed[row.id], groups[row.id]) for row in _rows(tx, found.where(*here))]
+    return tuple(sorted(views, key=lambda view: view.id))
+
+
+def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
+    found = (
+        select(fixed_ips.c.port_id, fixed_ips.c.subnet_id, fixed_ips.c.ip_address)
+        .join(ports, ports.c.id == fixed_ips.c.port_id)
+        .where(ports.c.host == host)
+    )
+    fixed: dict[str, list[FixedIp]] = defaultdict(list)
+    for port_id, subnet_id, address in tx.connection.execute(found):
+        fixed[port_id].append(FixedIp(SubnetId(subnet_id), IPv4Address(address)))
+    return fixed
+
+
+def _port(row: Row[Any], fixed: list[FixedIp], groups: list[GroupId]) -> PortView:
+    fixed.sort(key=lambda one: one.address)
+    return PortView(
+        id=PortId(row.id),
+        network_id=NetworkId(row.network_id),
+        project_id=ProjectId(row.project_id),
+        mac=row.mac_address,
+        fixed_ips=tuple(fixed),
+        hostname=row.dns_name or _hostname(row.id, fixed),
+        group_ids=tuple(sorted(groups)),
+        port_security=row.port_security_enabled,
+        admin_up=row.admin_state_up and row.network_up,
+    )
+
+
+def _hostname(port_id: str, fixed: Sequence[FixedIp]) -> str:
+    tail = str(fixed[0].address).replace(".", "-") if fixed else port_id[:8]
+    return f"host-{tail}"
+
+
+def _networks(
+    tx: Transaction, host: HostName, served: Collection[NetworkId]
+) -> tuple[NetworkView, ...]:
+    if not served:
+        return ()
+    own_addresses = gateways.held(tx, host)
+    by_network: dict[str, list[SubnetView]] = defaultdict(list)
+    for row in _rows(tx, select(subnets).where(subnets.c.network_id.in_(sorted(served)))):
+        by_network[row.network_id].append(_subnet(row, own_addresses.get(row.id)))
+    views = [
+        NetworkView(
+            id=NetworkId(row.id),
+            project_id=ProjectId(row.project_id),
+            name=row.name,
+            physical_network=row.physical_network,
+            vlan_id=row.segmentation_id,
+            mtu=row.mtu,
+            subnets=tuple(sorted(by_network[row.id], key=lambda view: view.id)),
+        )
+        for row in _rows(tx, select(networks).where(networks.c.id.in_(sorted(served))))
+    ]
+    return tuple(sorted(views, key=lambda view: view.id))
+
+
+def _subnet(row: Row[Any], gateway: str | None) -> SubnetView:
+    return SubnetView(
+        id=SubnetId(row.id),
+        cidr=IPv4Network(row.cidr),
+        gateway=None if gateway is None else IPv4Address(gateway),
+        enable_dhcp=row.enable_dhcp,
+        dns_servers=tuple(map(IPv4Address, row.dns_nameservers)),
+        host_routes=tuple(map(_route, row.host_routes)),
+    )
+
+
+def _route(route: Mapping[str, str]) -> HostRoute:
+    return HostRoute(IPv4Network(route["destination"]), IPv4Address(route["nexthop"]))
+
+
+def _groups(tx: Transaction, ids: Collection[GroupId]) -> tuple[GroupView, ...]:
+    if not ids:
+        return ()
+    rules: dict[str, list[Rule]] = defaultdict(list)
+    of_groups = security_group_rules.c.security_group_id.in_(sorted(ids))
+    for row in _rows(tx, select(security_group_rules).where(of_groups)):
+        rules[row.security_group_id].append(_rule(row))
+    views = [
+        GroupView(
+            id=GroupId(row.id),
+            project_id=ProjectId(row.project_id),
+            name=row.name,
+            rules=tuple(sorted(rules[row.id], key=lambda rule: rule.id)),
+        )
+        for row in _rows(tx, select(security_groups).where(security_groups.c.id.in_(sorted(ids))))
+    ]
+    return tuple(sorted(views, key=lambda view: view.id))
+
+
+def _rule(row: Row[Any]) -> Rule:
+    prefix = row.remote_ip_prefix
+    return Rule(
+        id=RuleId(row.id),
+        direction=Direction(row.direction),
+        ethertype=VERSIONS[row.ethertype],
+        protocol=protocol_number(row.protocol, row.ethertype),
+        port_min=row.port_range_min,
+        port_max=row.port_range_max,
+        remote_prefix=None if prefix is None else ip_network(prefix),
+        remote_group_id=None if row.remote_group_id is None else GroupId(row.remote_group_id),
+    )
+
+
+def _members(
+    tx: Transaction, groups: Collection[GroupId]
+) -> dict[GroupId, tuple[IPv4Address, ...]]:
+    if not groups:
+        return {}
+    found = (
+        select(port_groups.c.security_group_id, fixed_ips.c.ip_address)
+        .join(fixed_ips, fixed_ips.c.port_id == port_groups.c.port_id)
+        .where(port_groups.c.security_group_id.in_(sorted(groups)))
+    )
+    members: dict[str, set[IPv4Address]] = defaultdict(set)
+    for group_id, address in tx.connection.execute(found):
+        members[group_id].add(IPv4Address(address))
+    return {group: tuple(sorted(members[group])) for group in sorted(groups)}
+
+
+def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
+    found = (
+        select(floating_ips)
+        .join(ports, ports.c.id == floating_ips.c.port_id)
+        .where(ports.c.host == host)
+    )
+    views = [
+        FloatingView(
+            id=FloatingIpId(row.id),
+            project_id=ProjectId(row.project_id),
+            address=IPv4Address(row.ip_address),
+            fixed_address=IPv4Address(row.fixed_ip_address),
+            port_id=PortId(row.port_id),
+        )
+        for row in _rows(tx, found)
+    ]
+    return tuple(sorted(views, key=lambda view: view.id))
+
+
+def _tenant_prefixes(tx: Transaction) -> tuple[IPv4Network, ...]:
+    found = (
+        select(subnets.c.cidr)
+        .join(networks, networks.c.id == subnets.c.network_id)
+        .where(networks.c.external.is_(False))
+    )
+    return tuple(sorted(map(IPv4Network, tx.connection.execute(found).scalars())))

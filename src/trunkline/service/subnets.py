@@ -1,0 +1,198 @@
+"""Subnets: an IPv4 prefix of a network, with the pools that addresses are chosen from.
+
+All tenants' networks hang on one router, so a tenant prefix means the same everywhere: it may
+overlap no other one, no external subnet, and nothing that the administrator reserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
+
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+
+from trunkline.core.allocate import Pool, default_pools, usable
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import fixed_ips, networks, ports, subnets
+from trunkline.errors import Conflict, Invalid
+from trunkline.model import GATEWAY_OWNER
+from trunkline.service import gateways
+from trunkline.service.caller import Caller
+from trunkline.service.collections import (
+    Collection,
+    Record,
+    fetch,
+    fetch_own,
+    new_record,
+    touched,
+)
+from trunkline.service.concern import claim_prefixes, network_changed
+from trunkline.service.networks import COLLECTION as NETWORKS
+
+PREFIX_MAX = 30  # /31 and /32 leave no room for a gateway and an instance
+
+
+def _visible(caller: Caller) -> ColumnElement[bool]:
+    public = select(networks.c.id).where(or_(networks.c.shared, networks.c.external))
+    return or_(subnets.c.project_id == caller.project_id, subnets.c.network_id.in_(public))
+
+
+def _complete(_tx: Transaction, records: list[Record]) -> None:
+    for record in records:
+        del record["cursor"]
+
+
+COLLECTION = Collection("subnet", "Subnet", subnets, _visible, _complete)
+
+
+def create(tx: Transaction, caller: Caller, values: Record) -> Record:
+    """Make a subnet; hosts that serve its network already get their addresses on it.
+
+    ``values`` has ``cidr`` as IPv4Network, ``gateway_ip`` as IPv4Address or None (absent: the
+    first address), ``allocation_pools`` as address pairs (absent: all but the gateway).
+
+    Raises:
+        Invalid: The prefix, gateway, pools or routes contradict each other or other subnets.
+        Conflict: The pools are too small for the hosts' gateways, or hold the gateway.
+    """
+    network = fetch_own(tx, caller, NETWORKS, values["network_id"])
+    claim_prefixes(tx, network)
+    cidr = values["cidr"]
+    _require_prefix(tx, cidr, network)
+    gateway = values.get("gateway_ip", usable(cidr)[0])
+    _require_inside(cidr, gateway)
+    pools = values.get("allocation_pools") or default_pools(cidr, gateway)
+    _require_pools(cidr, gateway, pools)
+    record = new_record(tx, {**values, "project_id": network["project_id"], "cidr": str(cidr)})
+    record |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
+    record["cursor"] = None
+    tx.connection.execute(insert(subnets), record)
+    gateways.ensure_everywhere(tx, network["id"])
+    del record["cursor"]
+    return record
+
+
+def update_(tx: Transaction, caller: Caller, subnet_id: str, values: Record) -> Record:
+    """Change a subnet; its prefix stays.
+
+    A new ``gateway_ip`` is for hosts to come: those that have an address keep it.
+
+    Raises:
+        Invalid, Conflict: As in ``create``.
+    """
+    record = fetch_own(tx, caller, COLLECTION, subnet_id)
+    cidr = IPv4Network(record["cidr"])
+    gateway = values.get("gateway_ip", record["gateway_ip"] and IPv4Address(record["gateway_ip"]))
+    pools = values.get("allocation_pools") or _pools(record)
+    _require_inside(cidr, gateway)
+    _require_pools(cidr, gateway, pools)
+    changed = {**values, **touched(tx, record)}
+    changed |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
+    tx.connection.execute(update(subnets).where(subnets.c.id == subnet_id), changed)
+    gateways.ensure_everywhere(tx, record["network_id"])
+    network_changed(tx, record["network_id"])
+    return {**record, **changed}
+
+
+def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:
+    """Delete a subnet, and the hosts' own addresses on it.
+
+    Raises:
+        Conflict: A port of an instance or a floating IP has an address on it.
+    """
+    record = fetch_own(tx, caller, COLLECTION, subnet_id)
+    in_use = exists().where(
+        fixed_ips.c.subnet_id == subnet_id,
+        ports.c.id == fixed_ips.c.port_id,
+        ports.c.device_owner != GATEWAY_OWNER,
+    )
+    if tx.connection.scalar(select(in_use)):
+        raise Conflict(
+            f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP"
+            " allocation from this subnet; delete them first.",
+            "SubnetInUse",
+        )
+    claim_prefixes(tx, fetch(tx, caller, NETWORKS, record["network_id"]))
+    gateways.drop_subnet(tx, record["network_id"], subnet_id)
+    tx.connection.execute(delete(subnets).where(subnets.c.id == subnet_id))
+
+
+def _require_prefix(tx: Transaction, cidr: IPv4Network, network: Record) -> None:
+    """Raise Invalid unless the prefix is of a usable size and overlaps nothing it must not."""
+    if cidr.prefixlen > PREFIX_MAX:
+        raise Invalid(
+            f"Invalid input for cidr. Reason: {cidr} has no room for a gateway and an instance;"
+            f" use a /{PREFIX_MAX} or larger.",
+            "InvalidInput",
+        )
+    for reserved in tx.limits.reserved_prefixes:
+        if cidr.overlaps(reserved) and not network["external"]:
+            raise Invalid(
+                f"Invalid input for cidr. Reason: {cidr} overlaps {reserved}, which the"
+                " administrator has reserved; choose another prefix.",
+                "InvalidInput",
+            )
+    for other in tx.connection.execute(select(subnets.c.cidr)).scalars():
+        if cidr.overlaps(IPv4Network(other)):
+            raise Invalid(
+                f"Invalid input for operation: Requested subnet with cidr: {cidr} for network:"
+                f" {network['id']} overlaps with another subnet; all networks hang on one router,"
+                " so choose a prefix that no one uses.",
+                "InvalidInput",
+            )
+
+
+def _require_inside(cidr: IPv4Network, gateway: IPv4Address | None) -> None:
+    first, last = usable(cidr)
+    if gateway is not None and not first <= gateway <= last:
+        raise Invalid(
+            f"Invalid input for gateway_ip. Reason: {gateway} is no usable address of {cidr}.",
+            "InvalidInput",
+        )
+
+
+def _require_pools(cidr: IPv4Network, gateway: IPv4Address | None, pools: Sequence[Pool]) -> None:
+    first, last = usable(cidr)
+    for low, high in pools:
+        if low > high:
+            raise Invalid(
+                f"The allocation pool {low}-{high} is not valid: it starts behind its end"
+                " (allocation_pools).",
+                "InvalidAllocationPool",
+            )
+        if not first <= low <= high <= last:
+            raise Invalid(
+                f"The allocation pool {low}-{high} spans beyond the subnet cidr {cidr}, whose"
+                f" usable addresses are {first}-{last} (allocation_pools).",
+                "OutOfBoundsAllocationPool",
+            )
+        if gateway is not None and low <= gateway <= high:
+            raise Conflict(
+                f"Gateway ip {gateway} conflicts with allocation pool {low}-{high}: leave"
+                " gateway_ip out of allocation_pools.",
+                "GatewayConflictWithAllocationPools",
+            )
+    ordered = sorted(pools)
+    for (_, high), (low, end) in pairwise(ordered):
+        if low <= high:
+            raise Conflict(
+                f"Found overlapping allocation pools for subnet {cidr}: {low}-{end} begins inside"
+                " another one (allocation_pools).",
+                "OverlappingAllocationPools",
+            )
+
+
+def _pools(record: Record) -> list[Pool]:
+    return [
+        (IPv4Address(pool["start"]), IPv4Address(pool["end"]))
+        for pool in record["allocation_pools"]
+    ]
+
+
+def _pool_texts(pools: Sequence[Pool]) -> list[dict[str, str]]:
+    return [{"start": str(first), "end": str(last)} for first, last in pools]
+
+
+def _text(gateway: IPv4Address | None) -> str | None:
+    return None if gateway is None else str(gateway)
