@@ -33,4 +33,4 @@ bench:  ## what a port costs, beside the same work done by hand
 	$(VENV)/python bench/bench.py
 
 clean:  ## removes what set-up and runs have made in this directory
-	rm -rf .venv .cache .setup.lock build src/*.egg-info
+	rm -rf .venv .cache build src/*.egg-info
