@@ -179,7 +179,8 @@ def _plug_changes(wanted: Plug, present: Plug) -> Iterator[tuple[str, str]]:
         yield "mtu", str(wanted.mtu)
     if wanted.bridge != present.bridge:
         yield "master", wanted.bridge or ""
-    if wanted.hairpin != present.hairpin:
+    hairpin = present.hairpin and wanted.bridge == present.bridge  # replugging resets it
+    if wanted.hairpin != hairpin:
         yield "hairpin", "on" if wanted.hairpin else "off"
     if wanted.up != present.up:
         yield "state", "up"
