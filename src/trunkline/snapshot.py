@@ -203,8 +203,7 @@ def decode(host: HostName, revision: int, sections: Mapping[str, str]) -> HostSn
     return assemble(host, revision, parts)
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 _id = attrgetter("id")

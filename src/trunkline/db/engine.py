@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from trunkline.core.allocate import Limits
@@ -130,14 +130,16 @@ def add_host(tx: Transaction, host: HostName) -> None:
     )
 
 
+_MOVE_ALL = update(hosts).values(revision=hosts.c.revision + 1).returning(hosts.c.host)
+_MOVE = _MOVE_ALL.where(hosts.c.host.in_(bindparam("moved", expanding=True)))
+
+
 def _move_revisions(tx: Transaction) -> set[HostName]:
     """Move the revisions that the transaction is to move; return the hosts concerned."""
     if not tx.moved and not tx.all_moved:
         return set()
-    statement = update(hosts).values(revision=hosts.c.revision + 1).returning(hosts.c.host)
-    if not tx.all_moved:
-        statement = statement.where(hosts.c.host.in_(sorted(tx.moved)))
-    moved = set(tx.connection.execute(statement).scalars())
+    statement = _MOVE_ALL if tx.all_moved else _MOVE
+    moved = set(tx.connection.execute(statement, {"moved": sorted(tx.moved)}).scalars())
     for host in tx.moved - moved:
         add_host(tx, host)
     return moved | tx.moved

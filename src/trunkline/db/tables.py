@@ -186,7 +186,7 @@ port_groups = Table(
     metadata,
     Column("port_id", ID, primary_key=True),
     Column("security_group_id", ID, ForeignKey("security_groups.id"), primary_key=True),
-    Column("host", NAME, nullable=False),  # the port's; answers "which hosts" by an index
+    Column("host", NAME, nullable=False, index=True),  # the port's: which hosts, by an index
     ForeignKeyConstraint(
         ["port_id", "host"], ["ports.id", "ports.host"], ondelete="CASCADE", onupdate="CASCADE"
     ),

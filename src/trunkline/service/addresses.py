@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from trunkline.core.allocate import next_address, usable, walk
 from trunkline.db.engine import Transaction
@@ -15,17 +15,23 @@ from trunkline.db.tables import fixed_ips, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.service.collections import Record
 
-WINDOW = 64  # candidates looked up at once; the search behind the cursor rarely needs a second
+WINDOW = 16  # candidates looked up at once; the search behind the cursor rarely needs a second
 CHUNK = 500  # values in one IN list
 
 FixedIpRow = dict[str, str]
 """``{"subnet_id": ..., "ip_address": ...}``, as in the API and in the table."""
 
 
+_OF_NETWORK = select(subnets).where(subnets.c.network_id == bindparam("of_network"))
+_TAKEN = select(fixed_ips.c.ip_address).where(fixed_ips.c.subnet_id == bindparam("of_subnet"))
+_TAKEN_AMONG = _TAKEN.where(fixed_ips.c.ip_address.in_(bindparam("among", expanding=True)))
+_MOVE_CURSOR = update(subnets).where(subnets.c.id == bindparam("of_subnet"))
+_ADD = insert(fixed_ips)
+
+
 def subnets_of(tx: Transaction, network_id: str) -> list[Record]:
     """Return a network's subnets, oldest first."""
-    found = select(subnets).where(subnets.c.network_id == network_id)
-    rows = tx.connection.execute(found).mappings()
+    rows = tx.connection.execute(_OF_NETWORK, {"of_network": network_id}).mappings()
     return sorted((dict(row) for row in rows), key=lambda row: (row["created_at"], row["id"]))
 
 
@@ -80,7 +86,7 @@ def store(tx: Transaction, port_id: str, rows: Iterable[FixedIpRow]) -> None:
     """Record addresses as a port's."""
     values = [{**row, "port_id": port_id} for row in rows]
     if values:
-        tx.connection.execute(insert(fixed_ips), values)
+        tx.connection.execute(_ADD, values)
 
 
 def replace(
@@ -100,10 +106,10 @@ def replace(
 
 def taken(tx: Transaction, subnet: Record, among: Sequence[str] | None = None) -> set[str]:
     """Return the subnet's taken addresses: all of them, or those among the given few."""
-    found = select(fixed_ips.c.ip_address).where(fixed_ips.c.subnet_id == subnet["id"])
-    if among is not None:
-        found = found.where(fixed_ips.c.ip_address.in_(among))
-    return set(tx.connection.execute(found).scalars())
+    if among is None:
+        return set(tx.connection.execute(_TAKEN, {"of_subnet": subnet["id"]}).scalars())
+    few = {"of_subnet": subnet["id"], "among": list(among)}
+    return set(tx.connection.execute(_TAKEN_AMONG, few).scalars())
 
 
 def exhausted(subnet: Record) -> Conflict:
@@ -128,9 +134,8 @@ def _next_free(tx: Transaction, subnet: Record, also_taken: Iterable[str]) -> st
         address = None if found is None else str(found)
     if address is not None:
         subnet["cursor"] = address
-        tx.connection.execute(
-            update(subnets).where(subnets.c.id == subnet["id"]).values(cursor=address)
-        )
+        moved = {"of_subnet": subnet["id"], "cursor": address}
+        tx.connection.execute(_MOVE_CURSOR, moved)
     return address
 
 

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select, true
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    true,
+)
 
 from trunkline.db.engine import Transaction
 from trunkline.errors import Forbidden, Invalid, NotFound
@@ -19,6 +31,9 @@ from trunkline.service.caller import Caller
 
 Record = dict[str, Any]
 Condition = ColumnElement[bool]
+
+OWN_PROJECT: BindParameter[str] = bindparam("own_project")
+"""Stands for the caller's project in the condition of what a caller sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +55,17 @@ class Query:
     reverse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Collection:
     """How records of one resource are found.
+
+    Statements are built once: to build one costs more than to run it.
 
     Attributes:
         noun: What messages call one, such as ``security group``.
         kind: What error types call one, such as ``SecurityGroup``.
-        visible: The condition under which a caller who is no administrator sees a record.
+        visible: The condition under which a caller who is no administrator sees a record; has
+            ``OWN_PROJECT`` in it.
         complete: Adds to records what other tables know of them, in place.
         special: Conditions for filters that are not columns, by field.
         exists: The condition under which a row counts at all.
@@ -56,15 +74,33 @@ class Collection:
     noun: str
     kind: str
     table: Table
-    visible: Callable[[Caller], Condition]
+    visible: Condition
     complete: Callable[[Transaction, list[Record]], None]
     special: Mapping[str, Callable[[Sequence[Any]], Condition]] = field(default_factory=dict)
     exists: Condition = field(default_factory=true)
 
+    @cached_property
+    def _all(self) -> dict[bool, Select[Any]]:
+        everything = select(self.table).where(self.exists)
+        return {True: everything, False: everything.where(self.visible)}
 
-def own(table: Table) -> Callable[[Caller], Condition]:
+    @cached_property
+    def _one(self) -> dict[bool, Select[Any]]:
+        wanted = self.table.c.id == bindparam("object_id")
+        return {admin: statement.where(wanted) for admin, statement in self._all.items()}
+
+    def all_seen_by(self, caller: Caller) -> Select[Any]:
+        """Return the statement of all records that a caller sees."""
+        return self._all[caller.is_admin]
+
+    def one_seen_by(self, caller: Caller) -> Select[Any]:
+        """Return the statement of the record ``object_id``, if the caller sees it."""
+        return self._one[caller.is_admin]
+
+
+def own(table: Table) -> Condition:
     """Return the usual visibility: a project sees its own."""
-    return lambda caller: table.c.project_id == caller.project_id
+    return table.c.project_id == OWN_PROJECT
 
 
 def new_record(tx: Transaction, values: Record) -> Record:
@@ -89,10 +125,13 @@ def fetch(tx: Transaction, caller: Caller, collection: Collection, object_id: st
     Raises:
         NotFound: No such object, or none that the caller may see.
     """
-    records = listed(tx, caller, collection, Query(filters={"id": [object_id]}))
-    if not records:
+    parameters = {"object_id": object_id, "own_project": caller.project_id}
+    row = tx.connection.execute(collection.one_seen_by(caller), parameters).mappings().first()
+    if row is None:
         raise missing(collection, object_id)
-    return records[0]
+    record = dict(row)
+    collection.complete(tx, [record])
+    return record
 
 
 def fetch_own(tx: Transaction, caller: Caller, collection: Collection, object_id: str) -> Record:
@@ -124,14 +163,12 @@ def listed(tx: Transaction, caller: Caller, collection: Collection, query: Query
     Raises:
         Invalid: The query sorts or filters by what is no column, or its marker is unknown.
     """
-    table = collection.table
-    statement = select(table).where(collection.exists)
-    if not caller.is_admin:
-        statement = statement.where(collection.visible(caller))
+    statement = collection.all_seen_by(caller)
     for name, values in query.filters.items():
         statement = statement.where(_filter(collection, name, values))
     statement = _page(tx, collection, statement, query)
-    records = [dict(row) for row in tx.connection.execute(statement).mappings()]
+    rows = tx.connection.execute(statement, {"own_project": caller.project_id}).mappings()
+    records = [dict(row) for row in rows]
     if query.reverse:
         records.reverse()
     collection.complete(tx, records)

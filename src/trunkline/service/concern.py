@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, not_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    not_,
+    select,
+    update,
+)
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import counters, hosts, port_groups, ports, security_group_rules
@@ -25,6 +35,24 @@ def instance_ports() -> ColumnElement[bool]:
     return and_(owner != GATEWAY_OWNER, not_(owner.like(SERVICE_OWNERS)))
 
 
+def _hosts_with_ports_in(groups: BindParameter[Any] | Select[Any]) -> Select[Any]:
+    """Ask each host for one port, by index, instead of every port for its host."""
+    return select(hosts.c.host).where(
+        exists().where(
+            port_groups.c.security_group_id.in_(groups), port_groups.c.host == hosts.c.host
+        )
+    )
+
+
+_GROUPS: BindParameter[Any] = bindparam("group_ids", expanding=True)
+_IN_GROUP = _hosts_with_ports_in(_GROUPS)
+_NAMING_GROUP = _hosts_with_ports_in(
+    select(security_group_rules.c.security_group_id).where(
+        security_group_rules.c.remote_group_id.in_(_GROUPS)
+    )
+)
+
+
 def serving_network(tx: Transaction, network_id: str) -> set[HostName]:
     """Return the hosts that an instance port of the network is bound to."""
     found = (
@@ -42,26 +70,15 @@ def network_changed(tx: Transaction, network_id: str) -> None:
 
 def group_changed(tx: Transaction, group_id: str) -> None:
     """Move the hosts with ports in a group."""
-    tx.moved |= set(tx.connection.execute(_hosts_with_ports_in([group_id])).scalars())
+    tx.moved |= set(tx.connection.execute(_IN_GROUP, {"group_ids": [group_id]}).scalars())
 
 
 def membership_changed(tx: Transaction, group_ids: Collection[str]) -> None:
     """Move the hosts with ports in any group that has a rule naming one of these as its peer."""
     if not group_ids:
         return
-    naming = select(security_group_rules.c.security_group_id).where(
-        security_group_rules.c.remote_group_id.in_(sorted(group_ids))
-    )
-    tx.moved |= set(tx.connection.execute(_hosts_with_ports_in(naming)).scalars())
-
-
-def _hosts_with_ports_in(groups: Iterable[str] | Select[Any]) -> Select[Any]:
-    """Ask each host for one port, by index, instead of every port for its host."""
-    return select(hosts.c.host).where(
-        exists().where(
-            port_groups.c.security_group_id.in_(groups), port_groups.c.host == hosts.c.host
-        )
-    )
+    peers = {"group_ids": sorted(group_ids)}
+    tx.moved |= set(tx.connection.execute(_NAMING_GROUP, peers).scalars())
 
 
 def claim_prefixes(tx: Transaction, network: Mapping[str, Any]) -> None:

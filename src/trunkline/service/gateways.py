@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from sqlalchemy import and_, delete, exists, insert, select
+from sqlalchemy import BindParameter, and_, bindparam, delete, exists, insert, select
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, ports, subnets
@@ -19,6 +19,19 @@ from trunkline.ownership import gateway_mac
 from trunkline.service import addresses
 from trunkline.service.collections import Record, new_record
 from trunkline.service.concern import instance_ports, serving_network
+
+_OF_NETWORK: BindParameter[str] = bindparam("of_network")
+_OF_HOST: BindParameter[str] = bindparam("of_host")
+_LACKING = select(subnets).where(
+    subnets.c.network_id == _OF_NETWORK,
+    ~exists().where(
+        fixed_ips.c.subnet_id == subnets.c.id,
+        fixed_ips.c.port_id == ports.c.id,
+        ports.c.network_id == _OF_NETWORK,
+        ports.c.host == _OF_HOST,
+        ports.c.device_owner == GATEWAY_OWNER,
+    ),
+)
 
 
 def ensure(tx: Transaction, network_id: str, host: HostName) -> None:
@@ -101,15 +114,8 @@ def port_columns(network_id: str, host: HostName) -> Record:
 
 
 def _lacking(tx: Transaction, network_id: str, host: HostName) -> list[Record]:
-    has_one = exists().where(
-        fixed_ips.c.subnet_id == subnets.c.id,
-        fixed_ips.c.port_id == ports.c.id,
-        ports.c.network_id == network_id,
-        ports.c.host == host,
-        ports.c.device_owner == GATEWAY_OWNER,
-    )
-    found = select(subnets).where(subnets.c.network_id == network_id, ~has_one)
-    rows = (dict(row) for row in tx.connection.execute(found).mappings())
+    where = {"of_network": network_id, "of_host": host}
+    rows = (dict(row) for row in tx.connection.execute(_LACKING, where).mappings())
     return [subnet for subnet in rows if needed(subnet)]
 
 

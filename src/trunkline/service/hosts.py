@@ -12,15 +12,10 @@ from trunkline.db.engine import Transaction, add_host, format_time
 from trunkline.db.tables import hosts, ports
 from trunkline.model import HostName, PortStatus
 from trunkline.service.addresses import CHUNK
-from trunkline.service.caller import Caller
 from trunkline.service.collections import Collection, Record
 
 DOWN_AFTER_S = 75  # as in Neutron's agent_down_time
 BEAT_AT_MOST_EVERY_S = 30  # a long poll is a sign of life, but not worth a write each time
-
-
-def _nobody(_caller: Caller) -> ColumnElement[bool]:
-    return false()
 
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
@@ -44,7 +39,7 @@ COLLECTION = Collection(
     "agent",
     "Agent",
     hosts,
-    _nobody,
+    false(),
     _complete,
     {"alive": _is_alive},
     exists=hosts.c.heartbeat_at.is_not(None),

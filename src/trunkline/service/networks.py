@@ -6,7 +6,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, false, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    bindparam,
+    delete,
+    exists,
+    false,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
@@ -15,6 +26,7 @@ from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
+    OWN_PROJECT,
     Collection,
     Record,
     fetch_own,
@@ -27,22 +39,21 @@ STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, a
 EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
 
 
-def _visible(caller: Caller) -> ColumnElement[bool]:
-    mine = networks.c.project_id == caller.project_id
-    return or_(mine, networks.c.shared, networks.c.external)
+_VISIBLE = or_(networks.c.project_id == OWN_PROJECT, networks.c.shared, networks.c.external)
+_SUBNET_IDS = select(subnets.c.network_id, subnets.c.id).where(
+    subnets.c.network_id.in_(bindparam("network_ids", expanding=True))
+)
 
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
     """Add the ids of each network's subnets, and the status that clients expect."""
     by_network: dict[str, list[str]] = defaultdict(list)
     if records:
-        found = select(subnets.c.network_id, subnets.c.id).where(
-            subnets.c.network_id.in_([record["id"] for record in records])
-        )
-        for network_id, subnet_id in tx.connection.execute(found.order_by(subnets.c.id)):
+        ids = {"network_ids": [record["id"] for record in records]}
+        for network_id, subnet_id in tx.connection.execute(_SUBNET_IDS, ids):
             by_network[network_id].append(subnet_id)
     for record in records:
-        record["subnets"] = by_network[record["id"]]
+        record["subnets"] = sorted(by_network[record["id"]])
         record["status"] = STATUS
 
 
@@ -58,7 +69,7 @@ COLLECTION = Collection(
     "network",
     "Network",
     networks,
-    _visible,
+    _VISIBLE,
     _complete,
     {"subnets": _with_subnet, "status": _with_status},
 )

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from secrets import randbits
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
@@ -99,6 +99,11 @@ COLLECTION = Collection(
     {"fixed_ips": _with_fixed_ip, "security_groups": _with_group},
 )
 
+_ADD, _ADD_GROUPS = insert(ports), insert(port_groups)
+_MACS = select(ports.c.mac_address).where(
+    ports.c.mac_address.in_(bindparam("guesses", expanding=True))
+)
+
 
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """Make a port with addresses, a MAC and groups, given or chosen.
@@ -124,7 +129,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         if wanted is None
         else addresses.resolve(tx, available, wanted)
     )
-    tx.connection.execute(insert(ports), record)
+    tx.connection.execute(_ADD, record)
     addresses.store(tx, record["id"], fixed)
     _store_groups(tx, record, groups)
     membership_changed(tx, groups)
@@ -317,8 +322,7 @@ def _mac(tx: Transaction, network_id: str, given: str | None) -> str:
         return given
     while True:
         guesses = [mac_address(randbits(24)) for _ in range(GUESSES)]
-        found = select(ports.c.mac_address).where(ports.c.mac_address.in_(guesses))
-        taken = set(tx.connection.execute(found).scalars())
+        taken = set(tx.connection.execute(_MACS, {"guesses": guesses}).scalars())
         free = next((mac for mac in guesses if mac not in taken), None)
         if free is not None:
             return free
@@ -358,7 +362,7 @@ def _change_groups(
 def _store_groups(tx: Transaction, port: Record, groups: Sequence[str]) -> None:
     rows = [{"port_id": port["id"], "host": port["host"], "security_group_id": g} for g in groups]
     if rows:
-        tx.connection.execute(insert(port_groups), rows)
+        tx.connection.execute(_ADD_GROUPS, rows)
 
 
 def _replace_groups(tx: Transaction, before: Record, after: Record) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select, update
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import port_groups, security_group_rules, security_groups
@@ -99,13 +99,17 @@ RULES = Collection(
 )
 
 
+_DEFAULT_OF = select(security_groups.c.id).where(
+    security_groups.c.default_of == bindparam("of_project")
+)
+
+
 def default_group(tx: Transaction, project_id: str) -> str:
     """Return the id of a project's default group, made on first need.
 
     Its rules are the usual ones: out to anywhere, in from members of the group.
     """
-    known = select(security_groups.c.id).where(security_groups.c.default_of == project_id)
-    found = tx.connection.scalar(known)
+    found = tx.connection.scalar(_DEFAULT_OF, {"of_project": project_id})
     if found is not None:
         return str(found)
     values = {"project_id": project_id, "name": DEFAULT, "description": "Default security group"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, ip_network
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Select, bindparam, select
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import (
@@ -47,6 +49,8 @@ from trunkline.snapshot import (
     SubnetView,
 )
 
+_address = lru_cache(maxsize=2**16)(IPv4Address)  # the same ones are read again and again
+
 
 def read(tx: Transaction, host: HostName) -> HostSnapshot:
     """Return a host's snapshot; one of a host never heard of is empty but for the prefixes."""
@@ -65,24 +69,36 @@ def read(tx: Transaction, host: HostName) -> HostSnapshot:
     )
 
 
-def _rows(tx: Transaction, statement: Select[Any]) -> Sequence[Row[Any]]:
+def _rows(tx: Transaction, statement: Select[Any]) -> Sequence[Any]:
     return tx.connection.execute(statement).all()
 
 
-def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
-    here = (ports.c.host == host, instance_ports())
-    found = select(ports, networks.c.admin_state_up.label("network_up")).join(
-        networks, networks.c.id == ports.c.network_id
+_PORTS = (
+    select(
+        ports.c.id,
+        ports.c.network_id,
+        ports.c.project_id,
+        ports.c.mac_address,
+        ports.c.dns_name,
+        ports.c.port_security_enabled,
+        (ports.c.admin_state_up & networks.c.admin_state_up).label("is_up"),
     )
+    .join(networks, networks.c.id == ports.c.network_id)
+    .where(ports.c.host == bindparam("of_host"), instance_ports())
+)
+
+
+def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
     fixed = _fixed_ips(tx, host)
     groups: dict[str, list[GroupId]] = defaultdict(list)
     of_host = select(port_groups.c.port_id, port_groups.c.security_group_id).where(
-        port_groups.c.port_id.in_(select(ports.c.id).where(*here))
+        port_groups.c.host == host
     )
-    for port_id, group_id in tx.connection.execute(of_host):
+    for port_id, group_id in _rows(tx, of_host):
         groups[port_id].append(GroupId(group_id))
-    views = [_port(row, fixed[row.id], groups[row.id]) for row in _rows(tx, found.where(*here))]
-    return tuple(sorted(views, key=lambda view: view.id))
+    rows = tx.connection.execute(_PORTS, {"of_host": host}).all()
+    views = [_port(row, fixed[row[0]], groups[row[0]]) for row in rows]
+    return tuple(sorted(views, key=attrgetter("id")))
 
 
 def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
@@ -92,23 +108,24 @@ def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
         .where(ports.c.host == host)
     )
     fixed: dict[str, list[FixedIp]] = defaultdict(list)
-    for port_id, subnet_id, address in tx.connection.execute(found):
-        fixed[port_id].append(FixedIp(SubnetId(subnet_id), IPv4Address(address)))
+    for port_id, subnet_id, address in _rows(tx, found):
+        fixed[port_id].append(FixedIp(SubnetId(subnet_id), _address(address)))
     return fixed
 
 
-def _port(row: Row[Any], fixed: list[FixedIp], groups: list[GroupId]) -> PortView:
-    fixed.sort(key=lambda one: one.address)
+def _port(row: Any, fixed: list[FixedIp], groups: list[GroupId]) -> PortView:
+    port_id, network_id, project_id, mac, dns_name, port_security, admin_up = row
+    fixed.sort(key=attrgetter("address"))
     return PortView(
-        id=PortId(row.id),
-        network_id=NetworkId(row.network_id),
-        project_id=ProjectId(row.project_id),
-        mac=row.mac_address,
+        id=PortId(port_id),
+        network_id=NetworkId(network_id),
+        project_id=ProjectId(project_id),
+        mac=mac,
         fixed_ips=tuple(fixed),
-        hostname=row.dns_name or _hostname(row.id, fixed),
+        hostname=dns_name or _hostname(port_id, fixed),
         group_ids=tuple(sorted(groups)),
-        port_security=row.port_security_enabled,
-        admin_up=row.admin_state_up and row.network_up,
+        port_security=port_security,
+        admin_up=admin_up,
     )
 
 
@@ -134,14 +151,14 @@ def _networks(
             physical_network=row.physical_network,
             vlan_id=row.segmentation_id,
             mtu=row.mtu,
-            subnets=tuple(sorted(by_network[row.id], key=lambda view: view.id)),
+            subnets=tuple(sorted(by_network[row.id], key=attrgetter("id"))),
         )
         for row in _rows(tx, select(networks).where(networks.c.id.in_(sorted(served))))
     ]
-    return tuple(sorted(views, key=lambda view: view.id))
+    return tuple(sorted(views, key=attrgetter("id")))
 
 
-def _subnet(row: Row[Any], gateway: str | None) -> SubnetView:
+def _subnet(row: Any, gateway: str | None) -> SubnetView:
     return SubnetView(
         id=SubnetId(row.id),
         cidr=IPv4Network(row.cidr),
@@ -168,14 +185,14 @@ def _groups(tx: Transaction, ids: Collection[GroupId]) -> tuple[GroupView, ...]:
             id=GroupId(row.id),
             project_id=ProjectId(row.project_id),
             name=row.name,
-            rules=tuple(sorted(rules[row.id], key=lambda rule: rule.id)),
+            rules=tuple(sorted(rules[row.id], key=attrgetter("id"))),
         )
         for row in _rows(tx, select(security_groups).where(security_groups.c.id.in_(sorted(ids))))
     ]
-    return tuple(sorted(views, key=lambda view: view.id))
+    return tuple(sorted(views, key=attrgetter("id")))
 
 
-def _rule(row: Row[Any]) -> Rule:
+def _rule(row: Any) -> Rule:
     prefix = row.remote_ip_prefix
     return Rule(
         id=RuleId(row.id),
@@ -200,9 +217,9 @@ def _members(
         .where(port_groups.c.security_group_id.in_(sorted(groups)))
     )
     members: dict[str, set[IPv4Address]] = defaultdict(set)
-    for group_id, address in tx.connection.execute(found):
-        members[group_id].add(IPv4Address(address))
-    return {group: tuple(sorted(members[group])) for group in sorted(groups)}
+    for group_id, address in _rows(tx, found):
+        members[group_id].add(_address(address))
+    return {group: tuple(sorted(members[group], key=int)) for group in sorted(groups)}
 
 
 def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
@@ -221,7 +238,7 @@ def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
         )
         for row in _rows(tx, found)
     ]
-    return tuple(sorted(views, key=lambda view: view.id))
+    return tuple(sorted(views, key=attrgetter("id")))
 
 
 def _tenant_prefixes(tx: Transaction) -> tuple[IPv4Network, ...]:

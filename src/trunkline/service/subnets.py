@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
-from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+from sqlalchemy import delete, exists, insert, or_, select, update
 
 from trunkline.core.allocate import Pool, default_pools, usable
 from trunkline.db.engine import Transaction
@@ -20,6 +20,7 @@ from trunkline.model import GATEWAY_OWNER
 from trunkline.service import gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
+    OWN_PROJECT,
     Collection,
     Record,
     fetch,
@@ -33,9 +34,12 @@ from trunkline.service.networks import COLLECTION as NETWORKS
 PREFIX_MAX = 30  # /31 and /32 leave no room for a gateway and an instance
 
 
-def _visible(caller: Caller) -> ColumnElement[bool]:
-    public = select(networks.c.id).where(or_(networks.c.shared, networks.c.external))
-    return or_(subnets.c.project_id == caller.project_id, subnets.c.network_id.in_(public))
+_VISIBLE = or_(
+    subnets.c.project_id == OWN_PROJECT,
+    subnets.c.network_id.in_(
+        select(networks.c.id).where(or_(networks.c.shared, networks.c.external))
+    ),
+)
 
 
 def _complete(_tx: Transaction, records: list[Record]) -> None:
@@ -43,7 +47,7 @@ def _complete(_tx: Transaction, records: list[Record]) -> None:
         del record["cursor"]
 
 
-COLLECTION = Collection("subnet", "Subnet", subnets, _visible, _complete)
+COLLECTION = Collection("subnet", "Subnet", subnets, _VISIBLE, _complete)
 
 
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:

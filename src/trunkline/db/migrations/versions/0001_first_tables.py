@@ -279,6 +279,7 @@ def _create_port_groups() -> None:
         ),
         sa.PrimaryKeyConstraint("port_id", "security_group_id", name="pk_port_groups"),
     )
+    op.create_index("ix_port_groups_host", "port_groups", ["host"])
     op.create_index(
         "ix_port_groups_security_group_id_host", "port_groups", ["security_group_id", "host"]
     )
