@@ -1,0 +1,24 @@
+"""One lab of its own for the tests of this folder: the article's cloud."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from trunkline.lab import life
+from trunkline.lab.stage import Stage
+from trunkline.lab.topology import read
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    """Bring the article's cloud up under a name of its own, and take it down at the end."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces")
+    lab, _ = life.up(read("article"), "walls")
+    try:
+        yield Stage(lab)
+    finally:
+        life.down("walls")

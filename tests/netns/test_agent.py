@@ -1,0 +1,404 @@
+"""Agents that die, hosts that drift, servers that go away, and things that are not ours."""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
+
+import pytest
+
+from trunkline.kernel import netns
+from trunkline.lab import build, life
+from trunkline.lab.packets import Arp
+from trunkline.lab.stage import Stage
+from trunkline.lab.waiting import limit_s, until
+
+pytestmark = pytest.mark.netns
+
+TRUNKLINE = [sys.executable, "-m", "trunkline.cli.main"]
+GOOGLE = IPv4Address("8.8.8.8")
+SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
+
+
+def on(stage: Stage, node: str, *argv: str) -> str:
+    """Run a command on a node and return what it printed."""
+    done = netns.run(stage.lab.namespace(node), list(argv), limit_s(30))
+    assert done.returncode == 0, (argv, done.stderr)
+    return done.stdout
+
+
+def agent(stage: Stage, verb: str, host: str = "compute1") -> tuple[int, str]:
+    """Run ``plan``, ``check`` or ``doctor`` on a host; return exit code and output."""
+    config = stage.lab.directory / "hosts" / host / "agent.toml"
+    argv = [*TRUNKLINE, verb, "--config", str(config)]
+    done = netns.run(stage.lab.namespace(host), argv, limit_s(30))
+    return done.returncode, done.stdout + done.stderr
+
+
+def in_sync(stage: Stage, host: str = "compute1") -> bool:
+    """Return whether a host is exactly what it must be."""
+    return agent(stage, "check", host)[0] == 0
+
+
+def rules_handles(stage: Stage) -> str:
+    """Return our tables with handles: a rule that was written again has another handle."""
+    return on(stage, "compute1", "nft", "-a", "list", "table", "inet", "trunkline")
+
+
+@contextmanager
+def pinging(stage: Stage, instance: str, to: IPv4Address) -> Iterator[list[float]]:
+    """Ping every 20 ms meanwhile; yields the list of how many were lost, filled at the end."""
+    namespace = stage.lab.namespace(instance)
+    lost: list[float] = []
+    argv = ["ping", "-q", "-i", "0.02", "-W", "1", str(to)]
+    log = stage.lab.directory / "logs" / "stream"
+    process = netns.spawn(namespace, argv, str(log))
+    try:
+        yield lost
+    finally:
+        process.signal(2)  # ping(8): SIGINT prints the summary
+        process.wait(5)
+        summary = next(line for line in log.read_text().splitlines() if "transmitted" in line)
+        sent, received = (int(part.split()[0]) for part in summary.split(", ")[:2])
+        assert sent > 10
+        lost.append(sent - received)
+
+
+class Stream:
+    """A TCP connection between two instances that carries one byte at a time."""
+
+    def __init__(self, stage: Stage, client: str, server: str, to: IPv4Address, port: int) -> None:
+        with netns.socket(
+            stage.lab.namespace(server), socket.AF_INET, socket.SOCK_STREAM
+        ) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("0.0.0.0", port))
+            listener.listen()
+            self.near = netns.socket(
+                stage.lab.namespace(client), socket.AF_INET, socket.SOCK_STREAM
+            )
+            self.near.settimeout(limit_s(5))
+            self.near.connect((str(to), port))
+            self.far, _ = listener.accept()
+
+    def carries(self, within_s: float) -> bool:
+        """Send a byte each way and return whether both arrived."""
+        for sender, receiver in ((self.near, self.far), (self.far, self.near)):
+            with suppress(BrokenPipeError, ConnectionResetError):
+                sender.send(b"x")
+            if not select.select([receiver], [], [], within_s)[0]:
+                return False
+            if receiver.recv(1) != b"x":
+                return False
+        return True
+
+    def close(self) -> None:
+        """End both sides."""
+        self.near.close()
+        self.far.close()
+
+
+def test_a_killed_agent_is_replaced_and_nothing_is_lost(stage: Stage) -> None:
+    """SIGKILL and restart: no ping is lost, TCP goes on, nothing is written again."""
+    before = rules_handles(stage)
+    stream = Stream(stage, "VM_1", "VM_3", stage.seats["VM_3"].address, 5301)
+    with pinging(stage, "VM_1", GOOGLE) as out, pinging(stage, "VM_5", inner(stage)) as across:
+        process = stage.lab.process("agent-compute1")
+        assert process is not None
+        process.signal(SIGKILL)
+        process.wait(5)
+        assert stream.carries(limit_s(5))
+        build.start_agent(stage.lab, "compute1")
+        said = (stage.lab.directory / "logs/agent-compute1.log").read_text
+        until("the new agent has a snapshot", lambda: heard_from(stage, "compute1"))
+        assert stream.carries(limit_s(5))
+    stream.close()
+
+    assert out == [0]
+    assert across == [0]
+    assert rules_handles(stage) == before, said()
+    assert in_sync(stage)
+
+
+def inner(stage: Stage) -> IPv4Address:
+    """Return the fixed address of VM_1, which lives on the left host."""
+    return stage.seats["VM_1"].address
+
+
+def heard_from(stage: Stage, host: str) -> bool:
+    """Return whether a host's agent has reported in the last second."""
+    found = next(a for a in stage.cloud.admin.list("agents") if a["host"] == host)
+    return bool(found["alive"])
+
+
+@contextmanager
+def stopped_agent(stage: Stage, host: str = "compute1") -> Iterator[None]:
+    """Freeze a host's agent meanwhile."""
+    process = stage.lab.process(f"agent-{host}")
+    assert process is not None
+    process.signal(SIGSTOP)
+    try:
+        yield
+    finally:
+        process.signal(SIGCONT)
+
+
+DRIFT = {
+    "a rule is gone": ("nft", "flush", "chain", "inet", "trunkline", "forward"),
+    "a table is gone": ("nft", "delete", "table", "bridge", "trunkline"),
+    "an element is gone": (
+        *("nft", "delete", "element", "inet", "trunkline", "bridges"),
+        '{ "br100" }',
+    ),
+    "a rule is added": ("nft", "insert", "rule", "inet", "trunkline", "ingress", "accept"),
+    "an address is gone": ("ip", "addr", "del", "10.0.0.1/24", "dev", "br100"),
+    "a floating IP is gone": ("ip", "addr", "del", "91.208.23.11/32", "dev", "eth1"),
+    "a bridge is down": ("ip", "link", "set", "br100", "down"),
+    "a bridge is gone": ("ip", "link", "del", "br102"),
+    "a VLAN device is unplugged": ("ip", "link", "set", "vlan100", "nomaster"),
+    "br_netfilter is off": (
+        "ip",
+        "link",
+        "set",
+        "br100",
+        "type",
+        "bridge",
+        "nf_call_iptables",
+        "0",
+    ),
+    "forwarding is off": ("sysctl", "-qw", "net.ipv4.conf.br100.forwarding=0"),
+}
+
+
+@pytest.mark.parametrize("name", DRIFT)
+def test_drift_is_seen_and_repaired(stage: Stage, name: str) -> None:
+    """``check`` exits with 1 while the agent is frozen; thawed, it repairs what differs."""
+    with stopped_agent(stage):
+        on(stage, "compute1", *DRIFT[name])
+        code, words = agent(stage, "check")
+        assert code == 1, words
+        assert "drift:" in words
+    process = stage.lab.process("agent-compute1")
+    assert process is not None
+    process.stop()
+    build.start_agent(stage.lab, "compute1")
+
+    until("the host is in sync again", lambda: in_sync(stage))
+    assert stage.ping("VM_1", GOOGLE).answer.kind == "reply"
+
+
+def test_a_change_of_a_link_is_repaired_at_once(stage: Stage) -> None:
+    """The kernel's notification wakes the agent: nobody waits for the minute to pass."""
+    on(stage, "compute1", "ip", "addr", "del", "10.0.0.1/24", "dev", "br100")
+
+    until(
+        "the gateway's address is back",
+        lambda: "10.0.0.1/24" in on(stage, "compute1", "ip", "addr", "show", "br100"),
+        5,
+    )
+
+
+def test_what_is_not_ours_is_untouched(stage: Stage) -> None:
+    """Foreign bridge, addresses, rules and dnsmasq outlive changes and a restart of the agent."""
+    state = stage.lab.directory / "foreign"
+    state.mkdir(exist_ok=True)
+    foreign = [
+        ("ip", "link", "add", "br7", "type", "bridge"),
+        ("ip", "link", "add", "vlan7", "type", "veth", "peer", "name", "vlan7x"),
+        ("ip", "link", "set", "vlan7", "master", "br7"),
+        ("ip", "addr", "add", "198.51.100.1/24", "dev", "br7"),
+        ("ip", "link", "set", "br7", "up"),
+        ("ip", "addr", "add", "91.207.15.200/32", "dev", "eth1"),
+        ("nft", "add", "table", "inet", "mine"),
+        ("nft", "add", "chain", "inet", "mine", "c"),
+        ("nft", "add", "rule", "inet", "mine", "c", "counter"),
+        (
+            *(
+                "dnsmasq",
+                "--port=0",
+                "--interface=br7",
+                "--bind-interfaces",
+                "--conf-file=/dev/null",
+            ),
+            *(
+                "--except-interface=lo",
+                f"--pid-file={state}/pid",
+                f"--dhcp-leasefile={state}/leases",
+            ),
+            "--dhcp-range=198.51.100.10,198.51.100.20",
+        ),
+    ]
+    for command in foreign:
+        on(stage, "compute1", *command)
+    before = foreign_things(stage)
+
+    with stage.fixed_only("VM_1"):
+        pass
+    process = stage.lab.process("agent-compute1")
+    assert process is not None
+    process.stop()
+    build.start_agent(stage.lab, "compute1")
+    until("the host is in sync again", lambda: in_sync(stage))
+
+    assert foreign_things(stage) == before
+    pid = (state / "pid").read_text().strip()
+    for command in (
+        ("kill", pid),
+        ("ip", "link", "del", "br7"),
+        ("ip", "link", "del", "vlan7"),
+        ("ip", "addr", "del", "91.207.15.200/32", "dev", "eth1"),
+        ("nft", "delete", "table", "inet", "mine"),
+    ):
+        on(stage, "compute1", *command)
+
+
+def foreign_things(stage: Stage) -> tuple[str, ...]:
+    """Return everything foreign that the test put on the left host, as tools show it."""
+    return (
+        on(stage, "compute1", "ip", "-d", "link", "show", "br7"),
+        on(stage, "compute1", "ip", "-d", "link", "show", "vlan7"),
+        on(stage, "compute1", "ip", "addr", "show", "dev", "br7"),
+        str("91.207.15.200" in on(stage, "compute1", "ip", "addr", "show", "dev", "eth1")),
+        on(stage, "compute1", "nft", "-a", "list", "table", "inet", "mine"),
+        (stage.lab.directory / "foreign" / "pid").read_text(),
+    )
+
+
+def test_a_server_that_is_away_changes_nothing(stage: Stage) -> None:
+    """Traffic goes on, a tap that reappears is wired, and the agent says that it waits."""
+    seat = stage.seats["VM_2"]
+    stage.lab.stop("server")
+    try:
+        assert stage.ping("VM_1", GOOGLE).answer.kind == "reply"
+        build.unplug_instance(stage.lab, "VM_2")
+        build.plug_instance(stage.lab, "VM_2", seat.mac, seat.tap)
+        build.boot_instance(stage.lab, "VM_2")
+        build.wait_for_lease(stage.lab, "VM_2")
+        log = (stage.lab.directory / "logs/agent-compute1.log").read_text()
+        assert "keeping the host as it is" in log
+    finally:
+        build.start_server(stage.lab)
+
+    life.wait_active(stage.lab, stage.cloud, ["VM_2"])
+    stage.settle()
+
+
+def test_a_floating_ip_is_announced(stage: Stage) -> None:
+    """Gratuitous ARP for the address is seen on the external wire when it is associated."""
+    floating = stage.floating("VM_1")
+    with stage.fixed_only("VM_1"):
+        capture = stage.capture()
+        seen = capture.__enter__()
+
+    announced = [
+        f.arp
+        for f in seen.frames()
+        if f.node == "inet" and isinstance(f.arp, Arp) and f.arp.sender == floating.address
+    ]
+    capture.__exit__(None, None, None)
+    assert announced
+    assert all(a.target == floating.address for a in announced)
+
+
+def test_a_revoked_rule_ends_its_connections_and_no_other(stage: Stage) -> None:
+    """TCP from the other tenant ends with the rule that allowed it; its own group's lives on."""
+    address = stage.seats["VM_3"].address
+    cut = Stream(stage, "VM_1", "VM_3", address, 5302)
+    kept = Stream(stage, "VM_2", "VM_4", stage.seats["VM_4"].address, 5303)
+    assert cut.carries(limit_s(5))
+    assert kept.carries(limit_s(5))
+
+    with stage.rules():
+        assert not cut.carries(1)
+        assert kept.carries(limit_s(5))
+    cut.close()
+    kept.close()
+
+
+def test_a_floating_ip_taken_away_ends_its_connections(stage: Stage) -> None:
+    """What came in by the floating IP ends with it; what its instance has inside lives on."""
+    floating = stage.floating("VM_6")
+    group = stage.cloud.as_project("tenant2").list("security-groups", name="default")[0]["id"]
+    rule = stage.cloud.as_project("tenant2").create(
+        "security-group-rules",
+        {"security_group_id": group, "direction": "ingress", "protocol": "tcp"},
+    )
+    stage.settle()
+    cut = Stream(stage, "VM_1", "VM_6", floating.address, 5304)
+    kept = Stream(stage, "VM_3", "VM_6", stage.seats["VM_6"].address, 5305)
+    assert cut.carries(limit_s(5))
+
+    with stage.fixed_only("VM_6"):
+        assert not cut.carries(1)
+        assert kept.carries(limit_s(5))
+    stage.cloud.forbid("tenant2", rule["id"])
+    stage.settle()
+    cut.close()
+    kept.close()
+
+
+def test_a_tap_is_active_soon(stage: Stage) -> None:
+    """From the tap's appearance to ACTIVE nobody polls: it takes a fraction of a second."""
+    seat = stage.seats["VM_5"]
+    build.unplug_instance(stage.lab, "VM_5")
+
+    def status() -> str:
+        return str(stage.cloud.admin.show("ports", seat.port_id)["status"])
+
+    until("the port is DOWN", lambda: status() == "DOWN", 5)
+    build.plug_instance(stage.lab, "VM_5", seat.mac, seat.tap)
+    until("the port is ACTIVE", lambda: status() == "ACTIVE", 2)
+    build.boot_instance(stage.lab, "VM_5")
+    build.wait_for_lease(stage.lab, "VM_5")
+
+
+def test_doctor_says_what_is_chosen(stage: Stage) -> None:
+    """``doctor`` names the making of VLAN devices, the NICs and the routing source."""
+    code, words = agent(stage, "doctor")
+
+    assert code == 0, words
+    assert "8021q" in words or "tc-bpf" in words
+    assert "91.207.15.105" in words
+    assert "answers" in words
+
+
+def test_a_lasting_link_loss_of_the_listener_is_no_busy_loop(stage: Stage) -> None:
+    """With the server away the agent sleeps: it uses next to no CPU."""
+    process = stage.lab.process("agent-compute2")
+    assert process is not None
+    stage.lab.stop("server")
+    try:
+        until("the agent has noticed", lambda: noticed(stage), 10)
+        before = cpu_s(process.pid)
+        threading.Event().wait(limit_s(2))
+        assert cpu_s(process.pid) - before < limit_s(0.5)
+    finally:
+        build.start_server(stage.lab)
+        until("the server answers", lambda: answers(stage), 20)
+    stage.settle()
+
+
+def noticed(stage: Stage) -> bool:
+    """Return whether the right host's agent has said that the server is away."""
+    log = (stage.lab.directory / "logs/agent-compute2.log").read_text()
+    return "keeping the host as it is" in log
+
+
+def answers(stage: Stage) -> bool:
+    """Return whether the server is back."""
+    with suppress(Exception):
+        stage.cloud.admin.list("networks")
+        return True
+    return False
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process has used, in seconds."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:  # noqa: PTH123
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100

@@ -1,0 +1,163 @@
+"""What an instance may not put on the wire, and what it may not reach, seen by capture."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from ipaddress import IPv4Address
+
+import pytest
+
+from trunkline.kernel import netns
+from trunkline.lab.packets import Frame
+from trunkline.lab.probe import checksum
+from trunkline.lab.stage import Stage
+
+pytestmark = pytest.mark.netns
+
+BROADCAST = b"\xff" * 6
+MARK = b"trunkline-forged"
+
+
+def mac(text: str) -> bytes:
+    """Return a MAC's six bytes."""
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def arp(source: str, sender_mac: str, sender: str, target: str) -> bytes:
+    """Return an ARP reply to everybody: ``sender`` is at ``sender_mac``."""
+    return (
+        BROADCAST
+        + mac(source)
+        + struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 2)
+        + mac(sender_mac)
+        + IPv4Address(sender).packed
+        + BROADCAST
+        + IPv4Address(target).packed
+    )
+
+
+def udp(frame: tuple[str, str], ip: tuple[str, str], ports: tuple[int, int]) -> bytes:
+    """Return a UDP packet with our mark; arguments are (source, destination) pairs."""
+    body = struct.pack(">HHHH", *ports, 8 + len(MARK), 0) + MARK
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, 17, 0)
+    addresses = IPv4Address(ip[0]).packed + IPv4Address(ip[1]).packed
+    summed = struct.pack(">H", checksum(head + addresses))
+    return mac(frame[1]) + mac(frame[0]) + b"\x08\x00" + head[:10] + summed + addresses + body
+
+
+def sent(stage: Stage, instance: str, data: bytes, control: bytes) -> tuple[Frame, ...]:
+    """Send a frame from an instance as its root might, then one that is allowed.
+
+    The second arriving proves that the first, had it passed, would have arrived before it.
+    """
+    namespace = stage.lab.namespace(instance)
+    with (
+        netns.socket(namespace, socket.AF_PACKET, socket.SOCK_RAW) as sock,
+        stage.capture() as capture,
+    ):
+        sock.bind(("eth0", 0))
+        sock.send(data)
+        sock.send(control)
+        frames: tuple[Frame, ...] = ()
+        while not any(f.node == "VM_5" and control[14:] in f.data for f in frames):
+            assert capture.wait(5), "the control frame did not arrive"
+            frames = capture.frames()
+        return frames
+
+
+FORGERIES = {
+    "another MAC": lambda me, other, _gw: udp(
+        ("fa:16:3e:99:99:99", other.mac), (str(me.address), str(other.address)), (9, 9)
+    ),
+    "another source address": lambda me, other, _gw: udp(
+        (me.mac, other.mac), ("10.0.0.77", str(other.address)), (9, 9)
+    ),
+    "an ARP claim on the gateway": lambda me, other, gw: arp(
+        me.mac, me.mac, str(gw), str(other.address)
+    ),
+    "an ARP claim with another MAC": lambda me, other, _gw: arp(
+        me.mac, "fa:16:3e:99:99:99", str(me.address), str(other.address)
+    ),
+    "a DHCP answer": lambda me, other, _gw: udp(
+        (me.mac, other.mac), (str(me.address), str(other.address)), (67, 68)
+    ),
+    "IPv6": lambda me, other, _gw: mac(other.mac) + mac(me.mac) + b"\x86\xdd" + b"\x60" + MARK * 3,
+    "a tagged frame": lambda me, other, _gw: (
+        mac(other.mac) + mac(me.mac) + b"\x81\x00\x00\x66\x08\x00" + MARK * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_frame_does_not_leave_its_port(stage: Stage, name: str) -> None:
+    """Nothing with another's MAC or address, no DHCP answer, no tag, leaves a port."""
+    me, other = stage.seats["VM_1"], stage.seats["VM_5"]
+    forged = FORGERIES[name](me, other, stage.gateway("VM_1"))
+    honest = arp(me.mac, me.mac, str(me.address), str(other.address))
+
+    frames = sent(stage, "VM_1", forged, honest)
+
+    payload = forged[12:]
+    seen = {(f.node, f.device) for f in frames if payload in f.tagged and f.node != "VM_1"}
+    assert seen == {("compute1", me.tap)}
+
+
+def test_without_anti_spoofing_the_forgery_would_arrive(stage: Stage) -> None:
+    """The same frame from a port without port security does arrive: the wall is the rule."""
+    me, other = stage.seats["VM_1"], stage.seats["VM_5"]
+    tenant = stage.cloud.as_project(me.project)
+    groups = stage.cloud.admin.show("ports", me.port_id)["security_groups"]
+    tenant.update("ports", me.port_id, {"port_security_enabled": False, "security_groups": []})
+    stage.settle()
+    try:
+        forged = udp((me.mac, other.mac), ("10.0.0.77", str(other.address)), (9, 9))
+        honest = arp(me.mac, me.mac, str(me.address), str(other.address))
+        frames = sent(stage, "VM_1", forged, honest)
+    finally:
+        tenant.update(
+            "ports", me.port_id, {"port_security_enabled": True, "security_groups": groups}
+        )
+        stage.settle()
+
+    assert any(f.node == "switch" and MARK in f.data for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("91.207.15.105", "the host's external address"),
+        ("10.0.0.1", "the host's address on the network"),
+        ("10.0.0.5", "the other host's address on the network"),
+        ("192.0.2.1", "the server on the management network"),
+    ],
+)
+def test_the_host_itself_is_out_of_reach(stage: Stage, target: str, what: str) -> None:
+    """An instance reaches nothing of its host, and nothing behind the host's other NICs."""
+    answer = stage.ping("VM_2", IPv4Address(target), hope=False).answer
+
+    assert answer.kind != "reply", what
+
+
+def test_a_packet_from_outside_to_a_fixed_address_is_dropped(stage: Stage) -> None:
+    """Whoever on the external wire routes to a tenant prefix reaches no instance."""
+    inet = stage.lab.namespace("inet")
+    address = stage.seats["VM_2"].address
+    with (
+        netns.socket(inet, socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        stage.capture() as capture,
+    ):
+        netns.run(inet, ["ip", "route", "add", f"{address}/32", "via", "91.207.15.105"])
+        try:
+            sock.sendto(MARK, (str(address), 9))
+            while not any(
+                f.node == "compute1" and f.device == "eth1" and MARK in f.data
+                for f in capture.frames()
+            ):
+                assert capture.wait(5), "the packet did not reach the host"
+            assert stage.ping("VM_1", IPv4Address("8.8.8.8")).answer.kind == "reply"
+            frames = capture.frames()
+        finally:
+            netns.run(inet, ["ip", "route", "del", f"{address}/32"])
+
+    assert not any(f.node == "VM_2" and MARK in f.data for f in frames)
