@@ -97,7 +97,7 @@ class Capture:
 
 def _listen(namespace: str) -> socket.socket:
     sock = netns.socket(namespace, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    sock.setblocking(False)
+    sock.settimeout(0)
     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)

@@ -251,16 +251,17 @@ def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
 def _segment(
     network: Network, found: Mapping[str, Any], gateways: Iterable[Mapping[str, Any]]
 ) -> Segment:
+    addresses = {
+        port["binding:host_id"]: IPv4Address(port["fixed_ips"][0]["ip_address"])
+        for port in gateways
+        if port["network_id"] == found["id"]
+    }
     return Segment(
         network=network.name,
         project=network.project,
         network_id=NetworkId(found["id"]),
         vlan_id=found["provider:segmentation_id"],
-        gateways={
-            port["binding:host_id"]: IPv4Address(port["fixed_ips"][0]["ip_address"])
-            for port in gateways
-            if port["network_id"] == found["id"]
-        },
+        gateways=dict(sorted(addresses.items())),
     )
 
 

@@ -6,7 +6,7 @@ built anew, so there is no half-way state that a killed command could leave for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from trunkline.errors import Interrupted, ServerUnavailable
@@ -97,7 +97,7 @@ def wait_active(lab: Lab, cloud: Cloud, instances: Iterable[str]) -> None:
     """Wait until the agents have wired the ports of these instances.
 
     Raises:
-        Interrupted: They have not; the message says what the agents complain of.
+        Interrupted: They have not; the message says where the agents' words are.
     """
     wanted = set(instances)
 
@@ -105,25 +105,34 @@ def wait_active(lab: Lab, cloud: Cloud, instances: Iterable[str]) -> None:
         ports = cloud.admin.list("ports", status="ACTIVE")
         return wanted <= {port["name"] for port in ports}
 
-    try:
-        until(f"the ports of {', '.join(sorted(wanted))} are ACTIVE", all_active, 30)
-    except Interrupted as error:
-        logs = lab.directory / "logs"
-        raise Interrupted(f"{error}; the agents' words are in {logs}/agent-*.log") from error
+    _patiently(lab, f"the ports of {', '.join(sorted(wanted))} are ACTIVE", all_active)
 
 
 def settle(lab: Lab, cloud: Cloud) -> None:
-    """Wait until every host's agent has applied all that the server wants of it."""
+    """Wait until every host's agent has applied all that the server wants of it.
+
+    Raises:
+        Interrupted: One has not; the message says where its words are.
+    """
 
     def settled() -> bool:
         agents = {agent["host"]: agent for agent in cloud.admin.list("agents")}
         return all(_in_sync(agents.get(host)) for host in lab.topology.hosts)
 
-    until("every agent has applied what the server wants", settled)
+    _patiently(lab, "every agent has applied what the server wants", settled)
 
 
-def _in_sync(agent: Any) -> bool:
+def _in_sync(agent: Mapping[str, Any] | None) -> bool:
     if not agent:
         return False
     said = agent["configurations"]
-    return bool(said["revision"] == said["wanted_revision"])
+    return said["applied_revision"] == said["revision"] and not said["problems"]
+
+
+def _patiently(lab: Lab, what: str, condition: Callable[[], bool]) -> None:
+    """Wait for something that is up to the agents; a failure says where their words are."""
+    try:
+        until(what, condition, 30)
+    except Interrupted as error:
+        logs = lab.directory / "logs"
+        raise Interrupted(f"{error}; the agents' words are in {logs}/agent-*.log") from error

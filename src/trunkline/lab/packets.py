@@ -143,7 +143,7 @@ class Frame:
         return None
 
 
-def frame(  # noqa: PLR0913 - a constructor: what AF_PACKET says of a frame, one by one
+def frame(
     at_ns: int, node: str, device: str, direction: str, tag: int | None, data: bytes
 ) -> Frame:
     """Return a frame, its tag taken from ``tag`` (TCI) or, where it is inline, from the bytes."""

@@ -72,7 +72,7 @@ def _echo_request(number: int, nonce: bytes) -> bytes:
 
 def checksum(data: bytes) -> int:
     """Return the Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -101,14 +101,13 @@ def tcp(
         listener.bind(("0.0.0.0", port))  # noqa: S104 - the instance's every address
         listener.listen()
         start = time.monotonic()
-        client.setblocking(False)
+        client.settimeout(0)
         client.connect_ex((str(destination), port))
         if not select.select([], [client], [], timeout_s)[1]:
             return Answer("silence", nonce, after_s=timeout_s)
         after_s = time.monotonic() - start
         if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return Answer("error", nonce, after_s=after_s)
-        client.setblocking(True)
         client.settimeout(timeout_s)
         client.sendall(nonce)
         return _sent_back(listener, client, nonce, timeout_s)

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from trunkline.hoststate import Connection
 from trunkline.kernel import netns
+from trunkline.kernel.linux import LinuxKernel
 from trunkline.lab import build, life, probe
 from trunkline.lab.capture import Capture
-from trunkline.lab.cloud import Cloud, Seat, Segment
-from trunkline.lab.packets import Frame
+from trunkline.lab.cloud import EXTERNAL, Cloud, Seat, Segment
 from trunkline.lab.probe import Answer
 from trunkline.lab.state import Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
@@ -213,6 +214,25 @@ class Stage:
             client.signal(SIGUSR1)
         build.wait_for_lease(self.lab, instance)
 
+    @contextmanager
+    def extra_floating(self, instance: str) -> Iterator[IPv4Address]:
+        """Give an instance a floating IP of its tenant's choice meanwhile."""
+        tenant = self.cloud.as_project(self.topology.instances[instance].project)
+        network = self.cloud.one("networks", EXTERNAL)["id"]
+        body = {"floating_network_id": network, "port_id": self.seats[instance].port_id}
+        made = tenant.create("floatingips", body)
+        self.settle()
+        try:
+            yield IPv4Address(made["floating_ip_address"])
+        finally:
+            tenant.delete("floatingips", made["id"])
+            self.settle()
+
+    def connections(self, host: str) -> tuple[Connection, ...]:
+        """Return a host's connection tracking table."""
+        with netns.enter(self.lab.namespace(host)):
+            return LinuxKernel().connections()
+
     def links(self, node: str) -> set[str]:
         """Return the names of the links on a node."""
         lines = self.output(node, "ip", "-brief", "link").splitlines()
@@ -241,7 +261,7 @@ def _cast(stage: Stage) -> Cast:
         macs[_mac(stage, host, build.UPLINK)] = f"{host}'s {build.UPLINK}"
     macs[_mac(stage, INTERNET, build.WIRE)] = "the provider's router"
     instances = topology.instances.values()
-    cables = {i.name: (i.host,) for i in instances}
+    cables: dict[str, tuple[str, ...]] = {i.name: (i.host,) for i in instances}
     for host in topology.hosts:
         cables[host] = (*(i.name for i in instances if i.host == host), SWITCH, INTERNET)
     cables |= {SWITCH: tuple(topology.hosts), INTERNET: tuple(topology.hosts)}
@@ -268,8 +288,3 @@ def _ground(stage: Stage) -> Ground:
         devices[seat.host, seat.tap] = devices[seat.instance, "eth0"] = vlan_id
         macs[seat.mac] = vlan_id
     return Ground(devices, macs, build.TRUNK, build.UPLINK)
-
-
-def all_frames(shots: tuple[Shot, ...]) -> tuple[Frame, ...]:
-    """Return the frames of several shots, in order."""
-    return tuple(frame for shot in shots for frame in shot.seen)

@@ -113,7 +113,7 @@ class Lab:
     def labels(self) -> tuple[str, ...]:
         """Return the labels of all processes ever recorded, sorted."""
         with suppress(FileNotFoundError):
-            return tuple(sorted(os.listdir(self.directory / "pids")))
+            return tuple(sorted(p.name for p in (self.directory / "pids").iterdir()))
         return ()
 
     def stop(self, label: str) -> None:
@@ -156,6 +156,18 @@ def find(name: str) -> Lab:
         known = ", ".join(living()) or "none is up"
         raise NotFound(f"lab {name}: not up ({known}); 'trunkline lab up' starts one") from error
     return Lab(load(text, name))
+
+
+def node_namespace(lab: Lab, node: str) -> str:
+    """Return a node's namespace.
+
+    Raises:
+        NotFound: The lab has no such node.
+    """
+    nodes = lab.namespaces()
+    if node not in nodes:
+        raise NotFound(f"node {node}: lab {lab.topology.name} has {', '.join(nodes)}")
+    return nodes[node]
 
 
 def living() -> tuple[str, ...]:
@@ -203,11 +215,11 @@ def remove(name: str) -> None:
 
 def _kill(processes: Iterable[programs.Process]) -> int:
     """Kill processes and wait for their end; return how many there were."""
-    killed = 0
-    for killed, process in enumerate(processes, start=1):
+    doomed = list(processes)
+    for process in doomed:
         process.signal(SIGKILL)
         process.wait(5)
-    return killed
+    return len(doomed)
 
 
 def _listed(directory: Path) -> tuple[str, ...]:
@@ -240,4 +252,3 @@ def _inside(namespaces: tuple[str, ...]) -> Iterator[programs.Process]:
 def _remove_empty(directory: Path) -> None:
     with suppress(OSError):
         directory.rmdir()
-

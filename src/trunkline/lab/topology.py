@@ -218,8 +218,9 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
             project=_name(project),
             cidr=fields.take("cidr", IPv4Network),
             vlan_id=fields.take("vlan", _vlan, None),
-            gateways={host: fields.convert("gateways", IPv4Address, a)
-                      for host, a in gateways.items()},
+            gateways={
+                host: fields.convert("gateways", IPv4Address, a) for host, a in gateways.items()
+            },
         )
         fields.done()
 
@@ -268,8 +269,8 @@ def _check(topology: Topology) -> None:
     for network in topology.networks.values():
         for host in network.gateways:
             _known(f"network {network.name}: gateways", host, topology.hosts)
-    for host in topology.hosts.values():
-        _on_wire(f"hosts.{host.name}.external", host.external.network, topology.internet)
+    for name, of in topology.hosts.items():
+        _on_wire(f"hosts.{name}.external", of.external.network, topology.internet)
     _on_wire("floating_pool.cidr", topology.floating_cidr, topology.internet)
     for floating in topology.floating_ips:
         _known(f"floating IP {floating.address}: instance", floating.instance, topology.instances)

@@ -98,11 +98,7 @@ class Seen:
     def on(self, node: str, device: str = "", direction: str = "") -> Seen:
         """Return the frames on a node, a device of it, and in one direction."""
         return self.where(
-            lambda f: (
-                f.node == node
-                and device in ("", f.device)
-                and direction in ("", f.direction)
-            )
+            lambda f: f.node == node and device in ("", f.device) and direction in ("", f.direction)
         )
 
     def where(self, condition: Callable[[Frame], bool]) -> Seen:
@@ -166,9 +162,7 @@ def on_wire(frames: Seen, ground: Ground, cast: Cast) -> Seen:
 
 def inside(frames: Seen, ground: Ground, cast: Cast) -> Seen:
     """Return the frames on devices of segments: bridges, VLAN devices, taps, instances."""
-    return frames.where(
-        lambda f: ground.vlan_of(f) is not None or cast.roles[f.node] == INSTANCE
-    )
+    return frames.where(lambda f: ground.vlan_of(f) is not None or cast.roles[f.node] == INSTANCE)
 
 
 def laws(frames: Seen, ground: Ground, cast: Cast, *, leak: bool = False) -> tuple[Check, ...]:

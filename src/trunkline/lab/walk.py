@@ -125,7 +125,7 @@ def _distances(start: str, cast: Cast) -> dict[str, tuple[int, int]]:
     edge = [start]
     while edge:
         around = [n for node in edge for n in cast.cables[node] if n not in distance]
-        distance |= {node: distance[edge[0]] + 1 for node in around}
+        distance |= dict.fromkeys(around, distance[edge[0]] + 1)
         edge = list(dict.fromkeys(around))
     order = {node: number for number, node in enumerate(cast.roles)}
     return {node: (distance.get(node, len(order)), order[node]) for node in order}

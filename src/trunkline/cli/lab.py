@@ -1,0 +1,143 @@
+"""``trunkline lab``: the article's cloud on one machine, from network namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import REMAINDER, ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Register the command and its verbs."""
+    lab = commands.add_parser("lab", help="a whole cloud on this machine, and the scenarios")
+    verbs = lab.add_subparsers(required=True, metavar="VERB")
+    up = _verb(verbs, "up", _up, "bring a lab up")
+    up.add_argument("file", nargs="?", default="article", help="topology file, 'article' or 'five'")
+    down = _verb(verbs, "down", _down, "take a lab down; nothing of it stays")
+    down.add_argument("--all", action="store_true", help="every lab, also what dead ones left")
+    inspect = _verb(verbs, "inspect", _inspect, "show a lab's nodes and instances")
+    inspect.add_argument("--json", action="store_true", help="as data")
+    execute = _verb(verbs, "exec", _exec, "run a command on a node: exec NODE -- CMD")
+    execute.add_argument("node")
+    execute.add_argument("argv", nargs=REMAINDER, metavar="CMD")
+    shell = _verb(verbs, "shell", _shell, "open a shell on a node")
+    shell.add_argument("node")
+    capture = _verb(verbs, "capture", _capture, "show frames as they pass, until interrupted")
+    capture.add_argument("places", nargs="+", metavar="NODE[:IF]")
+    _verb(verbs, "pingall", _pingall, "ping from every instance to every other")
+    run = _verb(verbs, "run", _run, "play the article's scenarios")
+    run.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="1 to 7, 6b; none is all")
+    run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
+    run.add_argument("--pcap", type=Path, metavar="DIR", help="write the captured frames there")
+    run.add_argument("--file", default="article", help="topology, if the lab is not up")
+
+
+def _verb(
+    verbs: _SubParsersAction[ArgumentParser],
+    name: str,
+    run: Callable[[Namespace], int],
+    text: str,
+) -> ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.add_argument("--name", help="the lab's name, if it is not its topology's ('article')")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _up(args: Namespace) -> int:
+    from trunkline.lab import life, show, topology  # noqa: PLC0415 - other commands start faster
+
+    _need_root()
+    lab, built = life.up(topology.read(args.file), args.name)
+    name = lab.topology.name
+    print(f"lab {name} is up" if built else f"lab {name} was up already")
+    print(show.inventory(lab))
+    return 0
+
+
+def _down(args: Namespace) -> int:
+    from trunkline.lab import life, state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    names = state.living() if args.all else (args.name or "article",)
+    for name in names:
+        life.down(name)
+        print(f"lab {name} is down")
+    return 0
+
+
+def _inspect(args: Namespace) -> int:
+    from trunkline.lab import show, state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    lab = state.find(args.name or "article")
+    print(json.dumps(show.facts(lab), indent=2) if args.json else show.inventory(lab))
+    return 0
+
+
+def _exec(args: Namespace) -> int:
+    argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    return _become(args, argv)
+
+
+def _shell(args: Namespace) -> int:
+    return _become(args, [os.environ.get("SHELL", "/bin/sh")])
+
+
+def _become(args: Namespace, argv: list[str]) -> int:
+    """Become a command on a node, with the node's own /etc/resolv.conf (ip-netns(8))."""
+    from trunkline.errors import Invalid  # noqa: PLC0415 - likewise
+    from trunkline.lab import state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    if not argv:
+        raise Invalid("lab exec: no command given; write it after '--'")
+    lab = state.find(args.name or "article")
+    namespace = state.node_namespace(lab, args.node)
+    os.execvp("ip", ["ip", "netns", "exec", namespace, *argv])  # noqa: S606, S607 - as asked
+
+
+def _capture(args: Namespace) -> int:
+    from trunkline.lab import show, state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    show.follow(state.find(args.name or "article"), args.places, print)
+    return 0
+
+
+def _pingall(args: Namespace) -> int:
+    from trunkline.lab import show, state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    print(show.pingall(state.find(args.name or "article")))
+    return 0
+
+
+def _run(args: Namespace) -> int:
+    from trunkline.lab import run, topology  # noqa: PLC0415 - likewise
+
+    _need_root()
+    say = _nothing if args.json else print
+    text = topology.read(args.file)
+    reports = run.run(text, args.name, run.chosen(args.scenarios), pcap=args.pcap, say=say)
+    if args.json:
+        print(json.dumps([report.data() for report in reports], indent=2))
+    return 0 if all(report.passed for report in reports) else 1
+
+
+def _nothing(*_: object) -> None:
+    """Say nothing: the answer comes as data, at the end."""
+
+
+def _need_root() -> None:
+    """Refuse at once what needs the kernel's network namespaces.
+
+    Raises:
+        PermissionError: This process is not root.
+    """
+    if os.geteuid() != 0:
+        command = " ".join(["sudo", *sys.argv])
+        raise PermissionError(f"a lab is made of network namespaces, which needs root: {command}")

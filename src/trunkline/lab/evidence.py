@@ -1,0 +1,108 @@
+"""Single checks, as scenarios need them: a question to the frames, answered with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from trunkline.lab.packets import BROADCAST, HOST_UNREACHABLE, UNREACHABLE
+from trunkline.lab.stage import Shot, Stage
+from trunkline.lab.topology import SWITCH
+from trunkline.lab.verdict import Check, Seen, on_trunk
+
+
+def answered(shot: Shot, by: IPv4Address, what: str = "ping") -> Check:
+    """Return whether a probe was answered, by whom it ought to be."""
+    answer = shot.answer
+    passed = answer.kind == "reply" and answer.by == by
+    return Check(f"{what} is answered by {by}", passed, _met(shot))
+
+
+def no_answer(what: str, shot: Shot) -> Check:
+    """Return whether a probe met nothing but silence."""
+    return Check(f"{what} gets no answer", shot.answer.kind == "silence", _met(shot))
+
+
+def came_as_error(shot: Shot, by: Collection[IPv4Address]) -> Check:
+    """Return whether a probe met 'host unreachable' from one of these."""
+    answer = shot.answer
+    passed = answer.icmp == (UNREACHABLE, HOST_UNREACHABLE) and answer.by in by
+    who = " or ".join(map(str, sorted(by)))
+    return Check(f"the sender gets 'host unreachable' from {who}", passed, _met(shot))
+
+
+def _met(shot: Shot) -> str:
+    answer = shot.answer
+    icmp = f" (ICMP type {answer.icmp[0]} code {answer.icmp[1]})" if answer.icmp else ""
+    by = f" from {answer.by}" if answer.by else ""
+    return f"{answer.kind}{icmp}{by}"
+
+
+def heard(text: str, frames: Seen, node: str, device: str, direction: str = "") -> Check:
+    """Return whether any of these frames was seen at a place."""
+    found = frames.on(node, device, direction)
+    return Check(text, bool(found), found.places() if found else frames.places())
+
+
+def nothing(text: str, frames: Seen) -> Check:
+    """Return whether there is no such frame."""
+    return Check(text, not frames, frames.places())
+
+
+def tags_on_trunk(stage: Stage, frames: Seen, vlan_id: int, text: str) -> Check:
+    """Return whether frames crossed the trunk with a tag, and with no other or none."""
+    trunk = on_trunk(frames, stage.ground, stage.cast)
+    crossed = trunk.on(SWITCH, direction="in") and trunk.on(SWITCH, direction="out")
+    passed = bool(crossed) and trunk.tags() == {vlan_id}
+    return Check(f"{text} with tag {vlan_id} and no other", passed, trunk.places())
+
+
+def untouched(text: str, frames: Seen) -> Check:
+    """Return whether IP headers were the same wherever the frames were seen."""
+    headers = {(f.ip.source, f.ip.destination, f.ip.ttl) for f in frames if f.ip}
+    evidence = ", ".join(f"{s} > {d} TTL {t}" for s, d, t in sorted(headers))
+    return Check(text, len(headers) == 1, evidence)
+
+
+def only_broadcasts_on_trunk(stage: Stage, frames: Seen) -> Check:
+    """Return whether the trunk carried nothing but ARP broadcasts."""
+    trunk = on_trunk(frames, stage.ground, stage.cast)
+    other = trunk.where(lambda f: not (f.arp and f.destination_mac == BROADCAST))
+    evidence = f"{len(trunk)} frames on the trunk, {len(other)} of them anything else"
+    return Check("nothing on the trunk but ARP broadcast", not other, evidence)
+
+
+def connected_route(stage: Stage, node: str, route: str) -> Check:
+    """Return whether a node has a route, given as ``ip route`` prints its beginning."""
+    routes = stage.routes(node)
+    found = any(line.startswith(route) for line in routes)
+    return Check(f"{node} has the route {route}", found, "; ".join(routes))
+
+
+def tracked(
+    stage: Stage,
+    host: str,
+    source: IPv4Address,
+    destination: IPv4Address,
+    reply_to: IPv4Address,
+    reply_from: IPv4Address | None = None,
+) -> Check:
+    """Return whether a host's connection tracking has a translated connection.
+
+    Args:
+        stage: The stage.
+        host: Whose table.
+        source: Of the first packet, before translation.
+        destination: Likewise.
+        reply_to: Where the answer is addressed to.
+        reply_from: Where the answer comes from; None is the untranslated destination.
+    """
+    back = reply_from or destination
+    text = f"{source} > {destination}, reply {back} > {reply_to}"
+    found = [
+        c
+        for c in stage.connections(host)
+        if (c.source, c.destination) == (source, destination)
+        and (c.reply_source, c.reply_destination) == (back, reply_to)
+    ]
+    return Check(f"{host} tracks {text}", bool(found), f"{len(found)} entries")

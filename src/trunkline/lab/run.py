@@ -1,0 +1,128 @@
+"""Plays scenarios on a lab and tells them.
+
+Brings the lab up where it is not, and leaves the machine as it was. Knows no scenario's content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from trunkline.errors import Invalid
+from trunkline.lab import life, state
+from trunkline.lab.capture import write_pcap
+from trunkline.lab.scenarios import SCENARIOS, Scenario, play
+from trunkline.lab.stage import Stage
+from trunkline.lab.state import Lab
+from trunkline.lab.topology import load
+from trunkline.lab.verdict import Act, Report
+
+Say = Callable[[str], None]
+
+
+def chosen(keys: Sequence[str]) -> tuple[Scenario, ...]:
+    """Return the scenarios of these keys; none is all.
+
+    Raises:
+        Invalid: There is no such scenario.
+    """
+    for key in keys:
+        if key not in SCENARIOS:
+            raise Invalid(f"scenario {key}: there is none; choose from {', '.join(SCENARIOS)}")
+    return tuple(SCENARIOS[key] for key in keys or SCENARIOS)
+
+
+def run(
+    text: str,
+    name: str | None,
+    scenarios: Sequence[Scenario],
+    *,
+    pcap: Path | None,
+    say: Say,
+) -> tuple[Report, ...]:
+    """Play scenarios one after the other, and say each as soon as it is over.
+
+    Args:
+        text: The topology to bring up, if no lab of this name is up.
+        name: The lab's name; None is the topology's.
+        scenarios: In the order in which to play them.
+        pcap: Directory for the evidence, one file per device of each act.
+        say: What to do with a line of the story.
+    """
+    reports = []
+    with _lab(text, name, say) as lab, lab.disturbed():
+        stage = Stage(lab)
+        say(_cast_table(stage))
+        for scenario in scenarios:
+            report = play(stage, scenario)
+            reports.append(report)
+            say(tell(report))
+            if pcap:
+                _keep(pcap, report)
+    say(_summary(reports))
+    return tuple(reports)
+
+
+@contextmanager
+def _lab(text: str, name: str | None, say: Say) -> Iterator[Lab]:
+    """Give a lab that is up: one that is already, or one for this run alone."""
+    lab = Lab(load(text, name))
+    with state.locked(lab.topology.name):
+        was_up = lab.complete
+        if was_up:
+            lab = state.find(lab.topology.name)
+        else:
+            say(f"bringing up lab {lab.topology.name}")
+        life.ensure_up(lab, text)
+        try:
+            yield lab
+        finally:
+            if not was_up:
+                state.remove(lab.topology.name)
+
+
+def _keep(directory: Path, report: Report) -> None:
+    for number, act in enumerate(report.acts, start=1):
+        write_pcap(directory / f"scenario-{report.key}-act-{number}", act.frames)
+
+
+def _cast_table(stage: Stage) -> str:
+    lines = ["", "The cast:"]
+    for seat in stage.seats.values():
+        segment = stage.segment(seat.instance)
+        lines.append(
+            f"  {seat.instance:6} {seat.project}, {seat.address} on {seat.host}'s"
+            f" {segment.bridge} (VLAN {segment.vlan_id}), MAC {seat.mac}, {seat.tap}"
+        )
+    return "\n".join(lines)
+
+
+def tell(report: Report) -> str:
+    """Return a scenario's story: walks, checks, verdict."""
+    lines = ["", f"Scenario {report.key}: {report.title}"]
+    for act in report.acts:
+        lines += _act_lines(act)
+    verdict = "as expected" if report.passed else "NOT as expected"
+    lines += ["", f"  Scenario {report.key}: {verdict}"]
+    return "\n".join(lines)
+
+
+def _act_lines(act: Act) -> Iterator[str]:
+    yield from ("", f"  {act.title[0].upper()}{act.title[1:]}", "")
+    for number, step in enumerate(act.steps, start=1):
+        yield f"    {number:2}. {step.text}"
+    yield ""
+    for check in act.checks:
+        evidence = f"  [{check.evidence}]" if check.evidence else ""
+        yield f"    {'ok  ' if check.passed else 'FAIL'}  {check.text}{evidence}"
+    for remark in act.remarks:
+        yield f"    note  {remark}"
+
+
+def _summary(reports: Sequence[Report]) -> str:
+    checks = [c for report in reports for act in report.acts for c in act.checks]
+    passed = sum(check.passed for check in checks)
+    bad = [report.key for report in reports if not report.passed]
+    end = f"; not as expected: {', '.join(bad)}" if bad else ""
+    return f"\n{len(reports)} scenarios, {passed} of {len(checks)} checks passed{end}"

@@ -1,0 +1,62 @@
+"""The article's scenarios: what is done, what is told of it, and what must have been seen.
+
+Each is a function from a stage to acts. It makes its own preconditions and puts them back, so
+it can be played alone, in any order, and again. Facts come from captures; the names below are
+only the cast's (scenarios.md), addresses and tags come from the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trunkline.errors import Invalid
+from trunkline.lab.scenarios.acts import LEFT, RIGHT
+from trunkline.lab.scenarios.floating import play_7
+from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b
+from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
+from trunkline.lab.stage import Stage
+from trunkline.lab.verdict import Act, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One of the article's scenarios."""
+
+    key: str
+    title: str
+    play: Callable[[Stage], tuple[Act, ...]]
+
+
+def play(stage: Stage, scenario: Scenario) -> Report:
+    """Play a scenario.
+
+    Raises:
+        Invalid: The lab's topology lacks somebody whom the scenarios speak of.
+        Interrupted: A precondition was not reached.
+    """
+    cast = {LEFT, RIGHT, *(f"VM_{number}" for number in range(1, 7))}
+    missing = sorted(cast - set(stage.topology.nodes()))
+    if missing:
+        raise Invalid(
+            f"scenario {scenario.key} speaks of {missing[0]}, which topology"
+            f" {stage.topology.name} does not have; add it"
+        )
+    acts = scenario.play(stage)
+    return Report(scenario.key, scenario.title, acts, stage.cast)
+
+
+SCENARIOS = {
+    scenario.key: scenario
+    for scenario in (
+        Scenario("1", "instances boot and get their addresses", play_1),
+        Scenario("2", "an instance with a fixed IP only reaches the Internet", play_2),
+        Scenario("3", "same tenant, same host", play_3),
+        Scenario("4", "same tenant, other host", play_4),
+        Scenario("5", "other tenant, same host", play_5),
+        Scenario("6", "other tenant, other host", play_6),
+        Scenario("6b", "the other tenant's network is not on this host", play_6b),
+        Scenario("7", "by floating IPs", play_7),
+    )
+}
+"""All scenarios by key, in the article's order."""

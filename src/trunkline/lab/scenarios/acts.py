@@ -1,0 +1,45 @@
+"""How an act of a scenario is put together: its walk, its checks, and the laws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from trunkline.lab.stage import Shot, Stage
+from trunkline.lab.verdict import Act, Check, Seen, laws
+from trunkline.lab.walk import Select, asking_for, carrying, first_of, walk
+
+LEFT, RIGHT = "compute1", "compute2"
+ECHO, REPLY = "ICMP echo request", "ICMP echo reply"
+
+
+def act(
+    stage: Stage,
+    title: str,
+    seen: Seen,
+    select: Select,
+    checks: Iterable[Check],
+    *remarks: str,
+    leak: bool = False,
+) -> Act:
+    """Return an act: its walk, its checks, and the laws over all that was captured."""
+    steps = walk(seen, select, stage.cast)
+    all_checks = (*checks, *laws(seen, stage.ground, stage.cast, leak=leak))
+    return Act(title, steps, all_checks, seen.frames, remarks)
+
+
+def told(shot: Shot, *asked: IPv4Address) -> Select:
+    """Select a probe's packets, and the ARP about these addresses."""
+    return first_of(carrying(shot.answer.nonce), asking_for(asked))
+
+
+def absent(stage: Stage) -> Check:
+    """Return whether the other tenant's network is missing on the left host."""
+    segment = stage.segments[stage.topology.instances["VM_6"].network]
+    links = stage.links(LEFT) & {segment.bridge, f"vlan{segment.vlan_id}"}
+    return Check(f"{LEFT} has no {segment.bridge} and no vlan{segment.vlan_id}", not links)
+
+
+def together(shots: Iterable[Shot]) -> Seen:
+    """Return the frames of several shots, in order."""
+    return Seen(tuple(frame for shot in shots for frame in shot.seen))
