@@ -220,7 +220,8 @@ class Connection:
     Attributes:
         source, destination: Of the first packet, before translation.
         reply_source, reply_destination: Of the answer: what the destination and the source
-            were translated to. Ports likewise; for ICMP ``port`` fields are type and id.
+            were translated to. Ports likewise; for ICMP, whose entries are queries (echo and the
+            like), ``source_port`` is the id and ``destination_port`` the type.
     """
 
     protocol: int
