@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from trunkline.hoststate import Connection
-from trunkline.kernel import netns
-from trunkline.kernel.linux import LinuxKernel
+from trunkline.kernel import conntrack, netns
 from trunkline.lab import build, life, probe
 from trunkline.lab.capture import Capture
 from trunkline.lab.cloud import EXTERNAL, Cloud, Seat, Segment
@@ -231,7 +230,7 @@ class Stage:
     def connections(self, host: str) -> tuple[Connection, ...]:
         """Return a host's connection tracking table."""
         with netns.enter(self.lab.namespace(host)):
-            return LinuxKernel().connections()
+            return tuple(conntrack.read())
 
     def links(self, node: str) -> set[str]:
         """Return the names of the links on a node."""

@@ -1,0 +1,81 @@
+"""The article's scenarios, played with real packets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dpkt
+import pytest
+
+from trunkline.cli.main import main
+from trunkline.lab.scenarios import SCENARIOS, play
+from trunkline.lab.stage import Stage
+from trunkline.lab.verdict import Report
+
+pytestmark = pytest.mark.scenario
+
+FORWARD = list(SCENARIOS)
+ORDER = [*((key, "first") for key in FORWARD), *((key, "again") for key in reversed(FORWARD))]
+
+
+def failed(report: Report) -> list[str]:
+    """Return the checks of a report that did not pass, with their evidence."""
+    checks = [(act.title, check) for act in report.acts for check in act.checks]
+    return [f"{title}: {c.text} [{c.evidence}]" for title, c in checks if not c.passed]
+
+
+@pytest.mark.parametrize(("key", "turn"), ORDER)
+def test_scenario(stage: Stage, key: str, turn: str) -> None:
+    """Every scenario goes as expected, in either order and twice: each restores its setting."""
+    report = play(stage, SCENARIOS[key])
+
+    assert failed(report) == [], f"the {turn} time"
+    assert report.passed
+
+
+def test_walk_of_scenario_6_is_asymmetric(stage: Stage) -> None:
+    """The walk itself, as data, shows the request on VLAN 102 and the reply on VLAN 100."""
+    (act,) = play(stage, SCENARIOS["6"]).acts
+
+    tags = {
+        (step.packet, place["tag"])
+        for step in act.steps
+        if step.node == "switch" and step.packet.startswith("ICMP")
+        for place in step.data(stage.cast)["path"]
+    }
+    assert tags == {("ICMP echo request", 102), ("ICMP echo reply", 100)}
+
+
+@pytest.mark.usefixtures("machine")
+def test_run_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """``lab run`` alone brings a lab up, tells scenarios as data, keeps evidence, cleans up."""
+    argv = ["lab", "run", "4", "3", "--name", "scnrun", "--json", "--pcap", str(tmp_path)]
+
+    code = main(argv)
+
+    reports = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert [r["scenario"] for r in reports] == ["4", "3"]
+    assert all(r["passed"] for r in reports)
+    with (tmp_path / "scenario-4-act-1" / "compute1-eth0.pcap").open("rb") as file:
+        kinds = {dpkt.ethernet.Ethernet(data).vlan_tags[0].id for _, data in dpkt.pcap.Reader(file)}
+    assert kinds == {100}
+
+
+@pytest.mark.usefixtures("machine")
+def test_five_hosts(capsys: pytest.CaptureFixture[str]) -> None:
+    """The larger topology plays the same scenarios: more hosts hear, and stay silent."""
+    code = main(["lab", "run", "1", "3", "6", "--file", "five", "--name", "scnfive"])
+
+    story = capsys.readouterr().out
+    assert code == 0, story
+    assert "VM_8 on compute4 hears the ARP broadcast" in story
+
+
+def test_unknown_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    """A scenario that does not exist is named beside those that do, before anything starts."""
+    code = main(["lab", "run", "8", "--name", "scnnone"])
+
+    assert code == 2
+    assert "scenario 8: there is none; choose from 1, 2, 3" in capsys.readouterr().err
