@@ -24,7 +24,7 @@ from trunkline.hoststate import (
     Vlan,
     VlanMaking,
 )
-from trunkline.kernel import fake_nft
+from trunkline.kernel.nft_text import RefusedScriptError, run_script
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
@@ -158,7 +158,7 @@ class FakeKernel:
                 _refuse(self._link_of(key) not in self._links(), f"no sysctl {key}")
                 self.sysctls[key] = value
             case RunNft(script):
-                self.tables = fake_nft.run(self.tables, script)
+                self._run_nft(script)
             case StartDhcp(server):
                 self._start_dhcp(server)
             case StopDhcp(bridge):
@@ -168,6 +168,12 @@ class FakeKernel:
                 self._change_dhcp(operation)
             case CutConnections(connections):
                 self.tracked -= set(connections)
+
+    def _run_nft(self, script: tuple[str, ...]) -> None:
+        try:
+            self.tables = run_script(self.tables, script)
+        except RefusedScriptError as error:
+            raise Rejected(f"nft: {error}") from error
 
     def _links(self) -> set[str]:
         return self.foreign_links | self.bridges.keys() | self.vlans.keys() | self.taps.keys()
