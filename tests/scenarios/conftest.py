@@ -60,10 +60,15 @@ def leftovers() -> dict[str, list[str]]:
     return {
         "namespaces": list(netns.names()),
         "directories": list(state.living()),
-        "resolv": sorted(os.listdir(state.RESOLV)) if state.RESOLV.exists() else [],
+        "resolv": names_in(state.RESOLV),
         "processes": sorted(_processes()),
-        "links": sorted(os.listdir("/sys/class/net")),
+        "links": names_in(Path("/sys/class/net")),
     }
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the names of a directory's entries, sorted; none where there is no directory."""
+    return sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
 
 
 def _processes() -> Iterator[str]:

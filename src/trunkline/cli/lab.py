@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable
@@ -120,6 +121,8 @@ def _run(args: Namespace) -> int:
     from trunkline.lab import run, topology  # noqa: PLC0415 - likewise
 
     _need_root()
+    # Whoever ends a run by SIGTERM wants its lab taken down too, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say = _nothing if args.json else print
     text = topology.read(args.file)
     reports = run.run(text, args.name, run.chosen(args.scenarios), pcap=args.pcap, say=say)

@@ -29,6 +29,7 @@ TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
 SWITCH_BRIDGE, WIRE = "br-trunk", "br-ext"
 PHYSICAL_NETWORK = "physnet1"
 EVERYWHERE = IPv4Network("0.0.0.0/0")
+OPTIONS = ("-O", "mtu", "-O", "staticroutes")  # what busybox does not ask for by itself
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 
 
@@ -180,7 +181,9 @@ def boot_instance(lab: Lab, instance: str) -> None:
     script.write_text(_udhcpc_script(lease, RESOLV / lab.namespace(instance)))
     script.chmod(0o755)
     client = ["busybox", "udhcpc", "-f", "-i", "eth0", "-s", str(script), "-t", "10", "-T", "1"]
-    lab.spawn(f"udhcpc-{instance}", instance, [*client, "-A", "1", "-x", f"hostname:{instance}"])
+    lab.spawn(
+        f"udhcpc-{instance}", instance, [*client, "-A", "1", "-x", f"hostname:{instance}", *OPTIONS]
+    )
 
 
 def has_lease(lab: Lab, instance: str) -> bool:
@@ -236,7 +239,8 @@ def _udhcpc_script(lease: Path, etc: Path) -> str:
             gateways
             mkdir -p {quote(str(etc))}
             for server in $dns; do echo "nameserver $server"; done > {quote(str(etc))}/resolv.conf
-            env > {quote(str(lease))}.new
+            echo "$ip/$mask from $serverid, router $router, dns $dns, mtu $mtu, $lease s" \\
+                > {quote(str(lease))}.new
             mv {quote(str(lease))}.new {quote(str(lease))}
             ;;
         esac

@@ -30,12 +30,12 @@ def up(text: str, name: str | None) -> tuple[Lab, bool]:
         return lab, ensure_up(lab, text)
 
 
-def ensure_up(lab: Lab, text: str) -> bool:
+def ensure_up(lab: Lab, text: str, *, temporary: bool = False) -> bool:
     """Bring a lab up whose lock the caller holds; return whether that took anything."""
-    if lab.complete and _is_whole(lab):
+    if lab.complete and (lab.wanted or temporary) and lab.text() == text and _is_whole(lab):
         return False
     state.remove(lab.topology.name)
-    lab.begin(text)
+    lab.begin(text, temporary=temporary)
     _build(lab)
     lab.set_complete()
     return True

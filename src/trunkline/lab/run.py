@@ -69,16 +69,17 @@ def _lab(text: str, name: str | None, say: Say) -> Iterator[Lab]:
     """Give a lab that is up: one that is already, or one for this run alone."""
     lab = Lab(load(text, name))
     with state.locked(lab.topology.name):
-        was_up = lab.complete
-        if was_up:
+        stays = lab.wanted
+        if stays:
             lab = state.find(lab.topology.name)
-        else:
+            text = lab.text()
+        if not lab.complete:
             say(f"bringing up lab {lab.topology.name}")
-        life.ensure_up(lab, text)
         try:
+            life.ensure_up(lab, text, temporary=not stays)
             yield lab
         finally:
-            if not was_up:
+            if not stays:
                 state.remove(lab.topology.name)
 
 

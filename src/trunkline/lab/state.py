@@ -4,6 +4,7 @@
         namespaces      every namespace of the lab, written before the first is made
         topology        the file or the shipped topology it was built from
         complete        there once ``up`` has finished
+        temporary       there if the lab was brought up for one run, which takes it down
         disturbed       there while a scenario has changed what ``up`` made
         pids/           a file per process: pid and start time
         hosts/ instances/ logs/ and the server's files
@@ -62,7 +63,12 @@ class Lab:
         """Return the namespace of every node of the topology."""
         return {node: self.namespace(node) for node in self.topology.nodes()}
 
-    def begin(self, text: str) -> None:
+    @property
+    def wanted(self) -> bool:
+        """Return whether somebody brought it up to stay, whatever has become of it since."""
+        return self._mark("complete").exists() and not self._mark("temporary").exists()
+
+    def begin(self, text: str, *, temporary: bool) -> None:
         """Write down what will be made, before the first of it is.
 
         Raises:
@@ -78,8 +84,14 @@ class Lab:
             (self.directory / part).mkdir(parents=True)
         self.directory.chmod(0o700)
         self._mark("topology").write_text(text)
+        if temporary:
+            self._mark("temporary").touch()
         # Last: without it the directory is a beginning that made nothing yet.
         self._mark("namespaces").write_text("\n".join(self.namespaces().values()))
+
+    def text(self) -> str:
+        """Return the topology that it was built from."""
+        return self._mark("topology").read_text()
 
     def set_complete(self) -> None:
         """Note that ``up`` has finished."""
