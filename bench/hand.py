@@ -1,0 +1,180 @@
+"""The same kernel work by hand: pyroute2, nft and dnsmasq in a straight line, nothing else.
+
+Runs inside the bare twin's namespace. Each line on its input is either a file of pickled
+operations, which it carries out in order, or ``read``, upon which it reads what an agent that
+starts has to read. It answers each with wall and CPU time in seconds, its children included.
+It does not compare, check, read back or clean up; it is what an agent cannot beat by much.
+
+The one thing taken from Trunkline is the loading of the tc-BPF programs of a VLAN device.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+from pyroute2 import IPRoute
+
+from trunkline.hoststate import Bridge, DhcpServer, Vlan, VlanMaking
+from trunkline.kernel import vlan_bpf
+from trunkline.kernel.links import Links
+from trunkline.operations import (
+    AddAddress,
+    ChangeDhcpHosts,
+    ChangeLink,
+    CreateBridge,
+    CreateVlan,
+    Operation,
+    RunNft,
+    SetSysctl,
+    StartDhcp,
+)
+from trunkline.ownership import LINK_GROUP
+
+
+def main() -> None:
+    """Work off the input's lines."""
+    directory = Path(sys.argv[1])
+    with IPRoute() as rtnl:
+        for line in sys.stdin:
+            work = _read if line.strip() == "read" else _work(Path(line.strip()), directory)
+            print(json.dumps(_timed(rtnl, work)), flush=True)
+
+
+def _timed(rtnl: IPRoute, work: Callable[[IPRoute], None]) -> dict[str, float]:
+    cpu, wall = _cpu_s(), time.monotonic()
+    work(rtnl)
+    return {"wall": time.monotonic() - wall, "cpu": _cpu_s() - cpu}
+
+
+def _cpu_s() -> float:
+    uses = (getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def _read(rtnl: IPRoute) -> None:
+    list(rtnl.get_links())
+    list(rtnl.get_addr())
+    for family in ("inet", "bridge"):
+        command = ["nft", "-s", "list", "table", family, "trunkline"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _work(path: Path, directory: Path) -> Callable[[IPRoute], None]:
+    operations: tuple[Operation, ...] = pickle.loads(path.read_bytes())
+
+    def work(rtnl: IPRoute) -> None:
+        index = {link.get("ifname"): link["index"] for link in rtnl.get_links()}
+        for operation in operations:
+            _do(rtnl, index, directory, operation)
+
+    return work
+
+
+def _do(rtnl: IPRoute, index: dict[str, int], directory: Path, operation: Operation) -> None:
+    match operation:
+        case CreateBridge() | CreateVlan() | ChangeLink() | AddAddress():
+            _do_by_netlink(rtnl, index, operation)
+        case SetSysctl(key, value):
+            Path("/proc/sys", key.replace(".", "/")).write_text(value)
+        case RunNft(script):
+            subprocess.run(["nft", "-f", "-"], input="\n".join(script), text=True, check=True)
+        case StartDhcp(server):
+            _start_dnsmasq(directory, server)
+        case ChangeDhcpHosts(bridge, write):
+            for name, text in write:
+                (directory / bridge / "hosts" / name).write_text(text + "\n")
+        case _:
+            raise TypeError(f"nothing is ever taken away here: {operation.command()}")
+
+
+def _do_by_netlink(rtnl: IPRoute, index: dict[str, int], operation: Operation) -> None:
+    match operation:
+        case CreateBridge(bridge):
+            _make_bridge(rtnl, index, bridge)
+        case CreateVlan(vlan):
+            _make_vlan(rtnl, index, vlan)
+        case ChangeLink(name, changes):
+            numbers = {key: int(value) for key, value in changes if key == "mtu"}
+            numbers |= {key: index[value] for key, value in changes if key == "master"}
+            values = dict(changes) | numbers
+            rtnl.link("set", index=index[name], **values)
+        case AddAddress(address):
+            there, prefix = index[address.link], address.address
+            rtnl.addr(
+                "add", index=there, address=str(prefix.ip), prefixlen=prefix.network.prefixlen
+            )
+
+
+def _make_bridge(rtnl: IPRoute, index: dict[str, int], bridge: Bridge) -> None:
+    rtnl.link(
+        "add",
+        ifname=bridge.name,
+        kind="bridge",
+        address=bridge.mac,
+        mtu=bridge.mtu,
+        group=LINK_GROUP,
+        br_forward_delay=0,
+        br_stp_state=0,
+        br_mcast_snooping=0,
+        br_nf_call_iptables=1,
+    )
+    index[bridge.name] = rtnl.link_lookup(ifname=bridge.name)[0]
+    rtnl.link("set", index=index[bridge.name], state="up", ifalias=bridge.alias)
+
+
+def _make_vlan(rtnl: IPRoute, index: dict[str, int], vlan: Vlan) -> None:
+    if vlan.making is VlanMaking.KERNEL:
+        rtnl.link(
+            "add",
+            ifname=vlan.name,
+            kind="vlan",
+            link=index[vlan.trunk],
+            vlan_id=vlan.vlan_id,
+            mtu=vlan.mtu,
+            group=LINK_GROUP,
+        )
+    else:
+        links = Links()
+        links.refresh()
+        vlan_bpf.create(rtnl, links, vlan)
+        mate = rtnl.link_lookup(ifname=vlan_bpf.mate_name(vlan.name))[0]
+        rtnl.link("set", index=mate, state="up")
+        links.close()
+    index[vlan.name] = rtnl.link_lookup(ifname=vlan.name)[0]
+    rtnl.link(
+        "set",
+        index=index[vlan.name],
+        master=index[str(vlan.bridge)],
+        state="up",
+        ifalias=vlan.alias,
+    )
+
+
+def _start_dnsmasq(directory: Path, server: DhcpServer) -> None:
+    home = directory / server.bridge
+    (home / "hosts").mkdir(parents=True)
+    for name, text in server.hosts.items():
+        (home / "hosts" / name).write_text(text + "\n")
+    (home / "conf").write_text(server.config)
+    subprocess.run(
+        [
+            "dnsmasq",
+            f"--conf-file={home}/conf",
+            f"--dhcp-hostsdir={home}/hosts",
+            f"--dhcp-leasefile={home}/leases",
+            f"--pid-file={home}/pid",
+            "--user=root",
+        ],
+        check=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
