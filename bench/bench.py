@@ -39,7 +39,6 @@ from stage import (
     until,
     wipe,
 )
-from trunkline.kernel.linux import LinuxKernel
 
 from trunkline.agent.config import load
 from trunkline.client import AgentClient
@@ -47,6 +46,7 @@ from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
 from trunkline.hoststate import HostState, Plug
 from trunkline.kernel import netns
+from trunkline.kernel.linux import LinuxKernel
 from trunkline.model import PortId
 from trunkline.operations import Operation
 from trunkline.ownership import tap_name
@@ -158,7 +158,7 @@ def desired_state(scene: Stage) -> HostState:
     return compile_host(snapshot, config.host, facts)[0]
 
 
-def whole_host(scene: Stage, hand: Hand, ports: Sequence[str]) -> Process:
+def whole_host(scene: Stage, hand: Hand, ports: Sequence[PortId]) -> Process:
     """Wire all ports from nothing; leave them wired, and return the agent, which runs on."""
     desired = desired_state(scene)
     loose = {tap: Plug(tap, None, 1500, up=False) for tap in desired.plugs}
