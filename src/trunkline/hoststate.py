@@ -53,8 +53,7 @@ class HostFacts:
         vlan_making: None where neither making works.
         links: Names of the links present that are not ours.
         uplink_address: First address on the uplink that is not ours.
-        foreign_prefixes: Prefixes of addresses and routes on this host that are not ours,
-            default route left out, with the link they point to.
+        foreign_prefixes: Prefix and link of each address on this host that is not ours.
         missing: Features that something here needs and the machine lacks, as sentences that
             say what to load or install.
     """

@@ -32,7 +32,8 @@ MAIN_TABLE, UNICAST = 254, 1  # RT_TABLE_MAIN, RTN_UNICAST
 # if_link.h, if_addr.h, rtnetlink.h, netconf.h: attribute types
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 20, 27, 29, 37
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE = 4
 IFLA_VLAN_ID, IFLA_BR_NF_CALL_IPTABLES = 1, 36
 IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
 RTA_DST, RTA_OIF = 1, 4
@@ -68,6 +69,7 @@ class Link:
     alias: str
     vlan_id: int
     nf_call_iptables: bool
+    hairpin: bool
 
 
 class Links:
@@ -221,6 +223,9 @@ def _decode_link(body: bytes) -> Link:
     data: netlink.Attributes = {}
     if kind in ("bridge", "vlan"):
         data = netlink.attributes(info.get(IFLA_INFO_DATA, b""))
+    port: netlink.Attributes = {}
+    if text(info.get(IFLA_INFO_SLAVE_KIND)) == "bridge":
+        port = netlink.attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
     abroad = IFLA_LINK_NETNSID in found  # then IFLA_LINK counts in another namespace
     return Link(
         index=index,
@@ -236,4 +241,5 @@ def _decode_link(body: bytes) -> Link:
         alias=text(found.get(IFLA_IFALIAS)),
         vlan_id=number(data.get(IFLA_VLAN_ID)) if kind == "vlan" else 0,
         nf_call_iptables=kind == "bridge" and bool(number(data.get(IFLA_BR_NF_CALL_IPTABLES))),
+        hairpin=bool(number(port.get(IFLA_BRPORT_MODE))),
     )
