@@ -188,7 +188,7 @@ class Loop:
         if outcome.failures:
             self.retry_at = now + next(self.waits)
         else:
-            self.retry_at, self.waits = None, backoff_s()
+            self.retry_at, self.waits = now if outcome.more else None, backoff_s()
 
 
 def _log(revision: int, outcome: Outcome, started: float) -> None:

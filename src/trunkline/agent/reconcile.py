@@ -39,6 +39,7 @@ class Outcome:
         problems: What the snapshot asks and this host cannot honour.
         ports: The state of every port of the snapshot, as read back.
         judged: Whether established connections have been compared with the rules.
+        more: Something changed on the host meanwhile, and there is more to do at once.
     """
 
     facts: HostFacts
@@ -47,6 +48,7 @@ class Outcome:
     problems: tuple[Problem, ...]
     ports: Mapping[PortId, PortStatus]
     judged: bool
+    more: bool
 
 
 def plan(kernel: Kernel, config: HostConfig, snapshot: HostSnapshot) -> Plan:
@@ -83,10 +85,12 @@ def reconcile(
         failed = _cut(kernel, config, snapshot, way)
         judged = not failed
         failures += failed
-    actual = way.actual
+    actual, more = way.actual, False
     if way.operations:
         actual = kernel.read(config, way.desired.sysctls)
-        failures += _without_effect(way.desired, actual) if not failures else ()
+        remaining = diff_host(way.desired, actual)
+        failures = failures or _without_effect(o for o in remaining if o in way.operations)
+        more = bool(remaining) and not failures
     return Outcome(
         facts=way.facts,
         operations=way.operations,
@@ -94,6 +98,7 @@ def reconcile(
         problems=way.problems,
         ports=_port_states(snapshot, way.desired, actual),
         judged=judged,
+        more=more,
     )
 
 
@@ -148,11 +153,11 @@ def _guarded_addresses(state: HostState) -> frozenset[IPv4Address]:
     return frozenset(IPv4Address(key.rpartition(" ")[2]) for key in elements)
 
 
-def _without_effect(desired: HostState, actual: HostState) -> tuple[Problem, ...]:
-    """Return a problem for each operation still due after all were run."""
+def _without_effect(operations: Iterable[Operation]) -> tuple[Problem, ...]:
+    """Return a problem for each operation that was run and is due again."""
     return tuple(
         Problem(type(operation).__name__, f"ran and took no effect: {operation.command()}")
-        for operation in diff_host(desired, actual)
+        for operation in operations
     )
 
 
