@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.routing import Route
 from trunkline.api.auth import Users
 from trunkline.api.body import read_json
 from trunkline.api.convert import host as host_name
-from trunkline.api.convert import quoted
+from trunkline.api.convert import one_of, quoted, uuid
 from trunkline.api.routes import Store
 from trunkline.api.wakeups import Wakeups
 from trunkline.db.engine import Transaction
@@ -25,7 +25,8 @@ from trunkline.service import hosts, snapshots
 from trunkline.snapshot import digest, encode
 
 WAIT_MAX_S = 60
-STATUSES = frozenset(status.value for status in PortStatus)
+
+status_name = one_of(*PortStatus)
 
 
 class AgentApi:
@@ -90,8 +91,8 @@ class AgentApi:
                     event = self._wakeups.watch(host)
                     if await self._store.read(lambda tx: hosts.revision(tx, host)) != revision:
                         return True
-                    if event.is_set():
-                        return False  # the server ends
+                    if self._wakeups.closed:
+                        return False
                     await event.wait()
         return False
 
@@ -123,18 +124,9 @@ def _changed_sections(tx: Transaction, host: HostName, have: Mapping[str, Any]) 
 def _checked_report(body: Any) -> dict[str, Any]:
     values = _object(body, {"revision", "full", "ports", "problems", "facts"})
     ports = _field(values, "ports", dict, {})
-    for port_id, status in ports.items():
-        if status not in STATUSES:
-            raise Invalid(
-                f"ports: {quoted(status)} of port {port_id[:36]!a} is not one of"
-                f" {', '.join(sorted(STATUSES))}.",
-                "InvalidInput",
-            )
+    _check_statuses(ports)
     problems = _field(values, "problems", list, [])
-    for problem in problems:
-        texts = _object(problem, {"subject", "text"})
-        if not all(isinstance(texts.get(key), str) for key in ("subject", "text")):
-            raise Invalid("problems: each needs subject and text, as strings.", "InvalidInput")
+    _check_problems(problems)
     return {
         "revision": _field(values, "revision", int, 0),
         "full": _field(values, "full", bool, default=False),
@@ -142,6 +134,22 @@ def _checked_report(body: Any) -> dict[str, Any]:
         "problems": problems,
         "facts": _field(values, "facts", dict, {}),
     }
+
+
+def _check_statuses(ports: Mapping[str, Any]) -> None:
+    try:
+        for port_id, status in ports.items():
+            uuid(port_id)
+            status_name(status)
+    except ValueError as error:
+        raise Invalid(f"Invalid input for ports. Reason: {error}.", "InvalidInput") from None
+
+
+def _check_problems(problems: Sequence[Any]) -> None:
+    for problem in problems:
+        texts = _object(problem, {"subject", "text"})
+        if not all(isinstance(texts.get(key), str) for key in ("subject", "text")):
+            raise Invalid("problems: each needs subject and text, as strings.", "InvalidInput")
 
 
 def _object(body: Any, known: set[str]) -> dict[str, Any]:

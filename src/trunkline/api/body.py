@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from trunkline.errors import Invalid, TooLarge
 
 BODY_MAX = 1_000_000
+DEPTH_MAX = 32  # deeper than anything here, far from where Python's own recursion ends
 KIND = "HTTPBadRequest"
 
 
@@ -21,7 +22,7 @@ async def read_json(request: Request) -> Any:
         Invalid: It is no UTF-8, no JSON, or nested too deep.
     """
     announced = request.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced[:10]) > BODY_MAX:
+    if not announced.isdecimal() or int(announced) > BODY_MAX:
         raise _too_large()
     body = bytearray()
     try:
@@ -37,13 +38,16 @@ async def read_json(request: Request) -> Any:
 def parse(body: bytes) -> Any:
     """Return the JSON of a body; see ``read_json``."""
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        content = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise Invalid(f"The body is no UTF-8: {error.reason} at {error.start}.", KIND) from None
     except RecursionError:
-        raise Invalid("The body's JSON is nested too deep.", KIND) from None
+        raise _too_deep() from None
     except ValueError as error:
         raise Invalid(f"The body is no JSON: {error}.", KIND) from None
+    if not _is_shallow(content):
+        raise _too_deep()
+    return content
 
 
 def unwrap(body: Any, key: str) -> Any:
@@ -60,6 +64,17 @@ def unwrap(body: Any, key: str) -> Any:
     return body[key]
 
 
+def _is_shallow(content: Any) -> bool:
+    """Return whether the values nest no deeper than allowed; walks them level by level."""
+    level = [content]
+    for _ in range(DEPTH_MAX):
+        inner = [item for item in level if isinstance(item, dict | list)]
+        if not inner:
+            return True
+        level = [v for item in inner for v in (item.values() if isinstance(item, dict) else item)]
+    return False
+
+
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
 
@@ -69,6 +84,10 @@ def _finite(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"{text[:20]} is too large a number")
     return value
+
+
+def _too_deep() -> Invalid:
+    return Invalid(f"The body's JSON is nested deeper than {DEPTH_MAX} levels.", KIND)
 
 
 def _too_large() -> TooLarge:

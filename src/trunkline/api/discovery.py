@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trunkline.api.address import root
 from trunkline.api.resources import RESOURCES
 from trunkline.errors import NotFound
 
@@ -56,7 +57,7 @@ async def version(request: Request) -> Response:
         {
             "name": resource.table.singular,
             "collection": resource.plural,
-            "links": [{"rel": "self", "href": f"{_root(request)}/v2.0/{path}"}],
+            "links": [{"rel": "self", "href": f"{root(request)}/v2.0/{path}"}],
         }
         for path, resource in RESOURCES.items()
     ]
@@ -77,12 +78,8 @@ async def extension(request: Request) -> Response:
 
 
 def _version(request: Request) -> dict[str, Any]:
-    links = [{"rel": "self", "href": f"{_root(request)}/v2.0/"}]
+    links = [{"rel": "self", "href": f"{root(request)}/v2.0/"}]
     return {"id": "v2.0", "status": "CURRENT", "links": links}
-
-
-def _root(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
 
 
 def _extension(alias: str) -> dict[str, Any]:

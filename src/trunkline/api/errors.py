@@ -40,7 +40,7 @@ async def request_error(_request: Request, error: Exception) -> Response:
 async def http_error(request: Request, error: Exception) -> Response:
     """Answer what the router refused."""
     assert isinstance(error, HTTPException)
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    message = f"{request.method} {request.scope['path']}: {error.detail}"
     return answer(error.status_code, HTTP_KINDS.get(error.status_code, "HTTPError"), message)
 
 
@@ -55,7 +55,7 @@ async def crash(request: Request, _error: Exception) -> Response:
     return answer(
         500,
         "HTTPInternalServerError",
-        f"{request.method} {request.url.path} met a fault of the server; its log says more.",
+        f"{request.method} {request.scope['path']} met a fault of the server; its log says more.",
     )
 
 

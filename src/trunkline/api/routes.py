@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trunkline.api.address import root
 from trunkline.api.auth import Users
 from trunkline.api.body import read_json, unwrap
 from trunkline.api.query import parse
@@ -83,7 +83,7 @@ class NetworkingApi:
         query = parse(resource.table, caller, request.query_params)
 
         def work(tx: Transaction) -> Sequence[dict[str, Any]]:
-            if resource.prepare is not None and "member" in caller.roles:
+            if resource.prepare is not None and caller.may_write:
                 resource.prepare(tx, caller)
             return listed(tx, caller, resource.collection, query)
 
@@ -153,7 +153,7 @@ class NetworkingApi:
         caller.require_reading()
         resource = RESOURCES.get(_plain(request.path_params["collection"]))
         if resource is None:
-            raise NotFound(f"{request.url.path}: there is no such collection.", "HTTPNotFound")
+            raise NotFound(f"{request.scope['path']}: there is no such collection.", "HTTPNotFound")
         if writing:
             caller.require_writing()
         if resource.admin and not caller.is_admin:
@@ -173,7 +173,7 @@ def _object_id(request: Request) -> str:
 def _method(function: Callable[..., Result] | None, request: Request) -> Callable[..., Result]:
     if function is None:
         raise NotFound(
-            f"{request.method} {request.url.path}: this collection has no such method.",
+            f"{request.method} {request.scope['path']}: this collection has no such method.",
             "HTTPNotFound",
         )
     return function
@@ -195,10 +195,10 @@ def _links(request: Request, query: Query, ids: Sequence[str]) -> Sequence[dict[
 def _link(request: Request, rel: str, marker: str) -> dict[str, str]:
     kept = [
         (name, value)
-        for name, value in QueryParams(request.url.query).multi_items()
+        for name, value in request.query_params.multi_items()
         if name not in ("marker", "page_reverse")
     ]
     kept.append(("marker", marker))
     if rel == "previous":
         kept.append(("page_reverse", "True"))
-    return {"rel": rel, "href": str(request.url.replace(query=urlencode(kept)))}
+    return {"rel": rel, "href": f"{root(request)}{request.scope['path']}?{urlencode(kept)}"}

@@ -40,9 +40,12 @@ def serve(config: ServerConfig) -> None:
     upgrade(database)
     sockets = [_listen(address) for address in config.listen]
     wakeups = Wakeups()
+    server = _Server(build(database, users, wakeups), wakeups)
     signal.signal(signal.SIGHUP, lambda _number, _frame: users.reload())
+    for number in (signal.SIGTERM, signal.SIGINT):  # Uvicorn raises what ended it once more
+        signal.signal(number, server.handle_exit)
     try:
-        _Server(build(database, users, wakeups), wakeups).run(sockets)
+        server.run(sockets)
     finally:
         for address in config.listen:
             if isinstance(address, Path):
@@ -68,8 +71,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; runs in the event loop's thread, between two of its steps."""
-        log.info("ending on %s", signal.Signals(sig).name)
-        self._wakeups.close()
+        if not self.should_exit:
+            log.info("ending on %s", signal.Signals(sig).name)
+            self._wakeups.close()
         super().handle_exit(sig, frame)
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:

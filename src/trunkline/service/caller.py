@@ -30,9 +30,14 @@ class Caller:
         """Whether the caller may fetch hosts' snapshots and report for them."""
         return "agent" in self.roles
 
+    @property
+    def may_write(self) -> bool:
+        """Whether the caller may change objects of the own project."""
+        return not self.roles.isdisjoint({"admin", "member"})
+
     def require_reading(self) -> None:
         """Raise Forbidden unless the caller may use the Networking API at all."""
-        if not self.roles & {"admin", "member", "reader"}:
+        if self.roles.isdisjoint({"admin", "member", "reader"}):
             raise Forbidden(
                 f"User {self.user} has none of the roles admin, member and reader in project"
                 f" {self.project_id or '(none)'}; the users file must give one.",
@@ -41,7 +46,7 @@ class Caller:
 
     def require_writing(self) -> None:
         """Raise Forbidden unless the caller may change objects of the own project."""
-        if not self.roles & {"admin", "member"}:
+        if not self.may_write:
             raise Forbidden(
                 f"User {self.user} only reads in project {self.project_id or '(none)'}; changing"
                 " something needs the role member or admin.",

@@ -63,6 +63,11 @@ def serving_network(tx: Transaction, network_id: str) -> set[HostName]:
     return set(tx.connection.execute(found).scalars())
 
 
+def differs(before: Mapping[str, Any], after: Mapping[str, Any], columns: Collection[str]) -> bool:
+    """Return whether a change is one of these columns'; the others show in no snapshot."""
+    return any(before[column] != after[column] for column in columns)
+
+
 def network_changed(tx: Transaction, network_id: str) -> None:
     """Move the hosts that serve a network."""
     tx.moved |= serving_network(tx, network_id)

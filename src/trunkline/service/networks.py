@@ -33,9 +33,10 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
-from trunkline.service.concern import claim_prefixes, network_changed
+from trunkline.service.concern import claim_prefixes, differs, network_changed
 
 STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
+SHOWN = {"name", "mtu", "admin_state_up"}  # columns in hosts' snapshots
 EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
 
 
@@ -99,8 +100,10 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
         _require_empty(tx, record)
     changed = {**values, **touched(tx, record)}
     tx.connection.execute(update(networks).where(networks.c.id == network_id), changed)
-    network_changed(tx, network_id)
-    return {**record, **changed}
+    after = {**record, **changed}
+    if differs(record, after, SHOWN):
+        network_changed(tx, network_id)
+    return after
 
 
 def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:

@@ -33,7 +33,12 @@ from trunkline.service.collections import (
     own,
     touched,
 )
-from trunkline.service.concern import is_instance_owner, membership_changed, serving_network
+from trunkline.service.concern import (
+    differs,
+    is_instance_owner,
+    membership_changed,
+    serving_network,
+)
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.security_groups import GROUPS, default_group
 
@@ -397,7 +402,7 @@ def _moved(tx: Transaction, before: Record, after: Record) -> None:
     else:
         membership_changed(tx, groups_before ^ groups_after)
     rebound = before["host"] != after["host"]
-    shown = any(before[column] != after[column] for column in SHOWN)
+    shown = differs(before, after, SHOWN)
     if not (
         rebound
         or shown

@@ -28,9 +28,10 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
-from trunkline.service.concern import claim_prefixes, network_changed
+from trunkline.service.concern import claim_prefixes, differs, network_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
 
+SHOWN = {"enable_dhcp", "dns_nameservers", "host_routes"}  # columns in hosts' snapshots
 PREFIX_MAX = 30  # /31 and /32 leave no room for a gateway and an instance
 
 
@@ -95,8 +96,10 @@ def update_(tx: Transaction, caller: Caller, subnet_id: str, values: Record) -> 
     changed |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
     tx.connection.execute(update(subnets).where(subnets.c.id == subnet_id), changed)
     gateways.ensure_everywhere(tx, record["network_id"])
-    network_changed(tx, record["network_id"])
-    return {**record, **changed}
+    after = {**record, **changed}
+    if differs(record, after, SHOWN):
+        network_changed(tx, record["network_id"])
+    return after
 
 
 def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:

@@ -1,0 +1,228 @@
+"""Filters, fields, order and pages, and what clients ask first."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from running import Cloud
+
+from trunkline.errors import Invalid, NotFound
+
+
+@pytest.fixture(scope="module")
+def network(cloud: Cloud) -> dict[str, Any]:
+    """Make a network with five ports, named a to e, the last two down."""
+    network = cloud.network()
+    wish = [
+        {"network_id": network["id"], "name": name, "admin_state_up": name < "d"}
+        for name in "cadbe"
+    ]
+    cloud.alice.request("POST", "/v2.0/ports", {"ports": wish})
+    return network
+
+
+def names(cloud: Cloud, query: str) -> list[str]:
+    """Return the names of the ports that a query finds, as alice."""
+    found = cloud.alice.request("GET", f"/v2.0/ports?{query}")["ports"]
+    return [port["name"] for port in found]
+
+
+def test_repeated_filters_are_alternatives(cloud: Cloud, network: dict[str, Any]) -> None:
+    """One key with two values is OR, two keys are AND."""
+    assert sorted(names(cloud, "name=a&name=b&name=z")) == ["a", "b"]
+    assert names(cloud, f"name=a&network_id={network['id']}&name=e&admin_state_up=False") == ["e"]
+
+
+@pytest.mark.parametrize("spelling", ["False", "false", "0", "FALSE"])
+def test_booleans_in_all_spellings(cloud: Cloud, network: dict[str, Any], spelling: str) -> None:
+    """Clients write truth values in their own ways."""
+    query = f"network_id={network['id']}&admin_state_up={spelling}"
+
+    assert sorted(names(cloud, query)) == ["d", "e"]
+
+
+def test_fixed_ips_filter(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Ports are found by address and by subnet."""
+    base = network["subnet"]["cidr"].removesuffix("0/24")
+
+    by_address = names(cloud, f"fixed_ips=ip_address%3D{base}2")
+    by_subnet = names(cloud, f"fixed_ips=subnet_id={network['subnet']['id']}")
+    both = names(
+        cloud,
+        f"fixed_ips=subnet_id={network['subnet']['id']}&fixed_ips=ip_address={base}3",
+    )
+
+    assert (by_address, len(by_subnet), both) == (["c"], 5, ["a"])
+    with pytest.raises(Invalid, match="fixed_ips"):
+        names(cloud, "fixed_ips=colour=blue")
+
+
+def test_group_and_project_filters(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Ports are found by group, and projects by both of their names."""
+    (default,) = cloud.alice.list("security-groups", name="default")
+    of_network = f"&network_id={network['id']}"
+
+    assert len(names(cloud, f"security_groups={default['id']}{of_network}")) == 5
+    assert len(names(cloud, f"tenant_id=p1{of_network}")) == 5
+    assert len(names(cloud, f"project_id=p1{of_network}")) == 5
+    assert names(cloud, "tenant_id=p2") == []
+
+
+def test_network_filters(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Networks are found by their provider attributes, kind and subnets."""
+    seen = cloud.admin.show("networks", network["id"])
+    query = {"provider:segmentation_id": seen["provider:segmentation_id"]}
+
+    assert [n["id"] for n in cloud.admin.list("networks", **query)] == [network["id"]]
+    assert [n["id"] for n in cloud.alice.list("networks", subnets=network["subnet"]["id"])] == [
+        network["id"]
+    ]
+    assert cloud.alice.list("networks", **{"router:external": "True"}) == []
+    assert cloud.alice.list("networks", shared=False, status="ACTIVE") != []
+    assert cloud.alice.list("networks", status="DOWN") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "colour=blue",
+        "admin_state_up=perhaps",
+        "limit=x",
+        "limit=-1",
+        "sort_key=colour",
+        "sort_key=fixed_ips",
+        "sort_key=name&sort_dir=up",
+        "sort_dir=asc",
+        "marker=nobody",
+        "revision_number=99999999999",
+        "page_reverse=maybe",
+        "binding:profile=x",
+    ],
+)
+def test_a_wrong_query_names_the_parameter(
+    cloud: Cloud, network: dict[str, Any], query: str
+) -> None:
+    """An unknown filter or a malformed value is refused, not ignored."""
+    assert network
+    with pytest.raises(Invalid, match=query.partition("=")[0]):
+        names(cloud, query)
+
+
+def test_fields_narrow_the_answer(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Only the fields asked for come back, in lists and single objects."""
+    found = cloud.alice.request(
+        "GET", f"/v2.0/ports?network_id={network['id']}&fields=id&fields=name"
+    )["ports"]
+
+    assert [sorted(port) for port in found] == [["id", "name"]] * 5
+    one = cloud.alice.request("GET", f"/v2.0/ports/{found[0]['id']}?fields=status")
+    assert one == {"port": {"status": "DOWN"}}
+
+
+def test_order(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Several sort keys, each in its direction."""
+    query = f"network_id={network['id']}"
+    order = "&sort_key=admin_state_up&sort_dir=asc&sort_key=name&sort_dir=desc"
+
+    assert names(cloud, f"{query}&sort_key=name") == list("abcde")
+    assert names(cloud, f"{query}&sort_key=name&sort_dir=desc") == list("edcba")
+    assert names(cloud, query + order) == list("edcba")
+    mixed = order.replace("asc", "desc")
+    assert names(cloud, query + mixed) == list("cbaed")
+
+
+def follow(cloud: Cloud, path: str, rel: str) -> list[list[str]]:
+    """Return the names on each page, following links from the first one."""
+    pages = []
+    while path:
+        answer = cloud.alice.request("GET", path)
+        pages.append([port["name"] for port in answer["ports"]])
+        links = {link["rel"]: link["href"] for link in answer["ports_links"]}
+        parts = urlsplit(links.get(rel, ""))
+        path = f"{parts.path}?{parts.query}" if links.get(rel) else ""
+        assert len(pages) < 10, "the links lead in a circle"
+    return pages
+
+
+@pytest.mark.parametrize("keys", ["sort_key=name", "sort_key=admin_state_up&sort_key=name"])
+def test_pages_forward_and_backward(cloud: Cloud, network: dict[str, Any], keys: str) -> None:
+    """Following the links shows each record once, in order; also from the end."""
+    path = f"/v2.0/ports?network_id={network['id']}&limit=2&{keys}"
+    everything = names(cloud, f"network_id={network['id']}&{keys}")
+    last = cloud.alice.list("ports", name=everything[-1])[0]
+
+    forward = follow(cloud, path, "next")
+    backward = follow(cloud, f"{path}&marker={last['id']}&page_reverse=True", "previous")
+
+    assert [name for page in forward for name in page] == everything
+    assert [len(page) for page in forward] == [2, 2, 1]
+    assert [name for page in reversed(backward) for name in page] == everything[:-1]
+
+
+def test_pages_over_null(cloud: Cloud) -> None:
+    """Records without a value have their place in the order."""
+    for gateway in ({}, {"gateway_ip": None}, {}):
+        cloud.subnet(cloud.alice.create("networks", {}), **gateway)
+    seen: list[str] = []
+    marker = ""
+    while True:
+        answer = cloud.alice.request("GET", f"/v2.0/subnets?sort_key=gateway_ip&limit=1{marker}")[
+            "subnets"
+        ]
+        if not answer:
+            break
+        seen.append(answer[0]["id"])
+        marker = f"&marker={answer[0]['id']}"
+
+    assert sorted(seen) == sorted(subnet["id"] for subnet in cloud.alice.list("subnets"))
+
+
+def test_old_clients_suffix(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Paths with .json are the same paths."""
+    listed = cloud.alice.request("GET", "/v2.0/networks.json")["networks"]
+    shown = cloud.alice.request("GET", f"/v2.0/networks/{network['id']}.json")["network"]
+
+    assert shown in listed
+
+
+def test_a_name_is_no_id(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Clients try a name as an id first, and go on after a 404."""
+    assert network
+    for collection in ("networks", "ports", "security-groups", "floatingips"):
+        with pytest.raises(NotFound):
+            cloud.alice.show(collection, "net")
+
+
+def test_version_documents(cloud: Cloud) -> None:
+    """Discovery finds the version at the root and at the version itself."""
+    root = cloud.alice.request("GET", "/")["versions"][0]
+    version = cloud.alice.request("GET", "/v2.0")
+
+    assert (root["id"], root["status"]) == ("v2.0", "CURRENT")
+    assert root["links"][0]["href"].endswith("/v2.0/")
+    assert version["version"]["id"] == "v2.0"
+    assert "security_groups" in [resource["collection"] for resource in version["resources"]]
+
+
+def test_extensions(cloud: Cloud) -> None:
+    """What works is listed with Neutron's names, and found one by one."""
+    found = cloud.alice.request("GET", "/v2.0/extensions")["extensions"]
+
+    aliases = {extension["alias"] for extension in found}
+    assert {"provider", "external-net", "security-group", "binding", "agent"} <= aliases
+    assert {"router", "quotas", "trunk", "qos"}.isdisjoint(aliases)
+    one = cloud.alice.request("GET", "/v2.0/extensions/provider")["extension"]
+    assert one["name"] == "Provider Network"
+    with pytest.raises(NotFound):
+        cloud.alice.request("GET", "/v2.0/extensions/Availability%20Zone")
+
+
+def test_lists_are_never_null(cloud: Cloud, network: dict[str, Any]) -> None:
+    """Clients iterate over these without a look."""
+    port = cloud.alice.list("ports", network_id=network["id"])[0]
+
+    assert port["allowed_address_pairs"] == port["extra_dhcp_opts"] == port["tags"] == []
+    assert network["subnet"]["dns_nameservers"] == network["subnet"]["host_routes"] == []
+    assert network["tags"] == network["availability_zones"] == []

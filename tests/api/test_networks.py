@@ -1,0 +1,276 @@
+"""Networks and subnets over the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from running import Cloud
+
+from trunkline.errors import Conflict, Forbidden, Invalid, NotFound, RequestError
+
+VLAN = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
+
+
+def test_a_tenant_gets_a_vlan_of_the_range_and_does_not_see_it(cloud: Cloud) -> None:
+    """A member's network has a segment, which only administrators are shown."""
+    network = cloud.alice.create("networks", {"name": "blue"})
+
+    assert network["project_id"] == network["tenant_id"] == "p1"
+    assert network["status"] == "ACTIVE"
+    assert not [key for key in network if key.startswith("provider:")]
+    seen = cloud.admin.show("networks", network["id"])
+    assert seen["provider:network_type"] == "vlan"
+    assert 100 <= seen["provider:segmentation_id"] <= 3999
+
+
+def test_given_vlan_as_text(cloud: Cloud) -> None:
+    """The openstack command sends numbers as texts."""
+    wish = {**VLAN, "provider:segmentation_id": "4000", "mtu": "9000", "project_id": "p1"}
+
+    network = cloud.admin.create("networks", wish)
+
+    assert network["provider:segmentation_id"] == 4000
+    assert network["mtu"] == 9000
+
+
+def test_a_taken_vlan_is_refused(cloud: Cloud) -> None:
+    """Two networks never share a VLAN on one physical network."""
+    cloud.admin.create("networks", {**VLAN, "provider:segmentation_id": 4001})
+
+    with pytest.raises(Conflict, match="segmentation_id") as refusal:
+        cloud.admin.create("networks", {**VLAN, "provider:segmentation_id": 4001})
+    assert refusal.value.kind == "VlanIdInUse"
+
+
+@pytest.mark.parametrize("vlan_id", [0, 4095, -1, "x", 1.5, True])
+def test_vlan_out_of_bounds_names_the_field(cloud: Cloud, vlan_id: object) -> None:
+    """What 802.1Q has no room for is refused with the field's name."""
+    with pytest.raises(Invalid, match="provider:segmentation_id"):
+        cloud.admin.create("networks", {**VLAN, "provider:segmentation_id": vlan_id})
+
+
+def test_an_exhausted_range_says_so(cloud: Cloud) -> None:
+    """When every VLAN of the ranges is taken, the network is refused, not given another one."""
+    wish = {"provider:network_type": "vlan", "provider:physical_network": "physnet2"}
+    found = [cloud.admin.create("networks", wish) for _ in range(2)]
+
+    assert [network["provider:segmentation_id"] for network in found] == [10, 20]
+    with pytest.raises(Conflict, match="vlan_ranges") as refusal:
+        cloud.admin.create("networks", wish)
+    assert refusal.value.kind == "NoNetworkAvailable"
+
+
+def test_a_freed_vlan_is_given_again(cloud: Cloud) -> None:
+    """Deleting a network frees its VLAN."""
+    wish = {**VLAN, "provider:segmentation_id": 4002}
+    cloud.admin.delete("networks", cloud.admin.create("networks", wish)["id"])
+
+    assert cloud.admin.create("networks", wish)["provider:segmentation_id"] == 4002
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"provider:segmentation_id": 7}, {"shared": True}, {"router:external": True}],
+)
+def test_members_do_not_set_what_is_the_administrators(
+    cloud: Cloud, attributes: dict[str, Any]
+) -> None:
+    """Segments and sharing are refused to members, by name."""
+    with pytest.raises(Forbidden, match=next(iter(attributes))):
+        cloud.alice.create("networks", attributes)
+
+
+def test_an_update_changes_what_it_names(cloud: Cloud) -> None:
+    """A PUT changes its attributes, moves the revision, and leaves the rest."""
+    network = cloud.alice.create("networks", {"name": "old", "description": "d"})
+
+    changed = cloud.alice.update("networks", network["id"], {"name": "new", "mtu": 1400})
+
+    assert (changed["name"], changed["mtu"], changed["description"]) == ("new", 1400, "d")
+    assert changed["revision_number"] == network["revision_number"] + 1
+    assert cloud.alice.show("networks", network["id"]) == changed
+
+
+def test_the_segment_of_a_network_stays(cloud: Cloud) -> None:
+    """Frames are on the wire with it."""
+    network = cloud.network()
+
+    with pytest.raises(Invalid, match="provider:segmentation_id"):
+        cloud.admin.update("networks", network["id"], {"provider:segmentation_id": 5})
+
+
+def test_a_network_in_use_is_not_deleted(cloud: Cloud) -> None:
+    """Ports keep their network; without them it goes with its subnets."""
+    network = cloud.network()
+    port = cloud.alice.create("ports", {"network_id": network["id"]})
+
+    with pytest.raises(Conflict) as refusal:
+        cloud.alice.delete("networks", network["id"])
+    assert refusal.value.kind == "NetworkInUse"
+    cloud.alice.delete("ports", port["id"])
+    cloud.alice.delete("networks", network["id"])
+    with pytest.raises(NotFound):
+        cloud.alice.show("subnets", network["subnet"]["id"])
+
+
+def test_a_used_network_does_not_become_external(cloud: Cloud) -> None:
+    """Its prefixes would change their meaning under its ports."""
+    network = cloud.network()
+
+    with pytest.raises(Conflict, match="router:external"):
+        cloud.admin.update("networks", network["id"], {"router:external": True})
+
+
+def test_a_subnet_chooses_gateway_and_pools(cloud: Cloud) -> None:
+    """Without a wish, the first address is the gateway and all others are given away."""
+    network = cloud.network()
+    base = network["subnet"]["cidr"].removesuffix("0/24")
+
+    assert network["subnet"]["gateway_ip"] == f"{base}1"
+    assert network["subnet"]["allocation_pools"] == [{"start": f"{base}2", "end": f"{base}254"}]
+    assert network["subnet"]["dns_nameservers"] == network["subnet"]["host_routes"] == []
+    assert cloud.alice.show("networks", network["id"])["subnets"] == [network["subnet"]["id"]]
+
+
+def test_a_subnet_keeps_what_it_is_given(cloud: Cloud) -> None:
+    """Gateway, pools, DNS servers and routes come back as they were sent."""
+    network = cloud.alice.create("networks", {})
+    base = str(next(cloud.prefixes)).removesuffix("0/24")
+    wish = {
+        "network_id": network["id"],
+        "ip_version": "4",
+        "cidr": f"{base}0/24",
+        "gateway_ip": f"{base}254",
+        "allocation_pools": [{"start": f"{base}10", "end": f"{base}20"}],
+        "dns_nameservers": ["8.8.8.8"],
+        "host_routes": [{"destination": "203.0.113.0/24", "nexthop": f"{base}9"}],
+        "enable_dhcp": "False",
+    }
+
+    subnet = cloud.alice.create("subnets", wish)
+
+    assert {key: subnet[key] for key in wish} == {**wish, "ip_version": 4, "enable_dhcp": False}
+    assert cloud.alice.show("subnets", subnet["id"]) == subnet
+
+
+@pytest.mark.parametrize(
+    ("attributes", "field"),
+    [
+        ({"cidr": "10.250.0.0/33"}, "cidr"),
+        ({"cidr": "10.250.0.5/24"}, "cidr"),
+        ({"cidr": "10.250.0.0"}, "cidr"),
+        ({"cidr": "nonsense"}, "cidr"),
+        ({"cidr": 10}, "cidr"),
+        ({"cidr": "10.250.0.0/31"}, "cidr"),
+        ({"cidr": "224.0.0.0/24"}, "cidr"),
+        ({"cidr": "127.0.0.0/24"}, "cidr"),
+        ({"cidr": "192.168.7.0/24"}, "cidr"),
+        ({"cidr": "2001:db8::/64"}, "cidr"),
+        ({"ip_version": 6}, "ip_version"),
+        ({"gateway_ip": "10.251.0.1"}, "gateway_ip"),
+        ({"gateway_ip": "10.250.0.0"}, "gateway_ip"),
+        ({"gateway_ip": "10.250.0.255"}, "gateway_ip"),
+        ({"allocation_pools": [{"start": "10.250.0.9", "end": "10.250.0.8"}]}, "allocation_pools"),
+        ({"allocation_pools": [{"start": "10.250.0.9", "end": "10.250.1.8"}]}, "allocation_pools"),
+        ({"allocation_pools": [{"start": "10.250.0.9"}]}, "allocation_pools"),
+        ({"allocation_pools": "all"}, "allocation_pools"),
+        ({"dns_nameservers": ["dns"]}, "dns_nameservers"),
+        ({"host_routes": [{"destination": "10.0.0.0/8"}]}, "host_routes"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_a_wrong_subnet_names_the_field(
+    cloud: Cloud, attributes: dict[str, Any], field: str
+) -> None:
+    """Each malformed or contradictory value is refused with the name of its field."""
+    network = cloud.alice.create("networks", {})
+    wish = {"network_id": network["id"], "ip_version": 4, "cidr": "10.250.0.0/24", **attributes}
+
+    with pytest.raises(Invalid, match=field):
+        cloud.alice.create("subnets", wish)
+    assert cloud.alice.list("subnets", network_id=network["id"]) == []
+
+
+def test_a_gateway_inside_a_pool_is_refused(cloud: Cloud) -> None:
+    """The pools must leave the gateway's address alone, in POST and in PUT."""
+    network = cloud.network()
+    base = network["subnet"]["cidr"].removesuffix("0/24")
+    pools = [{"start": f"{base}1", "end": f"{base}9"}]
+
+    with pytest.raises(Conflict, match="gateway_ip") as refusal:
+        cloud.alice.update("subnets", network["subnet"]["id"], {"allocation_pools": pools})
+    assert refusal.value.kind == "GatewayConflictWithAllocationPools"
+    assert cloud.alice.show("subnets", network["subnet"]["id"]) == network["subnet"]
+
+
+def test_overlapping_pools_are_refused(cloud: Cloud) -> None:
+    """An address is in one pool only."""
+    network = cloud.network()
+    base = network["subnet"]["cidr"].removesuffix("0/24")
+    pools = [{"start": f"{base}2", "end": f"{base}9"}, {"start": f"{base}9", "end": f"{base}12"}]
+
+    with pytest.raises(Conflict, match="allocation_pools"):
+        cloud.alice.update("subnets", network["subnet"]["id"], {"allocation_pools": pools})
+
+
+@pytest.mark.parametrize("who", ["alice", "bob", "admin"])
+@pytest.mark.parametrize("length", [23, 24, 25])
+def test_prefixes_overlap_nowhere_in_the_cloud(cloud: Cloud, who: str, length: int) -> None:
+    """All networks hang on one router, so whose the other subnet is makes no difference."""
+    cloud_wide = cloud.network("carol")["subnet"]["cidr"]
+    base = cloud_wide.removesuffix("0/24")
+    octets = base.split(".")
+    even = f"{octets[0]}.{octets[1]}.{int(octets[2]) // 2 * 2}.0"
+    network = cloud.user(who).create("networks", {})
+    cidr = f"{even if length == 23 else base + '0'}/{length}"
+
+    with pytest.raises(Invalid, match="overlaps"):
+        cloud.user(who).create(
+            "subnets", {"network_id": network["id"], "ip_version": 4, "cidr": cidr}
+        )
+
+
+def test_a_tenant_prefix_does_not_overlap_an_external_one(cloud: Cloud) -> None:
+    """Floating IPs must lead to one place."""
+    taken = cloud.external()["subnet"]["cidr"]
+    network = cloud.alice.create("networks", {})
+
+    with pytest.raises(Invalid, match="overlaps"):
+        cloud.alice.create("subnets", {"network_id": network["id"], "ip_version": 4, "cidr": taken})
+
+
+def test_a_subnet_with_addresses_in_use_stays(cloud: Cloud) -> None:
+    """A port's address keeps its subnet."""
+    network = cloud.network()
+    cloud.alice.create("ports", {"network_id": network["id"]})
+
+    with pytest.raises(Conflict) as refusal:
+        cloud.alice.delete("subnets", network["subnet"]["id"])
+    assert refusal.value.kind == "SubnetInUse"
+
+
+def test_a_subnet_belongs_to_its_networks_project(cloud: Cloud) -> None:
+    """The administrator who makes a subnet on a tenant's network makes it the tenant's."""
+    network = cloud.alice.create("networks", {})
+
+    subnet = cloud.subnet(network, "admin")
+
+    assert subnet["project_id"] == "p1"
+    assert cloud.alice.show("subnets", subnet["id"]) == subnet
+
+
+def test_bulk_is_all_or_nothing(cloud: Cloud) -> None:
+    """One wrong object of several refuses them all."""
+    count = len(cloud.alice.list("networks"))
+    good = cloud.alice.request("POST", "/v2.0/networks", {"networks": [{"name": "a"}, {}]})
+
+    with pytest.raises(RequestError):
+        cloud.admin.request(
+            "POST",
+            "/v2.0/networks",
+            {"networks": [{"name": "b"}, {**VLAN, "provider:segmentation_id": 100}]},
+        )
+    assert len(good["networks"]) == 2
+    assert len(cloud.alice.list("networks")) == count + 2
+    assert cloud.admin.list("networks", name="b") == []

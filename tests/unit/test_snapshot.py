@@ -1,0 +1,186 @@
+"""The contract between server and agent, as sections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trunkline.model import (
+    Direction,
+    FixedIp,
+    FloatingIpId,
+    GroupId,
+    HostName,
+    HostRoute,
+    NetworkId,
+    PortId,
+    ProjectId,
+    Rule,
+    RuleId,
+    SubnetId,
+)
+from trunkline.snapshot import (
+    FloatingView,
+    GroupView,
+    HostSnapshot,
+    NetworkView,
+    PortView,
+    SubnetView,
+    decode,
+    digest,
+    encode,
+)
+
+PROJECT = ProjectId("p1")
+addresses = st.integers(0x0A000001, 0x0A0000FE).map(IPv4Address)
+prefixes = st.integers(0, 255).map(lambda n: IPv4Network((0x0A000000 + n * 256, 24)))
+ids = st.integers(0, 2**128 - 1).map(lambda n: str(UUID(int=n)))
+texts = st.text(max_size=8)
+
+rules = st.builds(
+    Rule,
+    id=ids.map(RuleId),
+    direction=st.sampled_from(Direction),
+    ethertype=st.sampled_from([4, 6]),
+    protocol=st.none() | st.integers(0, 255),
+    port_min=st.none() | st.integers(1, 65535),
+    port_max=st.none() | st.integers(1, 65535),
+    remote_prefix=st.none() | prefixes | st.just(IPv6Network("2001:db8::/32")),
+    remote_group_id=st.none() | ids.map(GroupId),
+)
+groups = st.builds(
+    GroupView,
+    id=ids.map(GroupId),
+    project_id=st.just(PROJECT),
+    name=texts,
+    rules=st.lists(rules, max_size=3).map(tuple),
+)
+subnets = st.builds(
+    SubnetView,
+    id=ids.map(SubnetId),
+    cidr=prefixes,
+    gateway=st.none() | addresses,
+    enable_dhcp=st.booleans(),
+    dns_servers=st.lists(addresses, max_size=2).map(tuple),
+    host_routes=st.lists(st.builds(HostRoute, prefixes, addresses), max_size=2).map(tuple),
+)
+networks = st.builds(
+    NetworkView,
+    id=ids.map(NetworkId),
+    project_id=st.just(PROJECT),
+    name=texts,
+    physical_network=st.just("physnet1"),
+    vlan_id=st.integers(1, 4094),
+    mtu=st.integers(68, 65535),
+    subnets=st.lists(subnets, max_size=2).map(tuple),
+)
+ports = st.builds(
+    PortView,
+    id=ids.map(PortId),
+    network_id=ids.map(NetworkId),
+    project_id=st.just(PROJECT),
+    mac=st.just("fa:16:3e:00:00:01"),
+    fixed_ips=st.lists(st.builds(FixedIp, ids.map(SubnetId), addresses), max_size=2).map(tuple),
+    hostname=texts,
+    group_ids=st.lists(ids.map(GroupId), max_size=2).map(tuple),
+    port_security=st.booleans(),
+    admin_up=st.booleans(),
+)
+floatings = st.builds(
+    FloatingView,
+    id=ids.map(FloatingIpId),
+    project_id=st.just(PROJECT),
+    address=addresses,
+    fixed_address=addresses,
+    port_id=ids.map(PortId),
+)
+
+
+def by_id(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object, ...]]:
+    """Return tuples of values with distinct ids, in their order."""
+    many = st.lists(values, max_size=6, unique_by=lambda value: value.id)
+    return many.map(lambda found: tuple(sorted(found, key=lambda value: value.id)))
+
+
+snapshots = st.builds(
+    HostSnapshot,
+    host=st.just(HostName("compute1")),
+    revision=st.integers(0, 2**40),
+    networks=by_id(networks),
+    ports=by_id(ports),
+    groups=by_id(groups),
+    members=st.dictionaries(
+        ids.map(GroupId), st.sets(addresses, max_size=40).map(lambda s: tuple(sorted(s)))
+    ),
+    floating_ips=by_id(floatings),
+    tenant_prefixes=st.sets(prefixes).map(lambda s: tuple(sorted(s))),
+)
+
+
+@given(snapshots)
+def test_decode_is_the_inverse_of_encode(snapshot: HostSnapshot) -> None:
+    """What travels in sections arrives as it was, groups without members included."""
+    assert decode(snapshot.host, snapshot.revision, encode(snapshot)) == snapshot
+
+
+@given(snapshots)
+def test_equal_snapshots_are_equal_bytes(snapshot: HostSnapshot) -> None:
+    """Decoding and encoding again changes no byte, so digests name contents."""
+    sections = encode(snapshot)
+
+    again = encode(decode(snapshot.host, snapshot.revision + 1, sections))
+
+    assert again == sections
+
+
+def a_port(number: int) -> PortView:
+    """Return a port in a group, with an address of its own."""
+    return PortView(
+        id=PortId(str(UUID(int=number * 2**96 + number))),
+        network_id=NetworkId("n"),
+        project_id=PROJECT,
+        mac=f"fa:16:3e:00:00:{number % 256:02x}",
+        fixed_ips=(FixedIp(SubnetId("s"), IPv4Address(0x0A000000 + number)),),
+        hostname=f"host-{number}",
+    )
+
+
+def a_full_host(count: int) -> HostSnapshot:
+    """Return a snapshot with many ports, all members of one group."""
+    views = [a_port(number * 7919) for number in range(1, count + 1)]
+    return HostSnapshot(
+        host=HostName("compute1"),
+        revision=1,
+        ports=tuple(sorted(views, key=lambda view: view.id)),
+        members={GroupId("g"): tuple(sorted(view.fixed_ips[0].address for view in views))},
+    )
+
+
+def test_one_more_port_changes_two_sections() -> None:
+    """On a full host, one port costs its bucket and its group's bucket, and nothing else."""
+    before = a_full_host(1000)
+    new = a_port(5)
+    after = replace(
+        before,
+        revision=2,
+        ports=tuple(sorted((*before.ports, new), key=lambda view: view.id)),
+        members={
+            GroupId("g"): tuple(sorted((*before.members[GroupId("g")], IPv4Address("10.0.0.5"))))
+        },
+    )
+
+    old, fresh = encode(before), encode(after)
+
+    changed = {name for name, text in fresh.items() if digest(old.get(name, "")) != digest(text)}
+    assert changed == {f"ports/{new.id[:2]}", "members/g/5"}
+
+
+def test_a_group_without_members_is_known_to_be_empty() -> None:
+    """An agent must tell an empty group from one it knows nothing of."""
+    snapshot = replace(a_full_host(0), members={GroupId("g"): ()})
+
+    assert decode(snapshot.host, 1, encode(snapshot)).members == {GroupId("g"): ()}
