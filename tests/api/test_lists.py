@@ -93,7 +93,7 @@ def test_network_filters(cloud: Cloud, network: dict[str, Any]) -> None:
         "limit=-1",
         "sort_key=colour",
         "sort_key=fixed_ips",
-        "sort_key=name&sort_dir=up",
+        "sort_dir=up&sort_key=name",
         "sort_dir=asc",
         "marker=nobody",
         "revision_number=99999999999",

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     func,
     or_,
     select,
@@ -213,10 +214,12 @@ def _behind(
 
 
 def _sortable(collection: Collection, name: str) -> ColumnElement[Any]:
-    """Return a column with a place in the order for null, which databases disagree on."""
+    """Return a column as something that every database orders the same way, null included."""
     if name not in collection.table.c or collection.table.c[name].type.python_type in (dict, list):
         raise Invalid(f"sort_key: {collection.noun}s have no order by {name}.", "InvalidInput")
     column = collection.table.c[name]
+    if column.type.python_type is bool:
+        return case((column, 1), else_=0)
     if not column.nullable:
         return column
     return func.coalesce(column, -1 if column.type.python_type is int else "")
