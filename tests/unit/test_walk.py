@@ -113,8 +113,7 @@ def test_sentence_names_devices_macs_and_tag() -> None:
     steps = walk(_bridged(), carrying(NONCE), CAST)
 
     assert steps[0].text == (
-        "VM_1 sends ICMP echo request 10.0.0.3 > 10.0.0.4 (MAC fa:16:3e:00:00:01, VM_1, to"
-        " fa:16:3e:00:00:05, VM_5,) out of eth0."
+        "VM_1 sends ICMP echo request 10.0.0.3 > 10.0.0.4 to VM_5 (fa:16:3e:00:00:05), out of eth0."
     )
     assert steps[1].text == (
         "left takes it in by tap1 (VM_1), br100; sends it out by vlan100, eth0 with tag 100."
@@ -158,6 +157,54 @@ def test_flood_is_told_by_distance() -> None:
     nodes = [step.node for step in walk(frames, select, CAST)]
 
     assert nodes == ["VM_1", "left", "switch", "right", "VM_5"]
+
+
+def test_packet_to_oneself() -> None:
+    """An instance that pings its own floating IP sends first and receives last."""
+    frames = [
+        at("VM_1:eth0:out", echo("10.0.0.3", "91.208.23.11", NONCE), 1),
+        at("left:tap1:in", echo("10.0.0.3", "91.208.23.11", NONCE), 2),
+        at("left:tap1:out", echo("91.208.23.11", "10.0.0.3", NONCE), 3),
+        at("VM_1:eth0:in", echo("91.208.23.11", "10.0.0.3", NONCE), 4),
+    ]
+
+    steps = walk(frames, carrying(NONCE), CAST)
+
+    assert [(s.node, s.frames[0].direction) for s in steps] == [
+        ("VM_1", "out"),
+        ("left", "in"),
+        ("VM_1", "in"),
+    ]
+
+
+def test_asking_comes_before_passing_on() -> None:
+    """A router that holds a packet while it asks for a MAC is told to ask first."""
+    data = echo("10.0.0.3", "10.1.0.4", NONCE)
+    ask = arp("10.1.0.1", "10.1.0.4", "left br102")
+    reply = arp("10.1.0.4", "10.1.0.1", "VM_6", reply=True)
+    frames = [
+        at("VM_1:eth0:out", data, 1),
+        at("left:br100:in", data, 2),
+        at("left:br102:out", ask, 3),
+        at("VM_6:eth0:in", ask, 4),
+        at("VM_6:eth0:out", reply, 5),
+        at("left:br102:in", reply, 6),
+        at("left:br102:out", data, 7),
+        at("VM_6:eth0:in", data, 8),
+    ]
+    select = first_of(carrying(NONCE), asking_for([IPv4Address("10.1.0.4")]))
+
+    told = [(step.packet.split(":")[0], step.node) for step in walk(frames, select, CAST)]
+
+    assert told == [
+        ("ICMP echo request", "VM_1"),
+        ("ARP request", "left"),
+        ("ARP request", "VM_6"),
+        ("ARP reply", "VM_6"),
+        ("ARP reply", "left"),
+        ("ICMP echo request", "left"),
+        ("ICMP echo request", "VM_6"),
+    ]
 
 
 def _failed(frames: list[Frame], *, leak: bool = False) -> list[str]:

@@ -19,7 +19,7 @@ from textwrap import dedent
 
 from trunkline.errors import Interrupted, Rejected
 from trunkline.kernel import netns
-from trunkline.lab.state import RESOLV, Lab
+from trunkline.lab.state import RESOLV, Lab, write_secret
 from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Host
 from trunkline.lab.waiting import until
 
@@ -144,7 +144,8 @@ def start_agent(lab: Lab, host: str, *, guard: bool = True) -> None:
     directory = lab.directory / "hosts" / host
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "agent.toml"
-    config.write_text(
+    write_secret(
+        config,
         dedent(f"""\
         host = "{host}"
         server = "http://{SERVER_ADDRESS}:{SERVER_PORT}"
@@ -155,7 +156,7 @@ def start_agent(lab: Lab, host: str, *, guard: bool = True) -> None:
         guard_absent_prefixes = {"true" if guard else "false"}
         [trunks]
         {PHYSICAL_NETWORK} = "{TRUNK}"
-        """)
+        """),
     )
     lab.spawn(f"agent-{host}", host, [*_trunkline(), "agent", "--config", str(config)])
 

@@ -17,7 +17,7 @@ import yaml
 from trunkline.client import ApiClient
 from trunkline.errors import NotFound
 from trunkline.lab.build import PHYSICAL_NETWORK
-from trunkline.lab.state import Lab
+from trunkline.lab.state import Lab, write_secret
 from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network
 from trunkline.model import GATEWAY_OWNER, HostName, NetworkId, PortId
 from trunkline.ownership import bridge_name, gateway_mac, tap_name
@@ -273,7 +273,7 @@ def write_users(lab: Lab) -> None:
     users = [_user(p, tokens[p], ids[p], ADMIN if p == ADMIN else "member") for p in projects]
     users += [_user(h, tokens[h], ids[ADMIN], "agent") for h in lab.topology.hosts]
     document = {"projects": [{"id": ids[p], "name": p} for p in projects], "users": users}
-    (lab.directory / "users.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    write_secret(lab.directory / "users.yaml", yaml.safe_dump(document, sort_keys=False))
     lab.write_identity(tokens, ids)
 
 

@@ -82,7 +82,8 @@ class Lab:
             )
         for part in ("pids", "logs"):
             (self.directory / part).mkdir(parents=True)
-        self.directory.chmod(0o700)
+        # Passable for dnsmasq, which reads its files as nobody; what is secret has 0600.
+        self.directory.chmod(0o711)
         self._mark("topology").write_text(text)
         if temporary:
             self._mark("temporary").touch()
@@ -145,7 +146,7 @@ class Lab:
     def write_identity(self, tokens: dict[str, str], projects: dict[str, str]) -> None:
         """Keep tokens and project ids for later commands."""
         text = json.dumps({"tokens": tokens, "projects": projects}, indent=1)
-        (self.directory / "identity.json").write_text(text)
+        write_secret(self.directory / "identity.json", text)
 
     def _identity(self) -> dict[str, dict[str, str]]:
         text = (self.directory / "identity.json").read_text()
@@ -154,6 +155,12 @@ class Lab:
 
     def _mark(self, name: str) -> Path:
         return self.directory / name
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only root may read: it holds tokens."""
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 def find(name: str) -> Lab:

@@ -95,21 +95,57 @@ def walk(frames: Iterable[Frame], select: Select, cast: Cast) -> tuple[Step, ...
     """Return the walk of the packets that ``select`` names, in the order of their departure.
 
     Within a packet's walk, nodes come by their distance from where it was first seen, so that
-    the branches of a flood are told in the same order every time.
+    the branches of a flood are told in the same order every time. A host that must first ask
+    for a MAC is told to ask before it passes the packet on.
     """
     packets: dict[str, list[Frame]] = {}
     for frame in frames:
         packet = select(frame)
         if packet and _is_told(frame, cast):
             packets.setdefault(packet, []).append(frame)
-    steps = []
-    for packet, seen in packets.items():
-        distance = _distances(seen[0].node, cast)
-        nodes = sorted({f.node for f in seen}, key=distance.__getitem__)
-        for node in nodes:
-            path = _path([f for f in seen if f.node == node])
-            steps.append(Step(packet, node, path, _tell(packet, path, cast)))
+    pending = [
+        [Step(packet, path[0].node, path, _tell(packet, path, cast)) for path in _paths(seen, cast)]
+        for packet, seen in packets.items()
+    ]
+    steps: list[Step] = []
+    while pending:
+        steps += _unfold(pending.pop(0), pending)
     return tuple(steps)
+
+
+def _paths(seen: list[Frame], cast: Cast) -> Iterator[tuple[Frame, ...]]:
+    """Yield one packet's sightings node by node, by distance.
+
+    An instance that speaks to itself sends first, and receives when all others are through.
+    """
+    distance = _distances(seen[0].node, cast)
+    sent = {f.node for f in seen if f.direction == "out" and cast.roles[f.node] == INSTANCE}
+    returned = []
+    for node in sorted({f.node for f in seen}, key=distance.__getitem__):
+        here = [f for f in seen if f.node == node]
+        if node in sent:
+            returned += [f for f in here if f.direction == "in"]
+            here = [f for f in here if f.direction == "out"]
+        yield _path(here, cast)
+    if returned:
+        yield _path(returned, cast)
+
+
+def _unfold(steps: list[Step], pending: list[list[Step]]) -> Iterator[Step]:
+    """Yield a packet's steps, each after the packets that the node had to wait for."""
+    for step in steps:
+        while pending and _waits_for(step, pending[0]):
+            yield from _unfold(pending.pop(0), pending)
+        yield step
+
+
+def _waits_for(step: Step, other: list[Step]) -> bool:
+    """Return whether a node sent or got another packet while it held this one."""
+    came = [f.at_ns for f in step.frames if f.direction == "in"]
+    left = [f.at_ns for f in step.frames if f.direction == "out"]
+    if not came or not left or step.node not in (other[0].node, other[-1].node):
+        return False
+    return min(came) < other[0].frames[0].at_ns < min(left)
 
 
 def _is_told(frame: Frame, cast: Cast) -> bool:
@@ -131,15 +167,15 @@ def _distances(start: str, cast: Cast) -> dict[str, tuple[int, int]]:
     return {node: (distance.get(node, len(order)), order[node]) for node in order}
 
 
-def _path(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+def _path(frames: Iterable[Frame], cast: Cast) -> tuple[Frame, ...]:
     """Return one sighting per device and direction, in the order of the kernel's path."""
     once: dict[tuple[str, str], Frame] = {}
     for frame in frames:
         once.setdefault((frame.device, frame.direction), frame)
-    return tuple(sorted(once.values(), key=_place))
+    return tuple(sorted(once.values(), key=lambda f: (_place(f), cast.device(f))))
 
 
-def _place(frame: Frame) -> tuple[int, str]:
+def _place(frame: Frame) -> int:
     """Return where on its way through a host a packet passes a device.
 
     NIC, VLAN device or tap, bridge, and out again: bridge, VLAN device or tap, NIC.
@@ -147,7 +183,7 @@ def _place(frame: Frame) -> tuple[int, str]:
     depth = 2 if frame.device.startswith("br") else 1
     if frame.device.startswith("eth"):
         depth = 0
-    return (depth if frame.direction == "in" else 5 - depth), frame.device
+    return depth if frame.direction == "in" else 5 - depth
 
 
 def _changes(before: Frame, after: Frame) -> Iterator[str]:
@@ -179,10 +215,10 @@ def _tell(packet: str, path: tuple[Frame, ...], cast: Cast) -> str:
         parts.append(f"takes it in by {_devices(ins, cast)}")
     parts += _tell_changes(path)
     if outs:
-        start = "sends it out by" if ins else f"sends {_packet(packet, outs[0], cast)} out by"
+        start = "sends it out by" if ins else f"sends {_packet(packet, outs[0], cast)}, out by"
         parts.append(f"{start} {_devices(outs, cast)}")
     elif role == HOST:
-        parts.append("keeps it")
+        parts.append("it goes no further")
     elif role == INTERNET:
         parts.append("it is for the Internet itself")
     return f"{node} {'; '.join(parts)}."
@@ -191,21 +227,23 @@ def _tell(packet: str, path: tuple[Frame, ...], cast: Cast) -> str:
 def _tell_instance(packet: str, frame: Frame, cast: Cast) -> str:
     what = _packet(packet, frame, cast)
     if frame.direction == "out":
-        return f"{frame.node} sends {what} out of {frame.device}."
-    return f"{frame.node} receives {what} on {frame.device}."
+        return f"{frame.node} sends {what}, out of {frame.device}."
+    return f"{frame.node} receives {what}, on {frame.device}."
 
 
 def _packet(packet: str, frame: Frame, cast: Cast) -> str:
-    """Return what a packet is, with the addresses and MACs that it has here."""
-    macs = f"{_mac(frame.source_mac, cast)} to {_mac(frame.destination_mac, cast)}"
+    """Return what a packet is, with its addresses here and the MAC at the cable's other end."""
+    peer = f"to {_mac(frame.destination_mac, cast)}"
+    if frame.direction == "in":
+        peer = f"from {_mac(frame.source_mac, cast)}"
     if frame.ip and not frame.dhcp:
-        return f"{packet} {frame.ip.source} > {frame.ip.destination} (MAC {macs})"
-    return f"{packet} (MAC {macs})"
+        return f"{packet} {frame.ip.source} > {frame.ip.destination} {peer}"
+    return f"{packet}, {peer}"
 
 
 def _mac(mac: str, cast: Cast) -> str:
     owner = cast.owner(mac)
-    return mac if owner == mac else f"{mac}, {owner},"
+    return f"MAC {mac}" if owner == mac else f"{owner} ({mac})"
 
 
 def _tell_changes(path: tuple[Frame, ...]) -> Iterator[str]:
@@ -258,12 +296,15 @@ def carrying(nonce: bytes) -> Select:
     return select
 
 
-def connecting(port: int) -> Select:
-    """Select the packets that open a TCP connection to a port."""
+def connecting(address: IPv4Address, port: int) -> Select:
+    """Select the packets that open a TCP connection to a server's own address and port."""
 
     def select(frame: Frame) -> str | None:
         ip = frame.ip
-        if ip is None or ip.ports is None or port not in ip.ports:
+        if ip is None or ip.ports is None:
+            return None
+        ends = zip((ip.source, ip.destination), ip.ports, strict=True)
+        if (address, port) not in ends:
             return None
         return {"S": "TCP SYN", "SA": "TCP SYN-ACK"}.get(ip.flags)
 

@@ -48,10 +48,13 @@ def _closed_act(stage: Stage) -> Act:
         no_answer("TCP", shots[1]),
         heard("the ping comes as far as its gateway", probe, LEFT, stage.segment("VM_1").bridge),
         nothing("and does not reach VM_3", probe.on("VM_3")),
-        nothing("nor does the SYN", shots[1].seen.of(connecting(PORT)).on("VM_3")),
+        nothing(
+            "nor does the SYN",
+            shots[1].seen.of(connecting(stage.seats["VM_3"].address, PORT)).on("VM_3"),
+        ),
     ]
     title = "without rules for the other tenant, nothing passes"
-    story = first_of(carrying(shots[0].answer.nonce), connecting(PORT))
+    story = first_of(carrying(shots[0].answer.nonce), connecting(stage.seats["VM_3"].address, PORT))
     return act(stage, title, seen, story, checks)
 
 
@@ -77,7 +80,7 @@ def _tcp_only_act(stage: Stage) -> Act:
         " its ping needs an ICMP rule in each group too."
     )
     title = "with the article's two rules, tcp 1-65535, TCP passes and ping does not"
-    return act(stage, title, seen, connecting(PORT), checks, remark)
+    return act(stage, title, seen, connecting(stage.seats["VM_3"].address, PORT), checks, remark)
 
 
 def _routed_act(stage: Stage) -> Act:
