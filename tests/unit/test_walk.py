@@ -116,7 +116,8 @@ def test_sentence_names_devices_macs_and_tag() -> None:
         "VM_1 sends ICMP echo request 10.0.0.3 > 10.0.0.4 to VM_5 (fa:16:3e:00:00:05), out of eth0."
     )
     assert steps[1].text == (
-        "left takes it in by tap1 (VM_1), br100; sends it out by vlan100, eth0 with tag 100."
+        "left takes the ICMP echo request in by tap1 (VM_1), br100;"
+        " sends it out by vlan100, eth0 with tag 100."
     )
 
 

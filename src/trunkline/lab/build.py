@@ -18,7 +18,7 @@ from shlex import quote
 from textwrap import dedent
 
 from trunkline.errors import Interrupted, Rejected
-from trunkline.kernel import netns
+from trunkline.kernel import netns, sysctl
 from trunkline.lab.state import RESOLV, Lab, write_secret
 from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Host
 from trunkline.lab.waiting import until
@@ -38,6 +38,7 @@ def lay_cables(lab: Lab) -> None:
     hosts = lab.topology.hosts.values()
     for node in (CONTROLLER, SWITCH, INTERNET, *lab.topology.hosts):
         netns.create(lab.namespace(node))
+        _leave_bridges_alone(lab.namespace(node))
     for node in (CONTROLLER, SWITCH, INTERNET):  # a quiet wire: nobody here speaks IPv6
         netns.sysctl(lab.namespace(node), "net.ipv6.conf.default.disable_ipv6", "1")
     for host in hosts:
@@ -48,6 +49,15 @@ def lay_cables(lab: Lab) -> None:
     for host in hosts:
         router = _router(lab, host)
         netns.route(lab.namespace(host.name), EVERYWHERE, via=router)
+
+
+def _leave_bridges_alone(namespace: str) -> None:
+    """Have no bridge filtered but those that ask for it by their own ``nf_call_iptables``."""
+    key = "net.bridge.bridge-nf-call-iptables"
+    with netns.enter(namespace):
+        there = sysctl.read(key)
+    if there is not None:  # br_netfilter may not be loaded yet
+        netns.sysctl(namespace, key, "0")
 
 
 def _make_host(lab: Lab, host: Host) -> None:

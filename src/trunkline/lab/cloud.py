@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
+from weakref import finalize
 
 import yaml
 
@@ -65,12 +66,13 @@ class Segment:
 
 
 class Cloud:
-    """A lab's API, as each of its users sees it."""
+    """A lab's API, as each of its users sees it. Its connections end with it."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._clients = {who: ApiClient(lab.api, token) for who, token in lab.tokens().items()}
         self._projects = lab.project_ids()
+        finalize(self, _close, tuple(self._clients.values()))
 
     @property
     def admin(self) -> ApiClient:
@@ -94,7 +96,7 @@ class Cloud:
         for rule in topology.rules:
             self.allow(rule)
         for floating in topology.floating_ips:
-            self._create_floating(floating)
+            self.create_floating(floating)
 
     def _create_external(self) -> None:
         topology = self._lab.topology
@@ -193,7 +195,7 @@ class Cloud:
         found = self.as_project(project).list("security-group-rules", direction="ingress")
         return {r["id"]: r for r in found if r["remote_ip_prefix"]}
 
-    def _create_floating(self, floating: FloatingIp) -> None:
+    def create_floating(self, floating: FloatingIp) -> None:
         """Reserve the address as the admin, who may choose it; associate it as the tenant."""
         body = {
             "floating_network_id": self.one("networks", EXTERNAL)["id"],
@@ -202,6 +204,12 @@ class Cloud:
         }
         self.admin.create("floatingips", body)
         self.associate(floating, floating.instance)
+
+    def release(self, floating: FloatingIp) -> None:
+        """Give a floating IP back, as the tenant."""
+        tenant = self.as_project(floating.project)
+        found = tenant.list("floatingips", floating_ip_address=str(floating.address))
+        tenant.delete("floatingips", found[0]["id"])
 
     def associate(self, floating: FloatingIp, instance: str | None) -> None:
         """Give a floating IP to an instance, or take it away, as the tenant."""
@@ -234,6 +242,11 @@ class Cloud:
             network.name: _segment(network, self.one("networks", network.name), gateways)
             for network in self._lab.topology.networks.values()
         }
+
+
+def _close(clients: Iterable[ApiClient]) -> None:
+    for client in clients:
+        client.close()
 
 
 def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:

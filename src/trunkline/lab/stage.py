@@ -15,7 +15,7 @@ from trunkline.hoststate import Connection
 from trunkline.kernel import conntrack, netns
 from trunkline.lab import build, life, probe
 from trunkline.lab.capture import Capture
-from trunkline.lab.cloud import EXTERNAL, Cloud, Seat, Segment
+from trunkline.lab.cloud import Cloud, Seat, Segment
 from trunkline.lab.probe import Answer
 from trunkline.lab.state import Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
@@ -25,7 +25,7 @@ from trunkline.lab.walk import HOST, INSTANCE, Cast
 from trunkline.lab.walk import INTERNET as THE_INTERNET
 from trunkline.lab.walk import SWITCH as A_SWITCH
 
-PROBE_S = 5.0
+PROBE_S = 3.0
 SILENCE_S = 0.5  # after this long nothing will come: an answer takes a few milliseconds here
 SIGUSR1 = 10
 
@@ -215,16 +215,15 @@ class Stage:
 
     @contextmanager
     def extra_floating(self, instance: str) -> Iterator[IPv4Address]:
-        """Give an instance a floating IP of its tenant's choice meanwhile."""
-        tenant = self.cloud.as_project(self.topology.instances[instance].project)
-        network = self.cloud.one("networks", EXTERNAL)["id"]
-        body = {"floating_network_id": network, "port_id": self.seats[instance].port_id}
-        made = tenant.create("floatingips", body)
+        """Give an instance the last floating IP of the pool meanwhile."""
+        project = self.topology.instances[instance].project
+        floating = FloatingIp(self.topology.floating_pool[1], project, instance)
+        self.cloud.create_floating(floating)
         self.settle()
         try:
-            yield IPv4Address(made["floating_ip_address"])
+            yield floating.address
         finally:
-            tenant.delete("floatingips", made["id"])
+            self.cloud.release(floating)
             self.settle()
 
     def connections(self, host: str) -> tuple[Connection, ...]:

@@ -212,7 +212,8 @@ def _tell(packet: str, path: tuple[Frame, ...], cast: Cast) -> str:
         return _tell_instance(packet, path[0], cast)
     parts = []
     if ins:
-        parts.append(f"takes it in by {_devices(ins, cast)}")
+        name = packet.partition(":")[0]
+        parts.append(f"takes the {name} in by {_devices(ins, cast)}")
     parts += _tell_changes(path)
     if outs:
         start = "sends it out by" if ins else f"sends {_packet(packet, outs[0], cast)}, out by"
