@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
+from leftovers import leftovers
 
-from trunkline.kernel import netns
-from trunkline.lab import life, state
+from trunkline.lab import life
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
+PREFIX = "scn"
 PROGRAMS = ("busybox", "dnsmasq", "ip", "nft")
 
 
@@ -31,9 +31,9 @@ def _able() -> None:
 @pytest.fixture(scope="session")
 def stage(_able: None) -> Iterator[Stage]:
     """The article's lab, up for the whole session."""
-    lab, _ = life.up(read("article"), "scn")
+    lab, _ = life.up(read("article"), "scnstage")
     yield Stage(lab)
-    life.down("scn")
+    life.down("scnstage")
 
 
 @pytest.fixture(scope="module")
@@ -53,31 +53,3 @@ def machine(_able: None) -> Iterator[None]:
     before = leftovers()
     yield
     assert leftovers() == before
-
-
-def leftovers() -> dict[str, list[str]]:
-    """Return what a lab could leave on a machine."""
-    return {
-        "namespaces": list(netns.names()),
-        "directories": list(state.living()),
-        "resolv": names_in(state.RESOLV),
-        "processes": sorted(_processes()),
-        "links": names_in(Path("/sys/class/net")),
-    }
-
-
-def names_in(directory: Path) -> list[str]:
-    """Return the names of a directory's entries, sorted; none where there is no directory."""
-    return sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
-
-
-def _processes() -> Iterator[str]:
-    """Yield the command lines of the kinds of process that labs start."""
-    words = ("dnsmasq", "udhcpc", "trunkline.cli.main")
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if any(word in line for word in words) and "/run/trunkline/lab" in line:
-            yield line

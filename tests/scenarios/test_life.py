@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from conftest import leftovers
+from leftovers import leftovers
 
 from trunkline.cli.main import main
 from trunkline.kernel import netns

@@ -1,0 +1,37 @@
+"""What labs could leave on a machine; a module, as a second ``conftest`` cannot be imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trunkline.kernel import netns
+from trunkline.lab import state
+
+
+def leftovers() -> dict[str, list[str]]:
+    """Return what the labs of these tests could leave; other labs on the machine are not ours."""
+    return {
+        "namespaces": [name for name in netns.names() if name.startswith(PREFIX)],
+        "directories": [name for name in state.living() if name.startswith(PREFIX)],
+        "resolv": [name for name in names_in(state.RESOLV) if name.startswith(PREFIX)],
+        "processes": sorted(_processes()),
+        "locks": [name for name in names_in(state.ROOT) if name.startswith(PREFIX)],
+        "links": [name for name in names_in(Path("/sys/class/net")) if name.startswith("tap")],
+    }
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the names of a directory's entries, sorted; none where there is no directory."""
+    return sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
+
+
+def _processes() -> Iterator[str]:
+    """Yield the command lines of processes that speak of these tests' labs."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(state.ROOT / PREFIX) in line:
+            yield line
