@@ -14,7 +14,6 @@ from trunkline.lab import life
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
-PREFIX = "scn"
 PROGRAMS = ("busybox", "dnsmasq", "ip", "nft")
 
 

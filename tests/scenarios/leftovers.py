@@ -8,6 +8,9 @@ from pathlib import Path
 from trunkline.kernel import netns
 from trunkline.lab import state
 
+PREFIX = "scn"
+"""How the labs of this folder's tests are called."""
+
 
 def leftovers() -> dict[str, list[str]]:
     """Return what the labs of these tests could leave; other labs on the machine are not ours."""
