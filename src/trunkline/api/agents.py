@@ -85,16 +85,17 @@ class AgentApi:
 
         Another, not a higher one: a database that came from a backup starts lower.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while True:
-                    event = self._wakeups.watch(host)
-                    if await self._store.read(lambda tx: hosts.revision(tx, host)) != revision:
-                        return True
-                    if self._wakeups.closed:
-                        return False
-                    await event.wait()
-        return False
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_s
+        while True:
+            event = self._wakeups.watch(host)
+            if await self._store.read(lambda tx: hosts.revision(tx, host)) != revision:
+                return True
+            left_s = end - loop.time()
+            if left_s <= 0 or self._wakeups.closed:
+                return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), left_s)
 
 
 class _Poll:

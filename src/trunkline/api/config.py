@@ -62,6 +62,8 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             raise Invalid(f"{key} is missing")
     prefixes = _strings(values.get("reserved_prefixes", []), "reserved_prefixes")
     ranges = values.get("vlan_ranges", {})
+    if not isinstance(ranges, dict):
+        raise Invalid(f"vlan_ranges must be a table of ranges, not {ranges!r}")
     return ServerConfig(
         listen=tuple(_address(url) for url in _strings(values["listen"], "listen")),
         database=str(values["database"]),

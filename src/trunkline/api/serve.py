@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from trunkline.api.app import build
 from trunkline.api.auth import Users
@@ -32,12 +33,11 @@ def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the users file again.
 
     Raises:
-        Invalid: The users file is wrong.
+        Invalid: The users file is wrong, or the database does not open.
         Conflict: The database is newer than this program, or an address is taken.
     """
     users = Users(config.users)
-    database = Database(config.database, config.limits)
-    upgrade(database)
+    database = _open(config)
     sockets = [_listen(address) for address in config.listen]
     wakeups = Wakeups()
     server = _Server(build(database, users, wakeups), wakeups)
@@ -50,6 +50,19 @@ def serve(config: ServerConfig) -> None:
         for address in config.listen:
             if isinstance(address, Path):
                 address.unlink(missing_ok=True)
+
+
+def _open(config: ServerConfig) -> Database:
+    try:
+        database = Database(config.database, config.limits)
+        upgrade(database)
+    except SQLAlchemyError as error:
+        reason = str(error).partition("\n")[0]
+        raise Invalid(
+            f"database {config.database}: {reason}. Check database in the server's configuration,"
+            " and that its directory exists and may be written to."
+        ) from error
+    return database
 
 
 class _Server(uvicorn.Server):
