@@ -24,11 +24,9 @@ from trunkline.service import addresses, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
-    Query,
     Record,
     fetch,
     fetch_own,
-    listed,
     new_record,
     own,
     touched,
@@ -193,11 +191,6 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
     membership_changed(tx, record["security_groups"])
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     _left(tx, record)
-
-
-def of_network(tx: Transaction, caller: Caller, network_id: str) -> list[Record]:
-    """Return a network's ports that the caller sees."""
-    return listed(tx, caller, COLLECTION, Query(filters={"network_id": [network_id]}))
 
 
 def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
