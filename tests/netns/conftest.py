@@ -12,7 +12,7 @@ from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stage() -> Iterator[Stage]:
     """Bring the article's cloud up under a name of its own, and take it down at the end."""
     if os.geteuid() != 0:
