@@ -16,11 +16,13 @@ from running import Cloud
 from trunkline.api.config import load
 from trunkline.client import ApiClient
 from trunkline.core.allocate import Limits
-from trunkline.db.engine import Database
+from trunkline.db.engine import Database, Transaction, add_host
 from trunkline.db.schema import upgrade
 from trunkline.db.tables import metadata
 from trunkline.errors import Conflict, Invalid, ServerUnavailable
 from trunkline.lab.waiting import limit_s, until
+from trunkline.model import HostName
+from trunkline.service.hosts import revisions
 
 
 def database(path: Path) -> Database:
@@ -146,6 +148,37 @@ def test_commits_are_durable_and_keys_are_checked(tmp_path: Path) -> None:
     db.close()
 
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_lost_race_is_run_again(tmp_path: Path) -> None:
+    """A violated constraint undoes the attempt, and the work runs again from the start."""
+    db = database(tmp_path / "x.db")
+    upgrade(db)
+    db.write(lambda tx: add_host(tx, HostName("taken")))
+    wishes = ["taken", "free"]
+
+    def work(tx: Transaction) -> str:
+        name = wishes.pop(0)
+        add_host(tx, HostName(f"beside-{name}"))
+        add_host(tx, HostName(name))
+        return name
+
+    assert db.write(work) == "free"
+    with db.read() as tx:
+        assert set(revisions(tx)) == {"taken", "free", "beside-free"}
+    db.close()
+
+
+def test_a_race_lost_for_ever_is_a_conflict(tmp_path: Path) -> None:
+    """The attempts are bounded, and the refusal asks to send it again."""
+    db = database(tmp_path / "x.db")
+    upgrade(db)
+    db.write(lambda tx: add_host(tx, HostName("taken")))
+
+    with pytest.raises(Conflict, match="again") as refusal:
+        db.write(lambda tx: add_host(tx, HostName("taken")))
+    db.close()
+    assert refusal.value.kind == "RetryRequest"
 
 
 GOOD: dict[str, Any] = {

@@ -44,7 +44,7 @@ def ensure(tx: Transaction, network_id: str, host: HostName) -> None:
     if not lacking:
         return
     port_id = _port_id(tx, network_id, host) or _add_port(tx, network_id, host)
-    rows = [_choose(tx, subnet) for subnet in lacking]
+    rows = [choose(tx, subnet) for subnet in lacking]
     addresses.store(tx, port_id, rows)
     tx.moved.add(host)
 
@@ -136,7 +136,12 @@ def _add_port(tx: Transaction, network_id: str, host: HostName) -> str:
     return str(record["id"])
 
 
-def _choose(tx: Transaction, subnet: Record) -> addresses.FixedIpRow:
+def choose(tx: Transaction, subnet: Record) -> addresses.FixedIpRow:
+    """Return the address on a subnet that its next host gets.
+
+    Raises:
+        Conflict: The subnet is exhausted.
+    """
     usual = subnet["gateway_ip"]
     if usual is not None and not addresses.taken(tx, subnet, [usual]):
         return {"subnet_id": subnet["id"], "ip_address": usual}

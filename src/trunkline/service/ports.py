@@ -215,8 +215,12 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
             "PortInUse",
         )
     available = [s for s in addresses.subnets_of(tx, network_id) if gateways.needed(s)]
-    wanted = values.get("fixed_ips") or [{"subnet_id": subnet["id"]} for subnet in available]
-    fixed = addresses.resolve(tx, available, wanted)
+    wanted = values.get("fixed_ips")
+    fixed = (
+        addresses.resolve(tx, available, wanted)
+        if wanted
+        else [gateways.choose(tx, subnet) for subnet in available]
+    )
     named = {"name": values["name"], "description": values["description"]}
     record = new_record(tx, {**gateways.port_columns(network_id, host), **named})
     tx.connection.execute(insert(ports), record)
