@@ -145,6 +145,7 @@ class Loop:
     inbox: Inbox
     snapshot: HostSnapshot | None = None
     judge: bool = True
+    cycles: int = 0
     resync_at: float = 0.0
     retry_at: float | None = None
     waits: Iterator[float] = field(default_factory=backoff_s)
@@ -180,7 +181,9 @@ class Loop:
             return
         self.judge = not outcome.judged
         self._schedule_retry(outcome, started)
-        _log(snapshot.revision, outcome, started)
+        self.cycles += 1
+        if self.cycles == 1 or outcome.operations or outcome.failures:
+            _log(snapshot.revision, outcome, started)
         if self.inbox.online:
             self.reporter.report(snapshot.revision, outcome)
 
@@ -192,8 +195,6 @@ class Loop:
 
 
 def _log(revision: int, outcome: Outcome, started: float) -> None:
-    if not (outcome.operations or outcome.failures):
-        return
     for operation in outcome.operations:
         log.debug("%s", operation.command())
     for problem in (*outcome.failures, *outcome.problems):

@@ -47,9 +47,10 @@ def run_agent(args: Namespace) -> int:
     logging.basicConfig(
         stream=sys.stderr,
         format="%(asctime)s %(name)s %(levelname)s %(message)s",
-        level=logging.DEBUG if args.debug else logging.INFO,
+        level=logging.INFO,
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if args.debug:
+        logging.getLogger("trunkline").setLevel(logging.DEBUG)
     config = load(args.config)
     while True:
         reload = Event()
