@@ -234,7 +234,8 @@ def one_more(scene: Stage, hand: Hand, agent: Process, networks: Sequence[str]) 
         before = after
     cycles = re.findall(r" ms=([\d.]+)", scene.log(HOST).read_text()[log_start:])
     show("wire one more port, request to ACTIVE", _evened(ours), _evened(bare))
-    show_ms("of it, cycles of the agent", sum(map(float, cycles)) / ONE_MORE)
+    by_hand_ms = median(cost.wall for cost in bare) * 1000
+    show_ms("of it, cycles of the agent", sum(map(float, cycles)) / ONE_MORE, by_hand_ms)
     show_ms("of it, tap appears to ACTIVE", median(latencies) * 1000)
 
 
