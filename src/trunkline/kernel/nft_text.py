@@ -24,19 +24,13 @@ class RefusedScriptError(ValueError):
 
 
 # What nft prints with -s -y -p, and what rules say. Source: nft's symbol tables (src/proto.c,
-# src/datatype.c of nftables 1.0.6); protocols are the names that its grammar knows by itself,
-# so that /etc/protocols is not needed.
+# src/datatype.c of nftables 1.0.6). Protocols have names here where core writes names, the
+# ones that nft's grammar knows by itself, so that /etc/protocols is not needed.
 PROTOCOLS = {
     "1": "icmp",
-    "2": "igmp",
     "6": "tcp",
     "17": "udp",
     "33": "dccp",
-    "47": "gre",
-    "50": "esp",
-    "51": "ah",
-    "58": "icmpv6",
-    "108": "comp",
     "132": "sctp",
     "136": "udplite",
 }
