@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from worlds import HOST, WIRE, World, packet_socket, read
+from worlds import HOST, World, packet_socket, read
 
 from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
