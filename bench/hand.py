@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from socket import if_nametoindex
 
 from pyroute2 import IPRoute
 
@@ -47,6 +48,14 @@ def main() -> None:
             print(json.dumps(_timed(rtnl, work)), flush=True)
 
 
+class _Indexes(dict[str, int]):
+    """Link indexes by name, each asked for when it is needed: a dump would cost more."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = if_nametoindex(name)
+        return self[name]
+
+
 def _timed(rtnl: IPRoute, work: Callable[[IPRoute], None]) -> dict[str, float]:
     cpu, wall = _cpu_s(), time.monotonic()
     work(rtnl)
@@ -70,7 +79,7 @@ def _work(path: Path, directory: Path) -> Callable[[IPRoute], None]:
     operations: tuple[Operation, ...] = pickle.loads(path.read_bytes())
 
     def work(rtnl: IPRoute) -> None:
-        index = {link.get("ifname"): link["index"] for link in rtnl.get_links()}
+        index = _Indexes()
         for operation in operations:
             _do(rtnl, index, directory, operation)
 
@@ -125,7 +134,6 @@ def _make_bridge(rtnl: IPRoute, index: dict[str, int], bridge: Bridge) -> None:
         br_mcast_snooping=0,
         br_nf_call_iptables=1,
     )
-    index[bridge.name] = rtnl.link_lookup(ifname=bridge.name)[0]
     rtnl.link("set", index=index[bridge.name], state="up", ifalias=bridge.alias)
 
 
@@ -144,10 +152,9 @@ def _make_vlan(rtnl: IPRoute, index: dict[str, int], vlan: Vlan) -> None:
         links = Links()
         links.refresh()
         vlan_bpf.create(rtnl, links, vlan)
-        mate = rtnl.link_lookup(ifname=vlan_bpf.mate_name(vlan.name))[0]
+        mate = index[vlan_bpf.mate_name(vlan.name)]
         rtnl.link("set", index=mate, state="up")
         links.close()
-    index[vlan.name] = rtnl.link_lookup(ifname=vlan.name)[0]
     rtnl.link(
         "set",
         index=index[vlan.name],
