@@ -51,7 +51,7 @@ class HostFacts:
 
     Attributes:
         vlan_making: None where neither making works.
-        links: Names of the links present that are not ours.
+        links: Names of the links present that are neither ours nor an instance's.
         uplink_address: First address on the uplink that is not ours.
         foreign_prefixes: Prefix and link of each address on this host that is not ours.
         missing: Features that something here needs and the machine lacks, as sentences that

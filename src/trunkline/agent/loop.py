@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 
-from trunkline.agent.reconcile import Outcome, reconcile
+from trunkline.agent.reconcile import Compiler, Outcome, reconcile
 from trunkline.client import AgentClient
 from trunkline.errors import KernelError, RequestError, ServerUnavailable
 from trunkline.hoststate import HostConfig
@@ -144,6 +144,7 @@ class Loop:
     reporter: Reporter
     inbox: Inbox
     snapshot: HostSnapshot | None = None
+    compiler: Compiler = field(default_factory=Compiler)
     judge: bool = True
     cycles: int = 0
     resync_at: float = 0.0
@@ -173,7 +174,9 @@ class Loop:
             self.kernel.forget()
             self.resync_at = started + RESYNC_S
         try:
-            outcome = reconcile(self.kernel, self.config, snapshot, judge=self.judge)
+            outcome = reconcile(
+                self.kernel, self.config, snapshot, judge=self.judge, compiler=self.compiler
+            )
         except KernelError as error:
             log.error("revision=%d could not read the host: %s", snapshot.revision, error)  # noqa: TRY400 - the message says it all
             self.kernel.forget()

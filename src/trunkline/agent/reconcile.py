@@ -51,20 +51,52 @@ class Outcome:
     more: bool
 
 
-def plan(kernel: Kernel, config: HostConfig, snapshot: HostSnapshot) -> Plan:
+@dataclass
+class Compiler:
+    """``compile_host`` with its last answer at hand: most cycles ask the same again.
+
+    A tap that appears changes neither the snapshot nor the facts. Not state about the host: it
+    says what the host must be, and is forgotten without loss.
+    """
+
+    asked: tuple[HostSnapshot, HostConfig, HostFacts] | None = None
+    answer: tuple[HostState, tuple[Problem, ...]] = (HostState(), ())
+
+    def __call__(
+        self, snapshot: HostSnapshot, config: HostConfig, facts: HostFacts
+    ) -> tuple[HostState, tuple[Problem, ...]]:
+        """Return what ``compile_host`` returns."""
+        last = self.asked
+        if last is None or last[0] is not snapshot or last[1:] != (config, facts):
+            self.answer = compile_host(snapshot, config, facts)
+            self.asked = snapshot, config, facts
+        return self.answer
+
+
+def plan(
+    kernel: Kernel,
+    config: HostConfig,
+    snapshot: HostSnapshot,
+    compiler: Compiler | None = None,
+) -> Plan:
     """Return what would have to change on this host; changes nothing.
 
     Raises:
         KernelError: The host could not be read.
     """
     facts = kernel.facts(config)
-    desired, problems = compile_host(snapshot, config, facts)
+    desired, problems = (compiler or compile_host)(snapshot, config, facts)
     actual = kernel.read(config, desired.sysctls)
     return Plan(facts, desired, actual, diff_host(desired, actual), problems)
 
 
 def reconcile(
-    kernel: Kernel, config: HostConfig, snapshot: HostSnapshot, *, judge: bool
+    kernel: Kernel,
+    config: HostConfig,
+    snapshot: HostSnapshot,
+    *,
+    judge: bool,
+    compiler: Compiler | None = None,
 ) -> Outcome:
     """Make the host what the snapshot says, as far as it can be done.
 
@@ -74,11 +106,12 @@ def reconcile(
         snapshot: What it must be.
         judge: Compare established connections with the rules even if no rule was taken away
             in this cycle: for the first cycle, and after one in which it failed.
+        compiler: Kept by the caller from cycle to cycle; None compiles anew.
 
     Raises:
         KernelError: The host could not be read. Failed operations do not raise.
     """
-    way = plan(kernel, config, snapshot)
+    way = plan(kernel, config, snapshot, compiler)
     failures = _apply(kernel, config, way.operations)
     judged = True
     if judge or _takes_away(way.operations):

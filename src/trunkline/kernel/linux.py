@@ -83,11 +83,15 @@ class LinuxKernel:
         ]
         return HostFacts(
             vlan_making=self._making,
-            links=frozenset(n for n, link in self._links.by_name.items() if not _is_ours(link)),
+            links=frozenset(filter(self._is_foreign, self._links.by_name)),
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
             foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
             missing=self._missing,
         )
+
+    def _is_foreign(self, name: str) -> bool:
+        """Return whether a link is neither ours nor an instance's."""
+        return not (_is_ours(self._links.by_name[name]) or TAP_NAME.fullmatch(name))
 
     def forget(self) -> None:
         """See ``Kernel.forget``."""
