@@ -94,8 +94,8 @@ def _trunk_rules(lab: Lab) -> Iterator[str]:
 
 
 def _port_filter(rules: list[str]) -> str:
-    chain = "\n".join(("type filter hook forward priority 0;", *rules))
-    return f"table bridge ports {{ chain forward {{ {chain}\n }} }}"
+    head = ("table bridge ports {", "chain forward {", "type filter hook forward priority 0")
+    return "\n".join((*head, *rules, "}", "}", ""))
 
 
 def _make_internet(lab: Lab) -> None:
@@ -206,13 +206,12 @@ def wait_for_lease(lab: Lab, instance: str) -> None:
     """Wait until an instance has its lease.
 
     Raises:
-        Interrupted: Nobody answered it; the message says where its client's words are.
+        Interrupted: Nobody answered it; the message has its client's last words.
     """
     try:
         until(f"{instance} has a lease", lambda: has_lease(lab, instance))
     except Interrupted as error:
-        log = lab.directory / "logs" / f"udhcpc-{instance}.log"
-        raise Interrupted(f"{error}; its DHCP client's words are in {log}") from error
+        raise Interrupted(f"{error}{lab.last_words('udhcpc-' + instance)}") from error
 
 
 def unplug_instance(lab: Lab, instance: str) -> None:

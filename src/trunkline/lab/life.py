@@ -6,6 +6,7 @@ built anew, so there is no half-way state that a killed command could leave for 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from trunkline.kernel import netns
 from trunkline.lab import build, state
 from trunkline.lab.cloud import Cloud, Seat, write_users
 from trunkline.lab.state import Lab
-from trunkline.lab.topology import load
+from trunkline.lab.topology import SWITCH, load
 from trunkline.lab.waiting import until
 
 
@@ -77,7 +78,7 @@ def _build(lab: Lab) -> None:
 
 def _answers(lab: Lab, cloud: Cloud) -> bool:
     if not lab.process("server"):
-        raise Interrupted(f"the server ended; its words are in {lab.directory}/logs/server.log")
+        raise Interrupted(f"the server ended; its last words:{lab.last_words('server')}")
     try:
         cloud.admin.list("networks")
     except ServerUnavailable:
@@ -97,13 +98,13 @@ def wait_active(lab: Lab, cloud: Cloud, instances: Iterable[str]) -> None:
     """Wait until the agents have wired the ports of these instances.
 
     Raises:
-        Interrupted: They have not; the message says where the agents' words are.
+        Interrupted: They have not; the message has the agents' last words.
     """
     wanted = set(instances)
 
     def all_active() -> bool:
         ports = cloud.admin.list("ports", status="ACTIVE")
-        return wanted <= {port["name"] for port in ports}
+        return wanted <= {port["name"] for port in ports} and _forwards(lab)
 
     _patiently(lab, f"the ports of {', '.join(sorted(wanted))} are ACTIVE", all_active)
 
@@ -112,14 +113,28 @@ def settle(lab: Lab, cloud: Cloud) -> None:
     """Wait until every host's agent has applied all that the server wants of it.
 
     Raises:
-        Interrupted: One has not; the message says where its words are.
+        Interrupted: One has not; the message has the agents' last words.
     """
 
     def settled() -> bool:
         agents = {agent["host"]: agent for agent in cloud.admin.list("agents")}
-        return all(_in_sync(agents.get(host)) for host in lab.topology.hosts)
+        return all(_in_sync(agents.get(host)) for host in lab.topology.hosts) and _forwards(lab)
 
     _patiently(lab, "every agent has applied what the server wants", settled)
+
+
+def _forwards(lab: Lab) -> bool:
+    """Return whether every bridge port with a carrier forwards.
+
+    The kernel may let it do so up to a second after the carrier came (net/core/link_watch.c);
+    until then it drops what comes in.
+    """
+    outputs = (
+        netns.run(lab.namespace(node), ("bridge", "-j", "link")).stdout
+        for node in (SWITCH, *lab.topology.hosts)
+    )
+    ports = (port for output in outputs for port in json.loads(output or "[]"))
+    return all(port["state"] == "forwarding" for port in ports if "LOWER_UP" in port["flags"])
 
 
 def _in_sync(agent: Mapping[str, Any] | None) -> bool:
@@ -130,9 +145,9 @@ def _in_sync(agent: Mapping[str, Any] | None) -> bool:
 
 
 def _patiently(lab: Lab, what: str, condition: Callable[[], bool]) -> None:
-    """Wait for something that is up to the agents; a failure says where their words are."""
+    """Wait for something that is up to the agents; a failure has their last words."""
     try:
         until(what, condition, 30)
     except Interrupted as error:
-        logs = lab.directory / "logs"
-        raise Interrupted(f"{error}; the agents' words are in {logs}/agent-*.log") from error
+        agents = (f"agent-{host}" for host in lab.topology.hosts)
+        raise Interrupted(f"{error}{lab.last_words(*agents)}") from error

@@ -32,6 +32,7 @@ from trunkline.lab.topology import Topology, load
 ROOT = Path("/run/trunkline/lab")
 RESOLV = Path("/etc/netns")  # ip-netns(8): /etc files of a namespace
 SIGKILL = 9
+LAST_WORDS = 4  # lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,15 @@ class Lab:
         process = self.process(label)
         if process:
             process.stop()
+
+    def last_words(self, *labels: str) -> str:
+        """Return the last lines that processes wrote, for the end of an error message."""
+        text = ""
+        for label in labels:
+            with suppress(FileNotFoundError):
+                log = (self.directory / "logs" / f"{label}.log").read_text(errors="replace")
+                text += "".join(f"\n  {label}: {line}" for line in log.splitlines()[-LAST_WORDS:])
+        return text
 
     def tokens(self) -> dict[str, str]:
         """Return the token of ``admin``, of each project, and of each host's agent."""
