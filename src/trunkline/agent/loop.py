@@ -137,7 +137,7 @@ class Reporter:
 
 @dataclass
 class Loop:
-    """What the working thread carries from cycle to cycle: nothing but timing."""
+    """What the working thread carries from cycle to cycle: nothing about the host."""
 
     kernel: Kernel
     config: HostConfig
