@@ -15,14 +15,14 @@ import pytest
 from trunkline.kernel import netns
 from trunkline.lab import build, life
 from trunkline.lab.packets import Arp
-from trunkline.lab.stage import Stage
+from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.waiting import limit_s, until
 
 pytestmark = pytest.mark.netns
 
 TRUNKLINE = [sys.executable, "-m", "trunkline.cli.main"]
 GOOGLE = IPv4Address("8.8.8.8")
-SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
+SIGHUP, SIGKILL, SIGSTOP, SIGCONT = 1, 9, 19, 18
 
 
 def on(stage: Stage, node: str, *argv: str) -> str:
@@ -405,3 +405,58 @@ def cpu_s(pid: int) -> float:
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:  # noqa: PTH123
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
+
+
+@contextmanager
+def reconfigured(stage: Stage, old: str, new: str) -> Iterator[None]:
+    """Change the left host's agent's configuration meanwhile; it reads it again on SIGHUP."""
+    path = stage.lab.directory / "hosts" / "compute1" / "agent.toml"
+    before = path.read_text()
+    process = stage.lab.process("agent-compute1")
+    assert process is not None
+
+    def reload(text: str) -> None:
+        done = cycles(stage)
+        path.write_text(text)
+        process.signal(SIGHUP)
+        until("the agent has read it", lambda: len(cycles(stage)) > len(done))
+        until("the host is in sync", lambda: in_sync(stage))
+
+    assert old in before
+    reload(before.replace(old, new))
+    try:
+        yield
+    finally:
+        reload(before)
+
+
+def test_exempt_destinations_see_the_instance_itself(stage: Stage) -> None:
+    """Towards an exempt prefix an instance keeps its own address; towards others it does not."""
+    inside = stage.seats["VM_2"].address
+    with reconfigured(stage, "[trunks]", 'snat_exempt = ["8.8.8.0/24"]\n[trunks]'):
+        kept = stage.ping("VM_2", GOOGLE, hope=False)
+    translated = stage.ping("VM_2", GOOGLE)
+
+    def sources(shot: Shot) -> set[IPv4Address]:
+        ips = [f.ip for f in shot.seen.frames if (f.node, f.device) == ("compute1", "eth1")]
+        return {ip.source for ip in ips if ip is not None and ip.destination == GOOGLE}
+
+    assert sources(kept) == {inside}
+    assert sources(translated) == {IPv4Address("91.207.15.105")}
+
+
+def test_a_bad_configuration_keeps_the_old_one(stage: Stage) -> None:
+    """On SIGHUP a file with an unknown key is refused by name, and the agent goes on."""
+    path = stage.lab.directory / "hosts" / "compute1" / "agent.toml"
+    before = path.read_text()
+    process = stage.lab.process("agent-compute1")
+    assert process is not None
+    log = stage.lab.directory / "logs/agent-compute1.log"
+
+    path.write_text("uplinc = 'eth1'\n" + before)
+    process.signal(SIGHUP)
+    until("the agent has said so", lambda: "unknown key 'uplinc'" in log.read_text())
+    path.write_text(before)
+
+    assert process.alive()
+    assert stage.ping("VM_1", GOOGLE).answer.kind == "reply"
