@@ -21,7 +21,7 @@ from trunkline.errors import Interrupted, Rejected
 from trunkline.kernel import netns, sysctl
 from trunkline.lab.state import RESOLV, Lab, write_secret
 from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Host
-from trunkline.lab.waiting import until
+from trunkline.lab.waiting import limit_s, until
 
 SERVER_PORT = 9696
 SERVER_ADDRESS = MANAGEMENT[1]
@@ -38,9 +38,10 @@ def lay_cables(lab: Lab) -> None:
     hosts = lab.topology.hosts.values()
     for node in (CONTROLLER, SWITCH, INTERNET, *lab.topology.hosts):
         netns.create(lab.namespace(node))
-        _leave_bridges_alone(lab.namespace(node))
+        # No bridge is filtered but those that ask for it, by their own nf_call_iptables.
+        _set_where_there(lab.namespace(node), "net.bridge.bridge-nf-call-iptables", "0")
     for node in (CONTROLLER, SWITCH, INTERNET):  # a quiet wire: nobody here speaks IPv6
-        netns.sysctl(lab.namespace(node), "net.ipv6.conf.default.disable_ipv6", "1")
+        _set_where_there(lab.namespace(node), "net.ipv6.conf.default.disable_ipv6", "1")
     for host in hosts:
         _make_host(lab, host)
     _make_controller(lab)
@@ -51,20 +52,19 @@ def lay_cables(lab: Lab) -> None:
         netns.route(lab.namespace(host.name), EVERYWHERE, via=router)
 
 
-def _leave_bridges_alone(namespace: str) -> None:
-    """Have no bridge filtered but those that ask for it by their own ``nf_call_iptables``."""
-    key = "net.bridge.bridge-nf-call-iptables"
+def _set_where_there(namespace: str, key: str, value: str) -> None:
+    """Set a sysctl that this kernel need not have: without IPv6, or br_netfilter not loaded."""
     with netns.enter(namespace):
         there = sysctl.read(key)
-    if there is not None:  # br_netfilter may not be loaded yet
-        netns.sysctl(namespace, key, "0")
+    if there is not None:
+        netns.sysctl(namespace, key, value)
 
 
 def _make_host(lab: Lab, host: Host) -> None:
     namespace = lab.namespace(host.name)
     for link, peer in ((TRUNK, SWITCH), (UPLINK, INTERNET), (MANAGEMENT_LINK, CONTROLLER)):
         netns.veth(namespace, link, None, lab.namespace(peer), host.name)
-        netns.sysctl(namespace, f"net.ipv6.conf.{link}.disable_ipv6", "1")
+        _set_where_there(namespace, f"net.ipv6.conf.{link}.disable_ipv6", "1")
         netns.up(namespace, link)
     netns.address(namespace, UPLINK, host.external)
     netns.address(namespace, MANAGEMENT_LINK, host.management)
@@ -122,7 +122,7 @@ def _make_internet(lab: Lab) -> None:
 
 
 def _run(namespace: str, argv: list[str], stdin: str) -> None:
-    done = netns.run(namespace, argv, stdin=stdin)
+    done = netns.run(namespace, argv, limit_s(10), stdin)
     if done.returncode:
         raise Rejected(f"{' '.join(argv)} in {namespace}: {done.stderr.strip()}")
 

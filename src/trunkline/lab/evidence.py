@@ -72,7 +72,7 @@ def only_broadcasts_on_trunk(stage: Stage, frames: Seen) -> Check:
     return Check("nothing on the trunk but ARP broadcast", not other, evidence)
 
 
-def connected_route(stage: Stage, node: str, route: str) -> Check:
+def has_route(stage: Stage, node: str, route: str) -> Check:
     """Return whether a node has a route, given as ``ip route`` prints its beginning."""
     routes = stage.routes(node)
     found = any(line.startswith(route) for line in routes)

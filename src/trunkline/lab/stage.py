@@ -80,7 +80,7 @@ class Stage:
         for node in (INTERNET, *self.topology.hosts, *self.topology.instances):
             namespace = self.lab.namespace(node)
             if namespace in there:
-                netns.run(namespace, ["ip", "neigh", "flush", "all"])
+                netns.run(namespace, ["ip", "neigh", "flush", "all"], limit_s(10))
 
     def shoot(self, fire: Callable[[], Answer]) -> Shot:
         """Send a probe with empty ARP caches, and capture all that happens."""

@@ -8,7 +8,7 @@ from trunkline.lab import build
 from trunkline.lab.evidence import (
     answered,
     came_as_error,
-    connected_route,
+    has_route,
     heard,
     no_answer,
     nothing,
@@ -97,7 +97,7 @@ def _routed_act(stage: Stage) -> Act:
         heard(f"and goes out by {there.bridge}", request, LEFT, there.bridge, "out"),
         heard(f"the reply comes in by {there.bridge}", reply, LEFT, there.bridge, "in"),
         heard(f"and goes out by {here.bridge}", reply, LEFT, here.bridge, "out"),
-        connected_route(stage, LEFT, f"{cidr} dev {there.bridge} proto kernel scope link"),
+        has_route(stage, LEFT, f"{cidr} dev {there.bridge} proto kernel scope link"),
         only_broadcasts_on_trunk(stage, shot.seen),
     ]
     story = told(shot, stage.gateway("VM_1"), target.address)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from trunkline.lab import build
 from trunkline.lab.evidence import (
     answered,
-    connected_route,
+    has_route,
     heard,
     nothing,
     tags_on_trunk,
     tracked,
     untouched,
 )
-from trunkline.lab.packets import BROADCAST
+from trunkline.lab.packets import BROADCAST, Frame
 from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, act, told
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Check, Seen, on_trunk, on_wire, reversed_path
@@ -33,21 +33,23 @@ def play_1(stage: Stage) -> tuple[Act, ...]:
         for instance in ("VM_1", "VM_4"):
             build.boot_instance(stage.lab, instance)
             build.wait_for_lease(stage.lab, instance)
-        for host in stage.segments[network].gateways:
-            stage.renew(_resident(stage, network, host))
+        for instance in _one_per_host(stage, network):
+            stage.renew(instance)
         seen = Seen(capture.frames())
     return tuple(_boot_act(stage, instance, seen) for instance in ("VM_1", "VM_4"))
 
 
-def _resident(stage: Stage, network: str, host: str) -> str:
-    seats = stage.seats.values()
-    return next(s.instance for s in seats if (s.network, s.host) == (network, host))
+def _one_per_host(stage: Stage, network: str) -> list[str]:
+    """Return one instance of a network on each host that serves it."""
+    seats = [seat for seat in stage.seats.values() if seat.network == network]
+    return list({seat.host: seat.instance for seat in seats}.values())
 
 
 def _boot_act(stage: Stage, instance: str, seen: Seen) -> Act:
     seat, segment = stage.seats[instance], stage.segment(instance)
     gateway, client = stage.gateway(instance), leasing(seat.mac)
-    others = [host for host in segment.gateways if host != seat.host]
+    serving = {s.host: s for s in stage.seats.values() if s.network == seat.network}
+    others = [host for host in serving if host != seat.host]
     discover, offer = seen.of(client, "DHCPDISCOVER"), seen.of(client, "DHCPOFFER")
     answers = seen.of(client, "DHCPOFFER").frames + seen.of(client, "DHCPACK").frames
     answers += seen.of(client, "DHCPNAK").frames
@@ -61,7 +63,10 @@ def _boot_act(stage: Stage, instance: str, seen: Seen) -> Act:
             asked.places(),
         ),
         tags_on_trunk(stage, discover, segment.vlan_id, "DISCOVER is on the trunk"),
-        *(heard(f"{host}'s server hears it", discover, host, segment.bridge) for host in others),
+        *(
+            heard(f"{host}'s server hears it", discover, host, segment.bridge, "in")
+            for host in others
+        ),
         Check(f"only {gateway} answers", bool(answers) and not wrong, Seen(answers).places()),
         nothing("no answer crosses the trunk", on_trunk(Seen(answers), stage.ground, stage.cast)),
         Check(
@@ -69,23 +74,22 @@ def _boot_act(stage: Stage, instance: str, seen: Seen) -> Act:
             offered == {(seat.address, gateway, gateway)},
             str([tuple(map(str, one)) for one in offered]),
         ),
-        connected_route(stage, instance, f"default via {gateway} dev eth0"),
+        has_route(stage, instance, f"default via {gateway} dev eth0"),
     ]
     remark = (
         f"The DISCOVER floods VLAN {segment.vlan_id}, so it reaches the DHCP server of every host"
-        f" on it; {', '.join(others)} stayed silent because a server knows its own host's"
-        " instances only."
+        f" on it, {', '.join(others)} included; a server knows its own host's instances only."
     )
-    first = leasing_story(seat.mac)
-    return act(stage, f"{instance} boots on {seat.host}", seen, first, checks, remark)
+    story = _discover_and_offer(seat.mac)
+    return act(stage, f"{instance} boots on {seat.host}", seen, story, checks, remark)
 
 
-def leasing_story(mac: str) -> Select:
+def _discover_and_offer(mac: str) -> Select:
     """Select one client's exchange up to the offer: what the article tells."""
     every = leasing(mac)
 
-    def select(frame: object) -> str | None:
-        name = every(frame)  # type: ignore[arg-type]
+    def select(frame: Frame) -> str | None:
+        name = every(frame)
         return name if name and name.startswith(("DHCPDISCOVER", "DHCPOFFER")) else None
 
     return select
