@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -12,6 +12,7 @@ from trunkline.kernel import netns
 from trunkline.lab.packets import Frame
 from trunkline.lab.probe import checksum
 from trunkline.lab.stage import Stage
+from trunkline.lab.topology import GroupRule
 
 pytestmark = pytest.mark.netns
 
@@ -24,12 +25,12 @@ def mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def arp(source: str, sender_mac: str, sender: str, target: str) -> bytes:
-    """Return an ARP reply to everybody: ``sender`` is at ``sender_mac``."""
+def arp(source: str, sender_mac: str, sender: str, target: str, *, request: bool = False) -> bytes:
+    """Return an ARP reply to everybody, or a request: ``sender`` is at ``sender_mac``."""
     return (
         BROADCAST
         + mac(source)
-        + struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 2)
+        + struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1 if request else 2)
         + mac(sender_mac)
         + IPv4Address(sender).packed
         + BROADCAST
@@ -79,6 +80,9 @@ FORGERIES = {
     "an ARP claim with another MAC": lambda me, other, _gw: arp(
         me.mac, "fa:16:3e:99:99:99", str(me.address), str(other.address)
     ),
+    "an honest ARP claim in a frame with another MAC": lambda me, other, _gw: arp(
+        "fa:16:3e:99:99:99", me.mac, str(me.address), str(other.address)
+    ),
     "a DHCP answer": lambda me, other, _gw: udp(
         (me.mac, other.mac), (str(me.address), str(other.address)), (67, 68)
     ),
@@ -98,8 +102,10 @@ def test_a_forged_frame_does_not_leave_its_port(stage: Stage, name: str) -> None
 
     frames = sent(stage, "VM_1", forged, honest)
 
-    payload = forged[12:]
-    seen = {(f.node, f.device) for f in frames if payload in f.tagged and f.node != "VM_1"}
+    def is_forged(frame: Frame) -> bool:
+        return forged[12:] in frame.tagged and frame.tagged[6:12] == forged[6:12]
+
+    seen = {(f.node, f.device) for f in frames if is_forged(f) and f.node != "VM_1"}
     assert seen == {("compute1", me.tap)}
 
 
@@ -139,11 +145,40 @@ def test_the_host_itself_is_out_of_reach(stage: Stage, target: str, what: str) -
     assert answer.kind != "reply", what
 
 
+def test_nothing_is_routed_to_the_hosts_other_nics(stage: Stage) -> None:
+    """A packet to the management network dies on the host: its NIC there shows none of it."""
+    shot = stage.ping("VM_2", IPv4Address("192.0.2.1"), hope=False)
+
+    seen = [f for f in shot.seen.frames if f.node == "compute1" and shot.answer.nonce in f.data]
+    assert {f.device for f in seen} == {stage.seats["VM_2"].tap, "br100"}
+
+
+def test_a_bridge_answers_arp_for_its_own_address_only(stage: Stage) -> None:
+    """The host has more addresses; on this segment it has one."""
+    me = stage.seats["VM_1"]
+    with (
+        netns.socket(stage.lab.namespace("VM_1"), socket.AF_PACKET, socket.SOCK_RAW) as sock,
+        stage.capture() as capture,
+    ):
+        sock.bind(("eth0", 0))
+        for target in ("10.1.0.1", "91.207.15.105", str(stage.gateway("VM_1"))):
+            sock.send(arp(me.mac, me.mac, str(me.address), target, request=True))
+        answered: set[IPv4Address] = set()
+        while stage.gateway("VM_1") not in answered:
+            assert capture.wait(5), "the gateway did not answer"
+            replies = [f.arp for f in capture.frames() if f.node == "VM_1" and f.arp]
+            answered = {a.sender for a in replies if a.is_reply}
+
+    assert answered == {stage.gateway("VM_1")}
+
+
 def test_a_packet_from_outside_to_a_fixed_address_is_dropped(stage: Stage) -> None:
     """Whoever on the external wire routes to a tenant prefix reaches no instance."""
     inet = stage.lab.namespace("inet")
     address = stage.seats["VM_2"].address
+    everybody = GroupRule("tenant1", "udp", None, IPv4Network("0.0.0.0/0"))
     with (
+        stage.rules(*stage.topology.rules, everybody),
         netns.socket(inet, socket.AF_INET, socket.SOCK_DGRAM) as sock,
         stage.capture() as capture,
     ):
