@@ -1,4 +1,4 @@
-"""One lab of its own for the tests of this folder: the article's cloud."""
+"""One lab of its own for each module of this folder: the article's cloud."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """Bring the article's cloud up under a name of its own, and take it down at the end."""
     if os.geteuid() != 0:
