@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from leftovers import leftovers
 
 from trunkline.cli.main import main
 from trunkline.kernel import netns
@@ -161,4 +160,3 @@ def test_unknown_lab_and_node(capsys: pytest.CaptureFixture[str]) -> None:
     """A lab that is not up, and a node that it does not have, are named with what there is."""
     assert main(["lab", "inspect", "--name", "nowhere"]) == 2
     assert "lab nowhere: not up" in capsys.readouterr().err
-    assert leftovers()["namespaces"] == list(netns.names())
