@@ -54,6 +54,8 @@ class HostFacts:
         links: Names of the links present that are neither ours nor an instance's.
         uplink_address: First address on the uplink that is not ours.
         foreign_prefixes: Prefix and link of each address on this host that is not ours.
+        bridge_netfilter: Whether the kernel shows bridged packets to the IP hooks at all. Without
+            it a bridge that asks for it is not refused, and its packets pass unfiltered.
         missing: Features that something here needs and the machine lacks, as sentences that
             say what to load or install.
     """
@@ -62,6 +64,7 @@ class HostFacts:
     links: frozenset[str] = frozenset()
     uplink_address: IPv4Address | None = None
     foreign_prefixes: tuple[tuple[IPv4Network, str], ...] = ()
+    bridge_netfilter: bool = True
     missing: tuple[str, ...] = ()
 
 
@@ -199,7 +202,6 @@ class HostState:
         sysctls: By key in dotted form, as sysctl(8) writes it, except that a link's name
             stands as it is: ``net.ipv4.conf.br100.forwarding``.
         tables: By (family, name).
-        in_the_way: Actual only: links that carry one of our names but are not ours.
     """
 
     bridges: Mapping[str, Bridge] = field(default_factory=dict)
@@ -209,7 +211,6 @@ class HostState:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     dhcp: Mapping[str, DhcpServer] = field(default_factory=dict)
-    in_the_way: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def test_host_routes_repeat_the_default_route() -> None:
     ("facts", "subject", "words"),
     [
         (replace(clouds.FACTS, vlan_making=None), "network network100", "no VLAN devices"),
+        (replace(clouds.FACTS, bridge_netfilter=False), "network network100", "br_netfilter"),
         (
             replace(clouds.FACTS, links=frozenset({"eth1"})),
             "network network100",

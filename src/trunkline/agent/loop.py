@@ -185,6 +185,9 @@ class Loop:
         self.judge = not outcome.judged
         self._schedule_retry(outcome, started)
         self.cycles += 1
+        if self.cycles == 1:
+            for lack in outcome.facts.missing:
+                log.warning("this machine lacks %s", lack)
         if self.cycles == 1 or outcome.operations or outcome.failures:
             _log(snapshot.revision, outcome, started)
         if self.inbox.online:

@@ -105,7 +105,7 @@ def _capture(args: Namespace) -> int:
     from trunkline.lab import show, state  # noqa: PLC0415 - likewise
 
     _need_root()
-    show.follow(state.find(args.name or "article"), args.places, print)
+    show.follow(state.find(args.name or "article"), args.places, _say)
     return 0
 
 
@@ -123,12 +123,17 @@ def _run(args: Namespace) -> int:
     _need_root()
     # Whoever ends a run by SIGTERM wants its lab taken down too, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    say = _nothing if args.json else print
+    say = _nothing if args.json else _say
     text = topology.read(args.file)
     reports = run.run(text, args.name, run.chosen(args.scenarios), pcap=args.pcap, say=say)
     if args.json:
         print(json.dumps([report.data() for report in reports], indent=2))
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _say(line: str) -> None:
+    """Say a line at once, also into a pipe."""
+    print(line, flush=True)
 
 
 def _nothing(*_: object) -> None:

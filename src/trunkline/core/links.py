@@ -68,6 +68,8 @@ def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) 
         return f"trunk {trunk} does not exist on this host; create it or correct [trunks]"
     if facts.vlan_making is None:
         return "this kernel can make no VLAN devices; see 'trunkline doctor'"
+    if not facts.bridge_netfilter:
+        return "br_netfilter is not loaded, so no group would hold; modprobe br_netfilter"
     for name in (bridge, vlan):
         if name in facts.links:
             return (

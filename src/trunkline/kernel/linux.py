@@ -86,6 +86,7 @@ class LinuxKernel:
             links=frozenset(filter(self._is_foreign, self._links.by_name)),
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
             foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
+            bridge_netfilter=features.BRIDGE_NETFILTER.exists(),
             missing=self._missing,
         )
 

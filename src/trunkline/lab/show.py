@@ -82,7 +82,8 @@ def inventory(lab: Lab) -> str:
     ]
     host_head = ("HOST", "NAMESPACE", "EXTERNAL", "AGENT")
     head = ("INSTANCE", "NAMESPACE", "PROJECT", "HOST", "ADDRESS", "FLOATING", "MAC", "TAP", "PORT")
-    return f"{_table((host_head, *hosts))}\n\n{_table((head, *instances))}"
+    api = f"API {lab.api}, tokens in {lab.directory}/users.yaml"
+    return f"{api}\n\n{_table((host_head, *hosts))}\n\n{_table((head, *instances))}"
 
 
 def _state(host: Mapping[str, Any]) -> str:

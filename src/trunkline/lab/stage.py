@@ -152,16 +152,16 @@ class Stage:
             build.unplug_instance(self.lab, seat.instance)
             self.cloud.delete_port(self.topology.instances[seat.instance])
         for segment in segments:
-            until(
-                f"{segment.bridge} is gone from {host}",
-                lambda bridge=segment.bridge: bridge not in self.links(host),  # type: ignore[misc]
-            )
+            self._wait_until_gone(host, segment.bridge)
         self.settle()
         self.look()
         try:
             yield
         finally:
             self._bring_back(gone)
+
+    def _wait_until_gone(self, host: str, link: str) -> None:
+        until(f"{link} is gone from {host}", lambda: link not in self.links(host))
 
     def _bring_back(self, gone: list[Seat]) -> None:
         """Make instances again as they were, at the same addresses."""
