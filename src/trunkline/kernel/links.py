@@ -1,4 +1,4 @@
-"""Links, IPv4 addresses and routes of a namespace, kept current by the kernel's notifications.
+"""Links and IPv4 addresses of a namespace, kept current by the kernel's notifications.
 
 A reading costs a dump once; afterwards the kernel tells what changed (rtnetlink(7)), and an
 unchanged host costs one empty ``recv``. What is ours among all this is not decided here.
@@ -10,10 +10,9 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface
 
 from trunkline.kernel import netlink
 from trunkline.kernel.netlink import number, text
@@ -21,29 +20,25 @@ from trunkline.kernel.netlink import number, text
 # rtnetlink.h: RTM_*
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
-NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER = 36, 37, 44, 45
 NEWNETCONF = 80
-GROUPS = 0x1 | 0x8 | 0x10 | 0x40 | 1 << 23  # link, tc, IPv4 address, IPv4 route, IPv4 netconf
+GROUPS = 0x1 | 0x8 | 0x10 | 1 << 23  # link, tc, IPv4 address, IPv4 netconf
 
 IFF_UP, IFF_PROMISC = 0x1, 0x100  # if.h
-MAIN_TABLE, UNICAST = 254, 1  # RT_TABLE_MAIN, RTN_UNICAST
 
-# if_link.h, if_addr.h, rtnetlink.h, netconf.h: attribute types
+# if_link.h, if_addr.h, netconf.h: attribute types
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 20, 27, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-IFLA_BRPORT_MODE = 4
+IFLA_PROTINFO, IFLA_BRPORT_MODE = 12, 4
 IFLA_VLAN_ID, IFLA_BR_NF_CALL_IPTABLES = 1, 36
 IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
-RTA_DST, RTA_OIF = 1, 4
 NETCONFA_IFINDEX, NETCONFA_ALL, NETCONFA_DEFAULT = 1, -1, -2
 
 SKIP_STATISTICS = netlink.attribute(IFLA_EXT_MASK, struct.pack("=I", 8))  # RTEXT_FILTER_…
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
-_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +73,8 @@ class Links:
     Attributes:
         by_index, by_name: Links.
         addresses: Protocol (IFA_PROTO) by link index and address, in the kernel's order.
-        version: Moves whenever a link or an address differs from before.
-        routes_version: Moves whenever a route may have changed.
+        changed: Names of links that came, went or differ since the caller last cleared it.
+        addresses_version: Moves whenever an address came, went or differs from before.
         tc_version: Moves whenever a qdisc or filter may have changed.
         stale_sysctls: Indexes of links whose sysctls may have changed since the caller last
             cleared it; negative ones are ``all`` and ``default``.
@@ -89,7 +84,8 @@ class Links:
         self.by_index: dict[int, Link] = {}
         self.by_name: dict[str, Link] = {}
         self.addresses: dict[tuple[int, IPv4Interface], int] = {}
-        self.version = self.routes_version = self.tc_version = 0
+        self.changed: set[str] = set()
+        self.addresses_version = self.tc_version = 0
         self.stale_sysctls: set[int] = set()
         self._known = False
         self._events = netlink.listen(GROUPS)
@@ -138,11 +134,11 @@ class Links:
 
     def _read_all(self) -> None:
         self.stale_sysctls |= {NETCONFA_ALL, NETCONFA_DEFAULT}  # and each link, below
+        self.changed |= self.by_name.keys()
         self.by_index.clear()
         self.by_name.clear()
         self.addresses.clear()
-        self.version += 1
-        self.routes_version += 1
+        self.addresses_version += 1
         self.tc_version += 1
         request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + SKIP_STATISTICS
         for body in netlink.dump(netlink.ROUTE, GETLINK, request):
@@ -157,10 +153,10 @@ class Links:
             # AF_BRIDGE messages are about a port's bridge side; its deletion is unplugging.
             if body[0] == socket.AF_UNSPEC:
                 self._note_link(kind, body)
+            elif kind == NEWLINK:
+                self._note_port(body)
         elif kind in (NEWADDR, DELADDR):
             self._note_address(kind, body)
-        elif kind in (NEWROUTE, DELROUTE):
-            self.routes_version += 1
         elif kind in (NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER):
             self.tc_version += 1
         elif kind == NEWNETCONF:
@@ -179,14 +175,26 @@ class Links:
                 self._drop(link.index)
             self.by_index[link.index] = link
             self.by_name[link.name] = link
-            self.version += 1
+            self.changed.add(link.name)
+
+    def _note_port(self, body: bytes) -> None:
+        """Take in a port's mode, which ``bridge link set`` changes without another message."""
+        known = self.by_index.get(_LINK.unpack_from(body)[2])
+        port = netlink.attributes(body, _LINK.size).get(IFLA_PROTINFO)
+        if known is None or port is None:
+            return
+        hairpin = bool(number(netlink.attributes(port).get(IFLA_BRPORT_MODE)))
+        if hairpin != known.hairpin:
+            link = replace(known, hairpin=hairpin)
+            self.by_index[link.index] = self.by_name[link.name] = link
+            self.changed.add(link.name)
 
     def _drop(self, index: int) -> None:
         known = self.by_index.pop(index, None)
         if known is not None:
             if self.by_name.get(known.name) == known:
                 del self.by_name[known.name]
-            self.version += 1
+            self.changed.add(known.name)
 
     def _note_address(self, kind: int, body: bytes) -> None:
         family, length, _, _, index = _ADDRESS.unpack_from(body)
@@ -197,22 +205,10 @@ class Links:
         key = (index, IPv4Interface((raw, length)))
         protocol = number(found.get(IFA_PROTO))
         if kind == DELADDR:
-            self.version += self.addresses.pop(key, None) is not None
+            self.addresses_version += self.addresses.pop(key, None) is not None
         elif self.addresses.get(key) != protocol:
             self.addresses[key] = protocol
-            self.version += 1
-
-
-def routes() -> Iterator[tuple[IPv4Network, int]]:
-    """Yield destination and link index of the namespace's unicast routes in the main table."""
-    request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-    for body in netlink.dump(netlink.ROUTE, GETROUTE, request):
-        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
-        if (family, table, kind) != (socket.AF_INET, MAIN_TABLE, UNICAST):
-            continue
-        found = netlink.attributes(body, _ROUTE.size)
-        destination = IPv4Address(found.get(RTA_DST, b"\0\0\0\0"))  # none is the default route
-        yield IPv4Network((destination, length)), number(found.get(RTA_OIF))
+            self.addresses_version += 1
 
 
 def _decode_link(body: bytes) -> Link:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import select
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from pyroute2 import IPRoute
 
@@ -53,19 +54,33 @@ TAP_NAME = re.compile(r"tap.{11}")
 CHANGES = {"mtu": "mtu", "address": "address", "alias": "ifalias", "state": "state"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What links and addresses made up when last looked at.
+
+    Attributes:
+        basis: What it depends on beside the links; another one makes it void.
+        state: Bridges, VLAN devices, plugs and addresses.
+    """
+
+    basis: tuple[HostConfig, int, int]
+    state: HostState
+    facts: HostFacts
+
+
 class LinuxKernel:
     """This machine. See ``interface.Kernel`` for what each method promises."""
 
     def __init__(self) -> None:
         features.load_modules()
-        self._rtnl = IPRoute()
+        self._rtnl = IPRoute(ext_ack=True)
         self._links = Links()
         self._nft = Nft()
         self._dnsmasq = Dnsmasq()
         self._making = features.vlan_making(self._rtnl)
         self._missing = tuple(features.missing(self._making))
         self._sysctls: dict[str, str] = {}
-        self._read_links: tuple[object, HostState] | None = None
+        self._seen: _Seen | None = None
 
     def close(self) -> None:
         """Give the sockets back."""
@@ -74,25 +89,7 @@ class LinuxKernel:
 
     def facts(self, config: HostConfig) -> HostFacts:
         """See ``Kernel.facts``."""
-        self._links.refresh()
-        ours = {link.index for link in self._links.by_index.values() if _is_ours(link)}
-        foreign = [
-            (self._links.by_index[index], interface)
-            for (index, interface), protocol in self._links.addresses.items()
-            if protocol != ADDRESS_PROTOCOL and index not in ours and index in self._links.by_index
-        ]
-        return HostFacts(
-            vlan_making=self._making,
-            links=frozenset(filter(self._is_foreign, self._links.by_name)),
-            uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
-            foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
-            bridge_netfilter=features.BRIDGE_NETFILTER.exists(),
-            missing=self._missing,
-        )
-
-    def _is_foreign(self, name: str) -> bool:
-        """Return whether a link is neither ours nor an instance's."""
-        return not (_is_ours(self._links.by_name[name]) or TAP_NAME.fullmatch(name))
+        return self._look(config).facts
 
     def forget(self) -> None:
         """See ``Kernel.forget``."""
@@ -100,17 +97,12 @@ class LinuxKernel:
         self._nft.forget()
         self._dnsmasq.forget()
         self._sysctls.clear()
-        self._read_links = None
+        self._seen = None
 
     def read(self, config: HostConfig, sysctls: Collection[str]) -> HostState:
         """See ``Kernel.read``."""
-        self._links.refresh()
-        known = self._linked(config)
-        return HostState(
-            bridges=known.bridges,
-            vlans=known.vlans,
-            plugs=known.plugs,
-            addresses=known.addresses,
+        return replace(
+            self._look(config).state,
             sysctls=dict(self._values(sysctls)),
             tables=self._nft.read(),
             dhcp=self._dnsmasq.read(config.state_dir),
@@ -130,21 +122,52 @@ class LinuxKernel:
         with _refusals(operation):
             self._run(config, operation)
 
-    def _linked(self, config: HostConfig) -> HostState:
-        """Return the part of the state that links and addresses make up."""
-        state = (self._links.version, self._links.tc_version, config)
-        if self._read_links is None or self._read_links[0] != state:
-            self._read_links = state, self._read_all_links(config)
-        return self._read_links[1]
+    def _look(self, config: HostConfig) -> _Seen:
+        """Return what links and addresses make up, from memory as far as it is still true.
 
-    def _read_all_links(self, config: HostConfig) -> HostState:
+        An instance's interface that comes, goes or changes is the everyday case, and costs the
+        same on a host with a thousand of them.
+        """
+        self._links.refresh()
+        changed, self._links.changed = self._links.changed, set()
+        taps = {name for name in changed if TAP_NAME.fullmatch(name)}
+        basis = config, self._links.addresses_version, self._links.tc_version
+        if self._seen is None or self._seen.basis != basis or changed != taps:
+            self._seen = _Seen(basis, self._read_links(config), self._find_facts(config))
+        elif taps:
+            plugs = {**self._seen.state.plugs}
+            for name in taps:
+                plugs.pop(name, None)
+            plugs |= self._plugs(self._links.by_name[n] for n in taps if n in self._links.by_name)
+            self._seen = replace(self._seen, state=replace(self._seen.state, plugs=plugs))
+        return self._seen
+
+    def _find_facts(self, config: HostConfig) -> HostFacts:
+        by_index = self._links.by_index
+        foreign = [
+            (by_index[index], interface)
+            for (index, interface), protocol in self._links.addresses.items()
+            if protocol != ADDRESS_PROTOCOL and index in by_index and not _is_ours(by_index[index])
+        ]
+        return HostFacts(
+            vlan_making=self._making,
+            links=frozenset(filter(self._is_foreign, self._links.by_name)),
+            uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
+            foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
+            missing=self._missing,
+        )
+
+    def _is_foreign(self, name: str) -> bool:
+        """Return whether a link is neither ours nor an instance's."""
+        return not (_is_ours(self._links.by_name[name]) or TAP_NAME.fullmatch(name))
+
+    def _read_links(self, config: HostConfig) -> HostState:
         links = self._links.by_index.values()
         bridges = {b.name: b for b in map(_bridge, filter(_is_our_bridge, links))}
-        plugs = (self._plug(k) for k in links if TAP_NAME.fullmatch(k.name) and not _is_ours(k))
         return HostState(
             bridges=bridges,
             vlans={v.name: v for v in self._vlans(config)},
-            plugs={p.tap: p for p in plugs},
+            plugs=self._plugs(k for k in links if TAP_NAME.fullmatch(k.name)),
             addresses=frozenset(self._addresses(config)),
         )
 
@@ -173,8 +196,12 @@ class LinuxKernel:
         master = self._name(link.master)
         return Vlan(link.name, trunk, vlan_id, link.mtu, master, link.alias, making, up)
 
-    def _plug(self, link: Link) -> Plug:
-        return Plug(link.name, self._name(link.master), link.mtu, link.up, link.hairpin)
+    def _plugs(self, taps: Iterable[Link]) -> dict[str, Plug]:
+        return {
+            tap.name: Plug(tap.name, self._name(tap.master), tap.mtu, tap.up, tap.hairpin)
+            for tap in taps
+            if not _is_ours(tap)
+        }
 
     def _name(self, index: int) -> str | None:
         link = self._links.by_index.get(index)
@@ -292,12 +319,8 @@ class LinuxKernel:
 
     def _change_link(self, name: str, changes: dict[str, str]) -> None:
         index = self._index(name)
-        plain: dict[str, object] = {CHANGES[k]: v for k, v in changes.items() if k in CHANGES}
-        if "mtu" in plain:
-            plain["mtu"] = int(changes["mtu"])
-        if "master" in changes:
-            plain["master"] = self._index(changes["master"]) if changes["master"] else 0
-        if changes.get("master"):
+        plain = self._attributes(changes)
+        if plain.get("master"):
             _no_ipv6(name)
         if plain:
             self._rtnl.link("set", index=index, **plain)
@@ -310,7 +333,23 @@ class LinuxKernel:
         mate = self._links.by_name.get(vlan_bpf.mate_name(name))
         if mate is not None and _is_ours(mate):
             self._rtnl.link("set", index=mate.index, **_shared(plain))
-        self._links.reread(index)
+        self._read_back(index)
+
+    def _attributes(self, changes: Mapping[str, str]) -> dict[str, object]:
+        """Return the changes that any link can have, in pyroute2's words."""
+        plain: dict[str, object] = {CHANGES[k]: v for k, v in changes.items() if k in CHANGES}
+        if "mtu" in changes:
+            plain["mtu"] = int(changes["mtu"])
+        if "master" in changes:
+            plain["master"] = self._index(changes["master"]) if changes["master"] else 0
+        return plain
+
+    def _read_back(self, index: int) -> None:
+        """Take in what has become of a link; not all is notified about one that is down."""
+        self._links.refresh()
+        link = self._links.by_index.get(index)
+        if link is not None and not link.up:
+            self._links.reread(index)
 
     def _delete_link(self, name: str, config: HostConfig) -> None:
         link = self._links.by_name.get(name)

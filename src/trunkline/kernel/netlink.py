@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -109,7 +109,8 @@ def order(protocol: int, kind: int, flags: int, body: bytes) -> None:
 def listen(groups: int) -> socket.socket:
     """Open a socket that receives these rtnetlink groups (a mask of RTMGRP_*) of the namespace."""
     sock = _open(ROUTE)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    with suppress(PermissionError):  # who is not root may look, and reads anew more often
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
     sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
     sock.bind((0, groups))
     return sock
