@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from leftovers import leftovers
+from leftovers import PREFIX, leftovers
 
 from trunkline.lab import life
 from trunkline.lab.stage import Stage
@@ -30,9 +30,9 @@ def _able() -> None:
 @pytest.fixture(scope="session")
 def stage(_able: None) -> Iterator[Stage]:
     """The article's lab, up for the whole session."""
-    lab, _ = life.up(read("article"), "scnstage")
+    lab, _ = life.up(read("article"), f"{PREFIX}stage")
     yield Stage(lab)
-    life.down("scnstage")
+    life.down(f"{PREFIX}stage")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def faulty(_able: None) -> Iterator[Stage]:
     data = yaml.safe_load(read("article"))
     for tenant in data["tenants"].values():
         del tenant["floating_ips"]
-    lab, _ = life.up(yaml.safe_dump(data), "scnfault")
+    lab, _ = life.up(yaml.safe_dump(data), f"{PREFIX}fault")
     yield Stage(lab)
-    life.down("scnfault")
+    life.down(f"{PREFIX}fault")
 
 
 @pytest.fixture

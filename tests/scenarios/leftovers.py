@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from trunkline.kernel import netns
 from trunkline.lab import state
 
-PREFIX = "scn"
+PREFIX = f"scn{os.getpid()}"  # another run of these tests may be under way
 """How the labs of this folder's tests are called."""
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+from leftovers import PREFIX
 
 from trunkline.cli.main import main
 from trunkline.kernel import netns
-from trunkline.lab import life, state
+from trunkline.lab import life, probe, state
 from trunkline.lab.scenarios import SCENARIOS, play
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import load, read
@@ -20,13 +22,13 @@ from trunkline.lab.waiting import until
 
 pytestmark = [pytest.mark.scenario, pytest.mark.usefixtures("machine")]
 
-NAME = "scnlife"
+NAME = f"{PREFIX}life"
 LAB = state.Lab(load(read("article"), NAME))
 
 
-def _start(*verb: str) -> subprocess.Popen[bytes]:
+def _start(*verb: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "trunkline.cli.main", "lab", verb[0], "--name", NAME, *verb[1:]]
-    return subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(argv, stdout=stdout)
 
 
 def _exists(*parts: str) -> Callable[[], bool]:
@@ -153,6 +155,25 @@ def test_exec_inspect_pingall(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["lab", "pingall", "--name", NAME]) == 0
     assert "0 % dropped (30/30 received)" in capsys.readouterr().out
+    life.down(NAME)
+
+
+def test_capture() -> None:
+    """``lab capture`` shows frames with place, direction and tag as they pass."""
+    lab, _ = life.up(read("article"), NAME)
+    capture = _start("capture", "compute1:eth0", "VM_5", stdout=subprocess.PIPE)
+    assert capture.stdout
+    ready = select.poll()
+    ready.register(capture.stdout, select.POLLIN)
+
+    namespace, peer = lab.namespace("VM_1"), Stage(lab).seats["VM_5"].address
+    # The capture has begun when it shows something: until then, there is something to show.
+    until("the capture has begun", lambda: probe.ping(namespace, peer, 1) and ready.poll(0))
+    capture.send_signal(signal.SIGINT)
+    out, _ = capture.communicate()
+
+    assert "compute1:eth0" in out.decode()
+    assert " tag 100 10.0.0.3 > 10.0.0.4 ICMP type 8 code 0" in out.decode()
     life.down(NAME)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dpkt
 import pytest
+from leftovers import PREFIX
 
 from trunkline.cli.main import main
 from trunkline.lab.scenarios import SCENARIOS, play
@@ -50,7 +51,7 @@ def test_walk_of_scenario_6_is_asymmetric(stage: Stage) -> None:
 @pytest.mark.usefixtures("machine")
 def test_run_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """``lab run`` alone brings a lab up, tells scenarios as data, keeps evidence, cleans up."""
-    argv = ["lab", "run", "4", "3", "--name", "scnrun", "--json", "--pcap", str(tmp_path)]
+    argv = ["lab", "run", "4", "3", "--name", f"{PREFIX}run", "--json", "--pcap", str(tmp_path)]
 
     code = main(argv)
 
@@ -66,7 +67,7 @@ def test_run_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 @pytest.mark.usefixtures("machine")
 def test_five_hosts(capsys: pytest.CaptureFixture[str]) -> None:
     """The larger topology plays the same scenarios: more hosts hear, and stay silent."""
-    code = main(["lab", "run", "1", "3", "6", "--file", "five", "--name", "scnfive"])
+    code = main(["lab", "run", "1", "3", "6", "--file", "five", "--name", f"{PREFIX}five"])
 
     story = capsys.readouterr().out
     assert code == 0, story
@@ -75,7 +76,7 @@ def test_five_hosts(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unknown_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     """A scenario that does not exist is named beside those that do, before anything starts."""
-    code = main(["lab", "run", "8", "--name", "scnnone"])
+    code = main(["lab", "run", "8", "--name", f"{PREFIX}none"])
 
     assert code == 2
     assert "scenario 8: there is none; choose from 1, 2, 3" in capsys.readouterr().err
