@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import shutil
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -17,10 +21,13 @@ from worlds import HOST, World, packet_socket, read
 from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
 from trunkline.core.filter import rule_text
-from trunkline.hoststate import HostState, Vlan
+from trunkline.errors import Rejected
+from trunkline.hoststate import HostState, Vlan, VlanMaking
+from trunkline.kernel import exec as programs
 from trunkline.kernel import netns
+from trunkline.kernel.linux import LinuxKernel
 from trunkline.model import Direction, Rule, RuleId
-from trunkline.operations import CreateVlan, DeleteLink, RunNft
+from trunkline.operations import CreateVlan, DeleteLink, RunNft, StopDhcp
 from trunkline.ownership import LINK_GROUP, tap_name
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -183,6 +190,9 @@ def test_what_others_have_on_the_trunk_stays(linux: World) -> None:
         ["ip", "link", "del", "br102"],
         ["ip", "addr", "flush", "dev", "br100"],
         ["nft", "delete", "table", "bridge", "trunkline"],
+        ["nft", "add", "rule", "inet", "trunkline", "forward", "accept"],
+        ["sysctl", "-qw", "net.ipv4.conf.br100.forwarding=0"],
+        ["ip", "link", "set", "br100", "type", "bridge", "nf_call_iptables", "0"],
     ],
 )
 def test_what_a_crash_or_a_hand_left_behind_is_repaired(linux: World, crash: list[str]) -> None:
@@ -220,15 +230,161 @@ def test_a_dead_dhcp_server_is_noticed_and_replaced(linux: World) -> None:
     assert due(linux, desired) == 0
 
 
-def test_a_foreign_process_with_a_pid_of_ours_is_left_alone(linux: World) -> None:
-    """A pid file that points to somebody else's process does not make it ours."""
-    desired = built(linux)
-    place = Path(linux.config.state_dir) / "dhcp/br100"
-    ours = int((place / "pid").read_text())
-    (place / "pid").write_text(str(os.getpid()))
+def servers(world: World) -> list[int]:
+    """Return the processes that were started with a configuration of this host's."""
+    mark = f"--conf-file={world.config.state_dir}/".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
 
+
+def test_a_pid_file_is_no_proof(linux: World) -> None:
+    """A server is known by its command line; who has a pid of ours by chance is left alone."""
+    desired = built(linux)
+    other = netns.spawn(HOST, ["sleep", "60"], os.devnull)
+    (Path(linux.config.state_dir) / "dhcp/br100/pid").write_text(str(other.pid))
+    assert due(linux, desired) == 0
+
+    for bridge in desired.dhcp:
+        linux.kernel.run(linux.config, StopDhcp(bridge))
+    assert servers(linux) == []
+    assert other.alive()
+    other.stop()
+
+
+def test_a_server_without_files_is_replaced(linux: World) -> None:
+    """Somebody removed the files under a running server: one new server, and no old one."""
+    desired = built(linux)
+    shutil.rmtree(Path(linux.config.state_dir) / "dhcp/br100")
     assert due(linux, desired) == 1
-    os.kill(ours, signal.SIGKILL)
+
+    built(linux)
+    assert due(linux, desired) == 0
+    assert len(servers(linux)) == len(desired.dhcp)
+
+
+def test_a_foreign_dhcp_server_stays(linux: World) -> None:
+    """Somebody else's dnsmasq in the same namespace outlives all of ours."""
+    desired = built(linux)
+    netns.bridge(HOST, "lab0")
+    netns.address(HOST, "lab0", IPv4Interface("192.168.9.1/24"))
+    pid_file = Path(linux.config.state_dir) / "foreign.pid"
+    done = netns.run(
+        HOST,
+        [
+            *("dnsmasq", "--conf-file=/dev/null", "--port=0", "--interface=lab0"),
+            *("--bind-interfaces", "--dhcp-range=192.168.9.9,192.168.9.9", "--leasefile-ro"),
+            f"--pid-file={pid_file}",
+        ],
+    )
+    assert done.returncode == 0, done.stderr
+    foreign = programs.process(int(pid_file.read_text()))
+    assert foreign is not None
+    assert set(read(linux).dhcp) == set(desired.dhcp)
+
+    for bridge in desired.dhcp:
+        linux.kernel.run(linux.config, StopDhcp(bridge))
+
+    assert foreign.alive()
+    foreign.stop()
+
+
+def test_a_place_that_dnsmasq_cannot_read_is_refused(linux: World) -> None:
+    """It would start all the same, and leave every instance without a lease."""
+    Path(linux.config.state_dir).chmod(0o700)
+
+    with pytest.raises(Rejected, match=r"chmod o\+x"):
+        built(linux)
+    assert servers(linux) == []
+
+
+def test_foreign_rules_stay(linux: World) -> None:
+    """Another table, also one with a chain at our hooks, is neither read nor changed."""
+    rules = (
+        "table inet other { chain trunkline { type filter hook forward priority -150;"
+        " counter accept; }; set s { type ipv4_addr; elements = { 10.0.0.3 }; }; }"
+    )
+    assert netns.run(HOST, ["nft", rules]).returncode == 0
+    before = netns.run(HOST, ["nft", "list", "table", "inet", "other"]).stdout
+    desired = built(linux)
+    assert read(linux).tables.keys() == desired.tables.keys()
+
+    for operation in diff_host(HostState(), linux.kernel.read(linux.config, ())):
+        linux.kernel.run(linux.config, operation)
+
+    assert netns.run(HOST, ["nft", "list", "table", "inet", "other"]).stdout == before
+    assert read(linux) == HostState()
+
+
+def test_a_door_without_memory_sees_the_same_and_can_take_it_apart(linux: World) -> None:
+    """What a dead agent made is found by the next one, and leaves no trace on the trunk."""
+    qdiscs = ["tc", "qdisc", "show", "dev", "eth0"]
+    before = netns.run(HOST, qdiscs).stdout, link_flags("eth0")
+    desired = built(linux)
+    second = LinuxKernel()
+    found = second.read(linux.config, desired.sysctls)
+    assert found == linux.kernel.read(linux.config, desired.sysctls)
+
+    for operation in diff_host(HostState(), found):
+        second.run(linux.config, operation)
+    second.close()
+
+    assert read(linux) == HostState()
+    assert (netns.run(HOST, qdiscs).stdout, link_flags("eth0")) == before
+
+
+def link_flags(link: str) -> int:
+    """Return the flags that an administrator can set on a link (IFF_*)."""
+    with netns.socket(HOST, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH14x", link.encode(), 0)
+        answer = fcntl.ioctl(sock, 0x8913, request)  # SIOCGIFFLAGS
+        return int(struct.unpack_from("H", answer, 16)[0])
+
+
+def arp_request(sender: str, target: str) -> bytes:
+    """Return a broadcast that asks who has an address."""
+    mac = b"\x02\x00\x00\x00\x00\x07"
+    head = b"\xff" * 6 + mac + bytes.fromhex("0806 0001 0800 06 04 0001")
+    return head + mac + IPv4Address(sender).packed + bytes(6) + IPv4Address(target).packed
+
+
+@pytest.mark.parametrize("tag", [b"", b"\x81\x00\xe0\x00"], ids=["untagged", "priority-tagged"])
+def test_the_trunk_still_serves_the_host_itself(linux: World, tag: bytes) -> None:
+    """A question to the trunk NIC's own address is answered, also with a tag that names no VLAN."""
+    built(linux)
+    netns.address(HOST, "eth0", IPv4Interface("192.168.7.1/24"))
+    with packet_socket("eth0") as wire:
+        question = arp_request("192.168.7.2", "192.168.7.1")
+        wire.send(question[:12] + tag + question[12:])
+        while select.select([wire], [], [], 2)[0]:
+            data = wire.recv(2048)
+            if data[12:14] == b"\x08\x06" and data[20:22] == b"\x00\x02":
+                return
+    pytest.fail("no ARP answer came back")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ["tc", "qdisc", "del", "dev", "eth0", "clsact"],
+        ["tc", "qdisc", "del", "dev", "vlan100t", "clsact"],
+        ["ip", "link", "set", "vlan100t", "down"],
+        ["ip", "link", "set", "eth0", "promisc", "off"],
+    ],
+)
+def test_a_spoilt_tc_bpf_device_is_noticed_and_repaired(linux: World, damage: list[str]) -> None:
+    """A part of the second making that somebody takes away is missed at the next reading."""
+    if linux.kernel.facts(linux.config).vlan_making is not VlanMaking.BPF:
+        pytest.skip("this kernel has 8021q: its VLAN devices have no such parts")
+    desired = built(linux)
+    assert netns.run(HOST, damage).returncode == 0
+    assert due(linux, desired) > 0
+
+    built(linux)
+    assert due(linux, desired) == 0
 
 
 def test_an_mtu_beyond_the_trunks_is_refused_by_name(linux: World) -> None:

@@ -1,191 +1,292 @@
-"""DHCP servers: one dnsmasq daemon per bridge, and its files.
+"""DHCP servers: one dnsmasq per bridge, its files, and which running ones are ours.
 
-    STATE_DIR/dhcp/BRIDGE/
-        dnsmasq-DIGEST.conf   named after its content, so the command line says what is run
-        hosts/                a file per static entry; new ones are noticed without a signal
-        pid, leases
+Layout under the agent's state directory::
 
-A daemon outlives its agent. It is ours if its pid file, its command line and its network
-namespace agree; nothing is ever ended by name.
+    dhcp/br100/dnsmasq-<digest of the text>.conf    hosts/<one file per port>    pid    leases
+
+A server is a daemon and outlives the agent. It is ours if its command line names a file in
+there and it lives in this network namespace; the text of that file is its configuration, since
+another text would be another file. Nothing is ever looked for by the program's name alone.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from trunkline.errors import Rejected
+from trunkline.errors import Interrupted, Rejected
 from trunkline.hoststate import DhcpServer
 from trunkline.kernel import exec as programs
 from trunkline.operations import ChangeDhcpHosts, StartDhcp, StopDhcp
 
-SIGHUP = 1
-START_S = 20.0
-OUR_KEYS = ("dhcp-hostsdir=", "pid-file=", "dhcp-leasefile=")
+PATHS = "dhcp-hostsdir="  # the first of the lines that are added to the configuration
+FLAG = "--conf-file="
+NEW = ".new"  # dnsmasq reads no file whose name starts with a dot
+UNPRIVILEGED = "nobody"  # who dnsmasq becomes, and reads hosts as (dnsmasq(8), --user)
 
 
-@dataclass
-class Dnsmasq:
-    """Memory of what the directories hold, valid while nobody else writes to them.
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A server as last seen.
 
     Attributes:
-        hosts: Static entries by bridge, with the directory's time of change when read.
+        pidfd: Becomes readable with the process's end.
+        touched: When a file was last added to or removed from its hosts, in ns.
     """
 
-    hosts: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    server: DhcpServer
+    process: programs.Process
+    pidfd: int
+    touched: int
+
+
+class Dnsmasq:
+    """Memory of our servers, checked at each reading without opening a file."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, _Running] = {}
+        self._servers: dict[str, DhcpServer] | None = None
+        self._touched = 0
+        self._ends = select.poll()
 
     def forget(self) -> None:
-        """Make the next ``read`` read all files."""
-        self.hosts.clear()
+        """Make the next ``read`` look at all processes and files."""
+        for running in self._running.values():
+            self._ends.unregister(running.pidfd)
+            os.close(running.pidfd)
+        self._running.clear()
+        self._servers = None
 
-    def read(self, state_dir: str) -> dict[str, DhcpServer]:
-        """Return our servers, by bridge; one that is not running has an empty configuration."""
-        servers = {}
-        for place in _places(state_dir):
-            running = _running(place)
-            config = "" if running is None else _config_of(running[1])
-            servers[place.name] = DhcpServer(place.name, config, self._hosts(place))
-        return servers
+    def read(self, state_dir: str) -> Mapping[str, DhcpServer]:
+        """Return our servers by bridge; the same object as before while nothing changed.
 
-    def _hosts(self, place: Path) -> dict[str, str]:
-        try:
-            changed = (place / "hosts").stat().st_mtime_ns
-        except FileNotFoundError:
-            return {}
-        known = self.hosts.get(place.name)
-        if known is None or known[0] != changed:
-            known = changed, dict(_host_files(place))
-            self.hosts[place.name] = known
-        return known[1]
+        One that died and left files, and one that runs twice, has an empty configuration.
+        """
+        root = _root(state_dir)
+        if self._servers is None or self._changed(root):
+            self.forget()
+            self._servers = self._read_all(root)
+            self._touched = _touched(root)
+        return self._servers
 
     def start(self, state_dir: str, operation: StartDhcp) -> None:
-        """Write a server's files and start it, in place of one that may be running.
+        """Write a server's files and start it, in place of one that runs.
 
         Raises:
-            Rejected: dnsmasq did not start; the message has its own words.
-            MissingFeature: It is not installed.
+            Rejected: dnsmasq refuses; the message has its words.
+            MissingFeature: dnsmasq is not installed.
         """
         server = operation.server
-        place = _place(state_dir, server.bridge)
-        _end(place)
-        for old in place.glob("dnsmasq-*.conf"):
-            old.unlink()
-        _make(place / "hosts")
-        for name in {p.name for p in (place / "hosts").iterdir()} - server.hosts.keys():
-            (place / "hosts" / name).unlink()
-        for name, line in server.hosts.items():
-            _write(place / "hosts" / name, line + "\n")
-        config = place / f"dnsmasq-{sha256(server.config.encode()).hexdigest()[:16]}.conf"
-        _write(config, server.config + _our_lines(place))
-        done = programs.run(("dnsmasq", f"--conf-file={config}"), START_S)
-        if done.returncode:
-            raise Rejected(f"dnsmasq on {server.bridge}: {done.stderr.strip()}")
-        self.hosts.pop(server.bridge, None)
+        home = _root(state_dir) / server.bridge
+        try:
+            self._end(home)
+            conf = _write_files(home, server)
+            done = programs.run(("dnsmasq", f"{FLAG}{conf}"))
+        except OSError as error:
+            raise Rejected(f"{operation.command()}: {error}") from error
+        if done.returncode != 0:
+            raise Rejected(f"dnsmasq {FLAG}{conf}: {done.stderr.strip()}")
+        self._note(home, server)
 
     def stop(self, state_dir: str, operation: StopDhcp) -> None:
-        """End a server and remove its files.
+        """Stop a server and remove its files.
 
         Raises:
             Rejected: There is none on this bridge.
         """
-        place = _place(state_dir, operation.bridge)
-        if not place.is_dir():
-            raise Rejected(f"dnsmasq on {operation.bridge}: there is none of ours")
-        _end(place)
-        shutil.rmtree(place)
-        self.hosts.pop(operation.bridge, None)
+        home = _root(state_dir) / operation.bridge
+        if not self._end(home):
+            raise Rejected(f"{operation.command()}: no DHCP server of ours is on this bridge")
+        shutil.rmtree(home, ignore_errors=True)
         with suppress(OSError):  # the last one takes the directory with it
-            place.parent.rmdir()
+            home.parent.rmdir()
+        self._note(home, None)
 
     def change_hosts(self, state_dir: str, operation: ChangeDhcpHosts) -> None:
-        """Write and remove static entries; signal the server if it must read them all anew.
+        """Write and remove host entries of a running server.
 
         Raises:
-            Rejected: There is no server of ours on this bridge.
+            Rejected: There is no such server, or no such entry to remove.
         """
-        place = _place(state_dir, operation.bridge)
-        running = _running(place)
-        if running is None:
-            raise Rejected(f"dnsmasq on {operation.bridge}: none of ours runs")
-        hosts = dict(self._hosts(place))
-        for name, line in operation.write:
-            _write(place / "hosts" / name, line + "\n")
-            hosts[name] = line
-        for name in operation.remove:
-            (place / "hosts" / name).unlink(missing_ok=True)
-            hosts.pop(name, None)
+        home = _root(state_dir) / operation.bridge
+        self.read(state_dir)
+        running = self._running.get(operation.bridge)
+        if running is None or not running.process.alive():
+            raise Rejected(f"{operation.command()}: no DHCP server of ours runs on this bridge")
+        hosts = {**running.server.hosts}
+        try:
+            for name, line in operation.write:
+                _write(home / "hosts" / NEW, f"{line}\n")
+                (home / "hosts" / NEW).rename(home / "hosts" / name)
+                hosts[name] = line
+            for name in operation.remove:
+                (home / "hosts" / name).unlink()
+                hosts.pop(name, None)
+        except OSError as error:
+            self._servers = None
+            raise Rejected(f"{operation.command()}: {error}") from error
         if operation.reload:
-            running[0].signal(SIGHUP)
-        self.hosts[operation.bridge] = (place / "hosts").stat().st_mtime_ns, hosts
+            running.process.signal(signal.SIGHUP)
+        self._keep(home, replace(running, server=replace(running.server, hosts=hosts)))
+
+    def _end(self, home: Path) -> bool:
+        """Stop what runs on a bridge; return whether anything of ours was there.
+
+        All processes are looked at only where what is there is not one healthy server.
+        """
+        known = self.read(str(home.parent.parent))
+        if home.name not in known:
+            return False
+        running = self._running.get(home.name)
+        _stop([running.process] if running else _servers_of(home), home.name)
+        return True
+
+    def _changed(self, root: Path) -> bool:
+        return (
+            bool(self._ends.poll(0))
+            or _touched(root) != self._touched
+            or any(_touched(root / b / "hosts") != r.touched for b, r in self._running.items())
+        )
+
+    def _read_all(self, root: Path) -> dict[str, DhcpServer]:
+        processes = dict(_processes(root))
+        bridges = {path.name for path in root.iterdir()} if root.is_dir() else set()
+        servers = {}
+        for bridge in sorted(bridges | {conf.parent.name for conf in processes.values()}):
+            mine = [(p, conf) for p, conf in processes.items() if conf.parent.name == bridge]
+            servers[bridge] = DhcpServer(bridge, "", {})
+            if len(mine) == 1:
+                process, conf = mine[0]
+                servers[bridge] = _read_server(conf)
+                self._watch(conf.parent, servers[bridge], process)
+        return servers
+
+    def _watch(self, home: Path, server: DhcpServer, process: programs.Process) -> None:
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(process.pid)
+            self._ends.register(pidfd, select.POLLIN)
+            touched = _touched(home / "hosts")
+            self._running[server.bridge] = _Running(server, process, pidfd, touched)
+
+    def _note(self, home: Path, server: DhcpServer | None) -> None:
+        """Take our own start or stop of a server into memory."""
+        old = self._running.pop(home.name, None)
+        if old is not None:
+            self._ends.unregister(old.pidfd)
+            os.close(old.pidfd)
+        if self._servers is None:
+            return
+        self._servers = {b: s for b, s in self._servers.items() if b != home.name}
+        self._touched = _touched(home.parent)
+        process = programs.process(_read_pid(home)) if server else None
+        if server is not None and process is not None:
+            self._servers[home.name] = server
+            self._watch(home, server, process)
+        elif server is not None:
+            self._servers = None
+
+    def _keep(self, home: Path, running: _Running) -> None:
+        """Take our own change of host entries into memory."""
+        running = replace(running, touched=_touched(home / "hosts"))
+        self._running[home.name] = running
+        if self._servers is not None:
+            self._servers = {**self._servers, home.name: running.server}
 
 
-def _places(state_dir: str) -> Iterator[Path]:
+def _root(state_dir: str) -> Path:
+    return Path(state_dir) / "dhcp"
+
+
+def _touched(directory: Path) -> int:
+    """Return when an entry was last added to or removed from a directory; 0 if there is none."""
+    try:
+        return directory.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _processes(root: Path) -> Iterator[tuple[programs.Process, Path]]:
+    """Yield our servers in this network namespace, and the configuration each was started with."""
+    prefix = f"{FLAG}{root}/".encode()
+    here = Path("/proc/thread-self/ns/net").stat().st_ino
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of processes, only names needed
+        if not entry.isdigit():
+            continue
+        with suppress(OSError):  # it ended meanwhile
+            arguments = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
+            mine = [a for a in arguments[1:] if a.startswith(prefix)]
+            if mine and Path("/proc", entry, "ns/net").stat().st_ino == here:
+                process = programs.process(int(entry))
+                if process is not None:
+                    yield process, Path(os.fsdecode(mine[0].removeprefix(FLAG.encode())))
+
+
+def _servers_of(home: Path) -> list[programs.Process]:
+    return [process for process, conf in _processes(home.parent) if conf.parent == home]
+
+
+def _stop(processes: list[programs.Process], bridge: str) -> None:
+    for process in processes:
+        process.stop()
+        if process.alive():
+            raise Interrupted(f"dnsmasq on {bridge}: pid {process.pid} does not end; try again")
+
+
+def _read_pid(home: Path) -> int:
+    """Return the pid that dnsmasq has written, once its sockets were bound; 0 if it has not."""
+    try:
+        return int((home / "pid").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _read_server(conf: Path) -> DhcpServer:
+    hosts = {}
     with suppress(FileNotFoundError):
-        yield from (p for p in sorted((Path(state_dir) / "dhcp").iterdir()) if p.is_dir())
+        for path in (conf.parent / "hosts").iterdir():
+            if not path.name.startswith("."):
+                hosts[path.name] = path.read_text().removesuffix("\n")
+    text = ""
+    with suppress(FileNotFoundError):
+        text = conf.read_text().partition(PATHS)[0]
+    return DhcpServer(conf.parent.name, text, hosts)
 
 
-def _place(state_dir: str, bridge: str) -> Path:
-    return Path(state_dir) / "dhcp" / bridge
-
-
-def _make(directory: Path) -> None:
-    """Make a directory that dnsmasq, which gives root up, can read."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for each in (directory, directory.parent, directory.parent.parent):
-        each.chmod(0o755)
+def _write_files(home: Path, server: DhcpServer) -> Path:
+    """Write all files of a server that is not running and return its configuration's path."""
+    hosts = home / "hosts"
+    for directory in (home.parent, home, hosts):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o755)
+    _check_readable(hosts)
+    for path in (*hosts.iterdir(), *home.glob("*.conf")):
+        path.unlink()
+    for name, line in server.hosts.items():
+        _write(hosts / name, f"{line}\n")
+    paths = f"{PATHS}{hosts}\npid-file={home}/pid\ndhcp-leasefile={home}/leases\n"
+    digest = sha256(server.config.encode()).hexdigest()[:12]
+    conf = home / f"dnsmasq-{digest}.conf"
+    _write(conf, server.config + paths)
+    return conf
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file in one step; dnsmasq passes over names that begin with a dot."""
-    new = path.with_name(f".{path.name}")
-    new.write_text(text)
-    new.rename(path)
+    path.write_text(text)
+    path.chmod(0o644)
 
 
-def _our_lines(place: Path) -> str:
-    values = (place / "hosts", place / "pid", place / "leases")
-    return "".join(f"{key}{value}\n" for key, value in zip(OUR_KEYS, values, strict=True))
-
-
-def _host_files(place: Path) -> Iterator[tuple[str, str]]:
-    for entry in os.scandir(place / "hosts"):
-        if not entry.name.startswith("."):
-            with suppress(FileNotFoundError):
-                yield entry.name, Path(entry.path).read_text().rstrip("\n")
-
-
-def _running(place: Path) -> tuple[programs.Process, Path] | None:
-    """Return the server's process and the configuration that it runs; None if it does not."""
-    try:
-        process = programs.process(int((place / "pid").read_text()))
-    except (FileNotFoundError, ValueError):
-        return None
-    if process is None:
-        return None
-    with suppress(OSError):  # it ended meanwhile
-        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-        namespace = Path(f"/proc/{process.pid}/ns/net").stat().st_ino
-        config = next((w for w in words if w.startswith(f"--conf-file={place}/".encode())), None)
-        if config and namespace == Path("/proc/thread-self/ns/net").stat().st_ino:
-            return process, Path(config.decode().partition("=")[2])
-    return None
-
-
-def _config_of(path: Path) -> str:
-    """Return a configuration without the lines that are ours."""
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-    except FileNotFoundError:
-        return ""
-    return "".join(line for line in lines if not line.startswith(OUR_KEYS))
-
-
-def _end(place: Path) -> None:
-    running = _running(place)
-    if running:
-        running[0].stop()
+def _check_readable(directory: Path) -> None:
+    """Refuse a place that dnsmasq cannot read: it would start, and know no host."""
+    for place in (directory, *directory.parents):
+        if not place.stat().st_mode & 0o001:
+            raise Rejected(
+                f"state_dir: {place} is closed to user {UNPRIVILEGED}, as whom dnsmasq reads"
+                f" its hosts; run: chmod o+x {place}, or choose another state_dir"
+            )
