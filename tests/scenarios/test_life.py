@@ -81,6 +81,19 @@ def test_up_killed_then_down() -> None:
     life.down(NAME)
 
 
+def test_down_killed() -> None:
+    """``down`` killed half-way: another one finishes, and so does ``up``."""
+    for finish in (lambda: life.down(NAME), lambda: life.up(read("article"), NAME)):
+        life.up(read("article"), NAME)
+        down = _start("down")
+        until("down is half-way", lambda: not LAB.complete)
+        down.send_signal(signal.SIGKILL)
+        down.wait()
+        finish()
+    assert play(Stage(LAB), SCENARIOS["4"]).passed
+    life.down(NAME)
+
+
 def test_run_killed() -> None:
     """``run`` killed while it had things changed: the next ``up`` builds anew."""
     life.up(read("article"), NAME)

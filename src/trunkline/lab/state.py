@@ -231,6 +231,7 @@ def remove(name: str) -> None:
     """End and delete everything of a lab, however little or much of it there is."""
     directory = ROOT / name
     namespaces = _listed(directory)
+    (directory / "complete").unlink(missing_ok=True)  # from here on it is not
     _kill(_recorded(directory))
     while _kill(_inside(namespaces)):
         pass  # one that was killed may have started another just before
