@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
@@ -20,7 +21,10 @@ from trunkline.kernel.linux import LinuxKernel
 from trunkline.operations import StopDhcp
 
 UPLINK_ADDRESS = IPv4Interface("91.207.15.105/24")
-HOST, WIRE = "contract-host", "contract-wire"
+HOST, WIRE = (
+    f"contract{os.getpid()}-host",
+    f"contract{os.getpid()}-wire",
+)  # runs may be side by side
 
 
 class World(Protocol):

@@ -72,13 +72,11 @@ class LinuxKernel:
     """This machine. See ``interface.Kernel`` for what each method promises."""
 
     def __init__(self) -> None:
-        features.load_modules()
+        self._features = features.find()
         self._rtnl = IPRoute(ext_ack=True)
         self._links = Links()
         self._nft = Nft()
         self._dnsmasq = Dnsmasq()
-        self._making = features.vlan_making(self._rtnl)
-        self._missing = tuple(features.missing(self._making))
         self._sysctls: dict[str, str] = {}
         self._seen: _Seen | None = None
 
@@ -150,11 +148,11 @@ class LinuxKernel:
             if protocol != ADDRESS_PROTOCOL and index in by_index and not _is_ours(by_index[index])
         ]
         return HostFacts(
-            vlan_making=self._making,
+            vlan_making=self._features.vlan_making,
             links=frozenset(filter(self._is_foreign, self._links.by_name)),
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
             foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
-            missing=self._missing,
+            missing=self._features.missing,
         )
 
     def _is_foreign(self, name: str) -> bool:
@@ -178,7 +176,7 @@ class LinuxKernel:
                 trunk = self._name(link.lower) or ""
                 yield self._vlan(link, link.vlan_id, trunk, VlanMaking.KERNEL)
         pairs = [k for k in ours if k.kind == "veth" and VLAN_NAME.fullmatch(k.name)]
-        if not pairs and self._making is not VlanMaking.BPF:
+        if not pairs and self._features.vlan_making is not VlanMaking.BPF:
             return
         found = vlan_bpf.read(self._links, pairs, config.trunks.values())
         for name, (vlan_id, trunk) in found.items():

@@ -87,6 +87,18 @@ def enter(name: str) -> Iterator[None]:
         os.close(fd)
 
 
+@contextmanager
+def throwaway() -> Iterator[None]:
+    """Move the calling thread into a fresh namespace that ends with the block.
+
+    Raises:
+        Rejected: This process may not (it needs root).
+    """
+    with _returning():
+        _call("unshare", "of a trial", CLONE_NEWNET)
+        yield
+
+
 def run(
     name: str, argv: Sequence[str], timeout_s: float = 10, stdin: str = ""
 ) -> programs.Completed:
