@@ -372,6 +372,7 @@ def test_the_trunk_still_serves_the_host_itself(linux: World, tag: bytes) -> Non
         ["tc", "qdisc", "del", "dev", "eth0", "clsact"],
         ["tc", "qdisc", "del", "dev", "vlan100t", "clsact"],
         ["ip", "link", "set", "vlan100t", "down"],
+        ["ip", "link", "set", "vlan100t", "mtu", "1300"],
         ["ip", "link", "set", "eth0", "promisc", "off"],
     ],
 )

@@ -187,12 +187,18 @@ class LinuxKernel:
                 yield Vlan(name, "", 0, 0, None, "", VlanMaking.BPF, up=False)
 
     def _vlan(self, link: Link, vlan_id: int, trunk: str, making: VlanMaking) -> Vlan:
-        up = link.up
-        if making is VlanMaking.BPF:
-            mate = self._links.by_name.get(vlan_bpf.mate_name(link.name))
-            up = up and mate is not None and mate.up
-        master = self._name(link.master)
-        return Vlan(link.name, trunk, vlan_id, link.mtu, master, link.alias, making, up)
+        mate = self._links.by_name.get(vlan_bpf.mate_name(link.name))
+        ends = [link] if making is VlanMaking.KERNEL or mate is None else [link, mate]
+        return Vlan(
+            name=link.name,
+            trunk=trunk,
+            vlan_id=vlan_id,
+            mtu=min(end.mtu for end in ends),
+            bridge=self._name(link.master),
+            alias=link.alias,
+            making=making,
+            up=all(end.up for end in ends),
+        )
 
     def _plugs(self, taps: Iterable[Link]) -> dict[str, Plug]:
         return {
