@@ -16,18 +16,25 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
-from worlds import HOST, World, packet_socket, read
+from worlds import HOST, WIRE, World, packet_socket, read
 
 from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
 from trunkline.core.filter import rule_text
 from trunkline.errors import Rejected
-from trunkline.hoststate import HostState, Vlan, VlanMaking
+from trunkline.hoststate import Address, Connection, HostState, Vlan, VlanMaking
 from trunkline.kernel import exec as programs
-from trunkline.kernel import netns
+from trunkline.kernel import netlink, netns
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.model import Direction, Rule, RuleId
-from trunkline.operations import CreateVlan, DeleteLink, RunNft, StopDhcp
+from trunkline.operations import (
+    AnnounceAddress,
+    CreateVlan,
+    CutConnections,
+    DeleteLink,
+    RunNft,
+    StopDhcp,
+)
 from trunkline.ownership import LINK_GROUP, tap_name
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -386,6 +393,53 @@ def test_a_spoilt_tc_bpf_device_is_noticed_and_repaired(linux: World, damage: li
 
     built(linux)
     assert due(linux, desired) == 0
+
+
+def test_lost_notifications_are_made_up_for(linux: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More happens at once than the kernel keeps for us: all is read anew, nothing is missed."""
+    monkeypatch.setattr(netlink, "RECEIVE_BUFFER", 1)  # the kernel makes it its minimum
+    kernel = LinuxKernel()
+    assert kernel.read(linux.config, ()).plugs == {}
+    taps = {f"tap{number:08}-aa" for number in range(100)}
+
+    for tap in taps:
+        linux.plug_in(tap)
+
+    assert kernel.read(linux.config, ()).plugs.keys() == taps
+    kernel.close()
+
+
+def test_tracked_connections_are_read_and_cut(linux: World) -> None:
+    """A UDP flow and a ping are in the table with addresses, ports and type, until they are cut."""
+    built(linux)
+    netns.address(WIRE, "eth1", IPv4Interface("91.207.15.1/24"))
+    assert netns.run(HOST, ["ping", "-c", "1", "-e", "77", "91.207.15.1"]).returncode == 0
+    with netns.socket(HOST, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("91.207.15.105", 4000))
+        sock.sendto(b"", ("91.207.15.1", 53))
+
+    found = {c.protocol: c for c in linux.kernel.connections()}
+    here, there = IPv4Address("91.207.15.105"), IPv4Address("91.207.15.1")
+    assert found[17] == Connection(17, here, there, 4000, 53, there, here, 53, 4000)
+    assert found[1] == Connection(1, here, there, 77, 8, there, here, 77, 0)
+
+    linux.kernel.run(linux.config, CutConnections(tuple(found.values())))
+    assert linux.kernel.connections() == ()
+
+
+def test_an_address_is_announced_on_the_wire(linux: World) -> None:
+    """Neighbours hear three times that sender and target are the address, in request form."""
+    address = Address("eth1", IPv4Interface("91.208.23.11/32"))
+    with packet_socket("eth1") as wire:
+        linux.kernel.run(linux.config, AnnounceAddress(address))
+        heard = []
+        while len(heard) < 3 and select.select([wire], [], [], 2)[0]:
+            data = wire.recv(2048)
+            if data[12:14] == b"\x08\x06":
+                heard.append((data[:6], data[20:22], data[28:32], data[38:42]))
+
+    ip = address.address.ip.packed
+    assert heard == [(b"\xff" * 6, b"\x00\x01", ip, ip)] * 3
 
 
 def test_an_mtu_beyond_the_trunks_is_refused_by_name(linux: World) -> None:
