@@ -235,14 +235,24 @@ def test_sysctls(world: World) -> None:
     assert read(world, FORWARDING).sysctls == {FORWARDING: "0"}
 
 
-def test_a_link_with_our_name_is_not_ours(world: World) -> None:
+def test_a_link_with_our_name_is_not_ours(world: World, making: VlanMaking) -> None:
     """Ownership is the mark, not the name: somebody else's br100 is only a fact."""
     world.add_foreign_link("br100")
 
     assert read(world).bridges == {}
     assert "br100" in world.kernel.facts(world.config).links
-    with pytest.raises(Rejected, match="br100"):
-        run(world, CreateBridge(BR100))
+    world.plug_in(TAP)
+    for operation in (
+        CreateBridge(BR100),
+        ChangeLink("br100", (("mtu", "1400"),)),
+        ChangeLink(TAP, (("master", "br100"),)),
+        CreateVlan(vlan100(making)),
+        DeleteLink("br100"),
+    ):
+        with pytest.raises(Rejected, match="br100"):
+            run(world, operation)
+    assert "br100" in world.kernel.facts(world.config).links
+    assert read(world) == HostState(plugs={TAP: Plug(TAP, None, 1500, up=False)})
 
 
 SCRIPT = (

@@ -55,5 +55,5 @@ class Kernel(Protocol):
         ...
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:
-        """Return when a link or an address changed, ``wake_fd`` is readable, or time is up."""
+        """Return when a link, an address or a rule changed, ``wake_fd`` is readable, or in time."""
         ...

@@ -83,6 +83,7 @@ class LinuxKernel:
     def close(self) -> None:
         """Give the sockets back."""
         self._links.close()
+        self._nft.close()
         self._rtnl.close()
 
     def facts(self, config: HostConfig) -> HostFacts:
@@ -112,7 +113,8 @@ class LinuxKernel:
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:
         """See ``Kernel.wait``."""
-        watched = [self._links.fileno()] + ([] if wake_fd is None else [wake_fd])
+        watched = [self._links.fileno(), self._nft.fileno()]
+        watched += [] if wake_fd is None else [wake_fd]
         select.select(watched, [], [], timeout_s)
 
     def run(self, config: HostConfig, operation: Operation) -> None:
@@ -293,7 +295,7 @@ class LinuxKernel:
         self._finish(bridge.name, bridge.alias, {})
 
     def _create_vlan(self, vlan: Vlan) -> None:
-        master = self._index(vlan.bridge or "")
+        master = self._ours(vlan.bridge or "").index
         trunk = self._index(vlan.trunk)
         if vlan.making is VlanMaking.KERNEL:
             self._rtnl.link(
@@ -322,7 +324,7 @@ class LinuxKernel:
         self._rtnl.link("set", index=self._index(name), state="up")
 
     def _change_link(self, name: str, changes: dict[str, str]) -> None:
-        index = self._index(name)
+        index = self._index(name) if TAP_NAME.fullmatch(name) else self._ours(name).index
         plain = self._attributes(changes)
         if plain.get("master"):
             _no_ipv6(name)
@@ -345,7 +347,7 @@ class LinuxKernel:
         if "mtu" in changes:
             plain["mtu"] = int(changes["mtu"])
         if "master" in changes:
-            plain["master"] = self._index(changes["master"]) if changes["master"] else 0
+            plain["master"] = self._ours(changes["master"]).index if changes["master"] else 0
         return plain
 
     def _read_back(self, index: int) -> None:
@@ -356,11 +358,12 @@ class LinuxKernel:
             self._links.reread(index)
 
     def _delete_link(self, name: str, config: HostConfig) -> None:
-        link = self._links.by_name.get(name)
-        if link is None or (link.kind == "veth" and VLAN_NAME.fullmatch(name)):
+        self._links.refresh()
+        gone = name not in self._links.by_name  # a tc-BPF device may have left its entry behind
+        if gone or self._ours(name).kind == "veth":
             vlan_bpf.delete(self._rtnl, self._links, name, config.trunks.values())
         else:
-            self._rtnl.link("del", index=link.index)
+            self._rtnl.link("del", index=self._index(name))
 
     def _address(self, verb: str, address: Address) -> None:
         interface = address.address
@@ -375,6 +378,13 @@ class LinuxKernel:
             proto=ADDRESS_PROTOCOL,
             **more,
         )
+
+    def _ours(self, name: str) -> Link:
+        """Return a link, unless it is not ours: between plan and deed it may have changed hands."""
+        link = self._links.by_index[self._index(name)]
+        if not _is_ours(link):
+            raise Rejected(f"link {name} is not Trunkline's (group {LINK_GROUP}); it stays")
+        return link
 
     def _index(self, name: str) -> int:
         self._links.refresh()

@@ -27,6 +27,8 @@ RECEIVE_BUFFER = 8 << 20  # bytes of notifications that may wait while an operat
 DATAGRAM = 1 << 18  # the kernel fills up to 32 KiB of what is offered
 DUMP_ATTEMPTS = 10
 
+SOL_NETLINK, ADD_MEMBERSHIP = 270, 1  # netlink(7)
+
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 _ERROR = struct.Struct("=i")  # struct nlmsgerr: a negative errno, then the request
@@ -113,6 +115,15 @@ def listen(groups: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
     sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
     sock.bind((0, groups))
+    return sock
+
+
+def listen_to_group(protocol: int, group: int) -> socket.socket:
+    """Open a socket that receives one multicast group of a netlink protocol, by its number."""
+    sock = _open(protocol)
+    sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    with suppress(PermissionError):  # who is not root may look, and is told nothing
+        sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
     return sock
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 
 from trunkline.errors import Interrupted, MissingFeature, Rejected
 from trunkline.hoststate import Table
@@ -19,6 +20,7 @@ from trunkline.ownership import TABLE
 
 GETGEN = 10 << 8 | 16  # nfnetlink.h: NFNL_SUBSYS_NFTABLES, nf_tables.h: NFT_MSG_GETGEN
 NFTA_GEN_ID = 1
+CHANGES = 7  # nfnetlink.h: NFNLGRP_NFTABLES
 READ_ATTEMPTS = 5
 TIMEOUT_S = 60.0  # a first transaction for thousands of ports takes seconds on a slow machine
 LIST = ("nft", "-s", "-y", "-p")  # stateless, priorities and protocols as numbers
@@ -30,6 +32,15 @@ class Nft:
     def __init__(self) -> None:
         self._generation: int | None = None
         self._tables: Mapping[TableKey, Table] = {}
+        self._events = netlink.listen_to_group(netlink.NETFILTER, CHANGES)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when somebody commits a change."""
+        return self._events.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._events.close()
 
     def forget(self) -> None:
         """Make the next ``read`` list the tables."""
@@ -42,6 +53,7 @@ class Nft:
             Interrupted: Somebody kept changing rules during several readings. Retryable.
             MissingFeature: There is no nft, or no nftables in this kernel.
         """
+        self._take_notifications()
         for _ in range(READ_ATTEMPTS):
             generation = _current_generation()
             if generation == self._generation:
@@ -51,6 +63,12 @@ class Nft:
                 self._generation, self._tables = generation, tables
                 return tables
         raise Interrupted(f"nft list: rules changed during {READ_ATTEMPTS} readings; try again")
+
+    def _take_notifications(self) -> None:
+        """Drop what has arrived: that something did is all that matters, and lost is as good."""
+        with suppress(OSError):
+            for _ in netlink.notifications(self._events):
+                pass
 
     def run(self, operation: RunNft) -> None:
         """Commit a script.
