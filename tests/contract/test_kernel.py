@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
-from worlds import UPLINK_ADDRESS, World, read
+from worlds import HOST, UPLINK_ADDRESS, World, read
 
 from trunkline.errors import Rejected
 from trunkline.hoststate import (
@@ -20,6 +21,7 @@ from trunkline.hoststate import (
     Vlan,
     VlanMaking,
 )
+from trunkline.kernel import netns
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
@@ -389,3 +391,27 @@ def test_waiting_ends_when_a_link_appears(world: World) -> None:
     timer.join()
 
     assert TAP in world.kernel.read(world.config, ()).plugs
+
+
+def test_waiting_ends_when_somebody_changes_our_rules(linux: World) -> None:
+    """A rule that a hand took away is no secret for a minute: the wait ends at once."""
+    run(linux, RunNft(SCRIPT))
+    while not quiet(linux):
+        pass
+    flush = ["nft", "flush", "chain", "inet", "trunkline", "outer"]
+    timer = threading.Timer(0.05, netns.run, [HOST, flush])
+    timer.start()
+    started = time.monotonic()
+    linux.kernel.wait(30)
+    timer.join()
+
+    assert time.monotonic() - started < 20
+    assert linux.kernel.read(linux.config, ()).tables[INET].chains["outer"].rules == ()
+
+
+def quiet(world: World) -> bool:
+    """Take in what waits; return whether nothing new came meanwhile."""
+    world.kernel.read(world.config, ())
+    started = time.monotonic()
+    world.kernel.wait(0.1)
+    return time.monotonic() - started >= 0.1

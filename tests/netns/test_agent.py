@@ -460,3 +460,23 @@ def test_a_bad_configuration_keeps_the_old_one(stage: Stage) -> None:
 
     assert process.alive()
     assert stage.ping("VM_1", GOOGLE).answer.kind == "reply"
+
+
+def test_a_rule_taken_away_is_back_at_once(stage: Stage) -> None:
+    """The agent is told of rules that a hand changed, and does not wait for its minute."""
+    before = on(stage, "compute1", "nft", "list", "chain", "inet", "trunkline", "forward")
+    on(stage, "compute1", "nft", "flush", "chain", "inet", "trunkline", "forward")
+
+    def repaired() -> bool:
+        shown = on(stage, "compute1", "nft", "list", "chain", "inet", "trunkline", "forward")
+        return shown == before
+
+    until("the rules are back", repaired, 5)
+
+
+def test_a_second_agent_on_a_host_is_refused(stage: Stage) -> None:
+    """Two agents would undo each other's work: the second says who is there and ends."""
+    code, words = agent(stage, "agent")
+
+    assert code == 2
+    assert "another agent runs" in words

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import platform
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
@@ -10,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from trunkline.errors import RequestError, ServerUnavailable
+from trunkline.errors import Conflict, RequestError, ServerUnavailable
+from trunkline.hoststate import VlanMaking
 
 if TYPE_CHECKING:
     from trunkline.agent.config import AgentConfig
@@ -20,6 +23,13 @@ if TYPE_CHECKING:
     from trunkline.agent.reconcile import Plan
 
 DEFAULT_CONFIG = Path("/etc/trunkline/agent.toml")
+
+
+MAKINGS = {
+    VlanMaking.KERNEL: "8021q: this kernel has its own type",
+    VlanMaking.BPF: "tc-bpf: this kernel has no 8021q, and tags by a program on a veth pair",
+    None: "none works",
+}
 
 
 def add(commands: Any) -> None:
@@ -52,17 +62,36 @@ def run_agent(args: Namespace) -> int:
     if args.debug:
         logging.getLogger("trunkline").setLevel(logging.DEBUG)
     config = load(args.config)
+    alone = _alone(config)
     while True:
         reload = Event()
         inbox = Inbox()
         with _stopping(inbox, reload) as stop:
             _run_until(config, inbox, stop)
         if not reload.is_set():
+            alone.close()
             return 0
         try:
             config = load(args.config)
         except RequestError as error:
             logging.getLogger("trunkline.agent").error("kept the old configuration: %s", error)  # noqa: TRY400 - the message says it all
+
+
+def _alone(config: AgentConfig) -> IO[str]:
+    """Hold the host's lock: two agents would undo each other's work. It ends with the process.
+
+    Raises:
+        Conflict: Another agent has it.
+    """
+    path = Path(config.host.state_dir) / "agent.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.open("w", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise Conflict(f"host {config.host.host}: another agent runs, it holds {path}") from error
+    return lock
 
 
 def _run_until(config: AgentConfig, inbox: Inbox, stop: Event) -> None:
@@ -138,8 +167,10 @@ def run_doctor(args: Namespace) -> int:
     config = load(args.config)
     facts = LinuxKernel().facts(config.host)
     findings = list(facts.missing)
-    making = facts.vlan_making.value if facts.vlan_making else "none works"
-    print(f"VLAN devices      {making}")
+    print(f"kernel            Linux {platform.release()}")
+    print(f"VLAN devices      {MAKINGS[facts.vlan_making]}")
+    filtered = "on our bridges only" if facts.bridge_netfilter else "impossible: no br_netfilter"
+    print(f"bridged packets   filtered {filtered}")
     for physical_network, nic in config.host.trunks.items():
         findings += _show_link(f"trunk {physical_network}", nic, facts.links)
     if config.host.uplink:
@@ -147,6 +178,9 @@ def run_doctor(args: Namespace) -> int:
         source = config.host.routing_source or facts.uplink_address
         print(f"routing source    {source or 'none: the uplink has no address'}")
     print(f"server            {config.server}: {_server_state(config)}")
+    if not facts.missing:
+        print("nftables          has every kind of rule that is needed")
+        print("programs          nft and dnsmasq are there")
     for finding in findings:
         print(f"missing: {finding}")
     return 1 if findings else 0

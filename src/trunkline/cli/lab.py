@@ -33,7 +33,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="1 to 7, 6b; none is all")
     run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
     run.add_argument("--pcap", type=Path, metavar="DIR", help="write the captured frames there")
-    run.add_argument("--file", default="article", help="topology, if the lab is not up")
+    run.add_argument("--file", default="article", help="topology of a lab that is not up")
 
 
 def _verb(
@@ -43,7 +43,12 @@ def _verb(
     text: str,
 ) -> ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
-    parser.add_argument("--name", help="the lab's name, if it is not its topology's ('article')")
+    named_by_file = name in ("up", "run")
+    parser.add_argument(
+        "--name",
+        default=None if named_by_file else "article",
+        help="the lab's name; without it the topology's" if named_by_file else "default: article",
+    )
     parser.set_defaults(run=run)
     return parser
 
@@ -63,7 +68,7 @@ def _down(args: Namespace) -> int:
     from trunkline.lab import life, state  # noqa: PLC0415 - likewise
 
     _need_root()
-    names = state.living() if args.all else (args.name or "article",)
+    names = state.living() if args.all else (args.name,)
     for name in names:
         life.down(name)
         print(f"lab {name} is down")
@@ -74,7 +79,7 @@ def _inspect(args: Namespace) -> int:
     from trunkline.lab import show, state  # noqa: PLC0415 - likewise
 
     _need_root()
-    lab = state.find(args.name or "article")
+    lab = state.find(args.name)
     print(json.dumps(show.facts(lab), indent=2) if args.json else show.inventory(lab))
     return 0
 
@@ -96,7 +101,7 @@ def _become(args: Namespace, argv: list[str]) -> int:
     _need_root()
     if not argv:
         raise Invalid("lab exec: no command given; write it after '--'")
-    lab = state.find(args.name or "article")
+    lab = state.find_complete(args.name)
     namespace = state.node_namespace(lab, args.node)
     os.execvp("ip", ["ip", "netns", "exec", namespace, *argv])  # noqa: S606, S607 - as asked
 
@@ -105,7 +110,7 @@ def _capture(args: Namespace) -> int:
     from trunkline.lab import show, state  # noqa: PLC0415 - likewise
 
     _need_root()
-    show.follow(state.find(args.name or "article"), args.places, _say)
+    show.follow(state.find_complete(args.name), args.places, _say)
     return 0
 
 
@@ -113,7 +118,7 @@ def _pingall(args: Namespace) -> int:
     from trunkline.lab import show, state  # noqa: PLC0415 - likewise
 
     _need_root()
-    print(show.pingall(state.find(args.name or "article")))
+    print(show.pingall(state.find_complete(args.name)))
     return 0
 
 

@@ -122,6 +122,7 @@ def listen_to_group(protocol: int, group: int) -> socket.socket:
     """Open a socket that receives one multicast group of a netlink protocol, by its number."""
     sock = _open(protocol)
     sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    sock.bind((0, 0))  # without a port id of its own the kernel takes it for itself
     with suppress(PermissionError):  # who is not root may look, and is told nothing
         sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
     return sock

@@ -137,11 +137,14 @@ def start_server(lab: Lab) -> None:
     """Start the server on the controller."""
     config = lab.directory / "server.toml"
     first, last = lab.topology.vlans
+    outside = {host.external.network for host in lab.topology.hosts.values()}
+    wires = ", ".join(f'"{prefix}"' for prefix in sorted(outside))
     config.write_text(
         dedent(f"""\
         listen = ["http://{SERVER_ADDRESS}:{SERVER_PORT}", "{lab.api}"]
         database = "sqlite:///{lab.directory / "trunkline.db"}"
         users = "{lab.directory / "users.yaml"}"
+        reserved_prefixes = ["{MANAGEMENT}", {wires}]
         [vlan_ranges]
         {PHYSICAL_NETWORK} = [{first}, {last}]
         """)

@@ -5,6 +5,7 @@ Brings the lab up where it is not, and leaves the machine as it was. Knows no sc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,12 +51,15 @@ def run(
         pcap: Directory for the evidence, one file per device of each act.
         say: What to do with a line of the story.
     """
+    if pcap:
+        _check_writable(pcap)
     reports = []
-    with _lab(text, name, say) as lab, lab.disturbed():
+    with _lab(text, name, say) as lab:
         stage = Stage(lab)
         say(_cast_table(stage))
         for scenario in scenarios:
-            report = play(stage, scenario)
+            with lab.disturbed():
+                report = play(stage, scenario)
             reports.append(report)
             say(tell(report))
             if pcap:
@@ -81,6 +85,16 @@ def _lab(text: str, name: str | None, say: Say) -> Iterator[Lab]:
         finally:
             if not stays:
                 state.remove(lab.topology.name)
+
+
+def _check_writable(directory: Path) -> None:
+    """Make the directory for the evidence before anything is played."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError("not writable")
+    except OSError as error:
+        raise Invalid(f"--pcap {directory}: {error.strerror or error}") from error
 
 
 def _keep(directory: Path, report: Report) -> None:

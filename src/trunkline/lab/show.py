@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from trunkline.errors import Invalid
+from trunkline.errors import Invalid, NotFound
+from trunkline.kernel import netns
 from trunkline.lab import probe
 from trunkline.lab.capture import Capture
 from trunkline.lab.cloud import Cloud
@@ -110,12 +112,20 @@ def follow(lab: Lab, places: Iterable[str], say: Callable[[str], None]) -> None:
     for place in places:
         node, _, device = place.partition(":")
         wanted.setdefault(node, set()).add(device)
+        _check_device(node_namespace(lab, node), node, device)
     with Capture({node: node_namespace(lab, node) for node in wanted}) as capture:
         while True:
             capture.wait(1)
             for frame in capture.take():
                 if wanted[frame.node] & {"", frame.device}:
                     say(line(frame))
+
+
+def _check_device(namespace: str, node: str, device: str) -> None:
+    with netns.enter(namespace):
+        devices = [name for _, name in socket.if_nameindex()]
+    if device and device not in devices:
+        raise NotFound(f"interface {device}: {node} has {', '.join(devices)}")
 
 
 def line(frame: Frame) -> str:

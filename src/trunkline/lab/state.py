@@ -24,10 +24,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline.errors import Conflict, NotFound
+from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.kernel import exec as programs
 from trunkline.kernel import netns
-from trunkline.lab.topology import Topology, load
+from trunkline.lab.topology import NAME, Topology, load
 
 ROOT = Path("/run/trunkline/lab")
 RESOLV = Path("/etc/netns")  # ip-netns(8): /etc files of a namespace
@@ -179,12 +179,40 @@ def find(name: str) -> Lab:
     Raises:
         NotFound: There is none of that name.
     """
+    checked(name)
     try:
         text = (ROOT / name / "topology").read_text()
     except FileNotFoundError as error:
         known = ", ".join(living()) or "none is up"
         raise NotFound(f"lab {name}: not up ({known}); 'trunkline lab up' starts one") from error
     return Lab(load(text, name))
+
+
+def find_complete(name: str) -> Lab:
+    """Return a lab that is up as a whole.
+
+    Raises:
+        NotFound: There is none of that name.
+        Conflict: It is there in part: what built or changed it was killed half-way.
+    """
+    lab = find(name)
+    if not lab.complete:
+        raise Conflict(
+            f"lab {name}: not complete, what built or changed it did not finish;"
+            f" 'trunkline lab up --name {name}' builds it anew, 'down' removes it"
+        )
+    return lab
+
+
+def checked(name: str) -> str:
+    """Return a lab's name, which becomes part of paths.
+
+    Raises:
+        Invalid: It is no name.
+    """
+    if not NAME.fullmatch(name):
+        raise Invalid(f"lab {name!r}: no name; it must be a letter and then letters and digits")
+    return name
 
 
 def node_namespace(lab: Lab, node: str) -> str:
@@ -209,6 +237,7 @@ def living() -> tuple[str, ...]:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Keep other commands from changing the same lab meanwhile; the lock dies with us."""
+    checked(name)
     ROOT.mkdir(parents=True, exist_ok=True)
     path = ROOT / f"{name}.lock"
     while True:
@@ -229,7 +258,7 @@ def locked(name: str) -> Iterator[None]:
 
 def remove(name: str) -> None:
     """End and delete everything of a lab, however little or much of it there is."""
-    directory = ROOT / name
+    directory = ROOT / checked(name)
     namespaces = _listed(directory)
     (directory / "complete").unlink(missing_ok=True)  # from here on it is not
     _kill(_recorded(directory))

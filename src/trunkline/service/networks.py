@@ -147,6 +147,12 @@ def _segment(tx: Transaction, values: Record) -> Record:
         return _flat_segment(values)
     ranges = tx.limits.vlan_ranges
     physical = values.get("physical_network")
+    if ranges and physical and physical not in ranges:
+        raise Invalid(
+            f"Invalid input for provider:physical_network. Reason: {physical!r} is not one of"
+            f" {', '.join(ranges)}, which the server's configuration has under vlan_ranges.",
+            "InvalidInput",
+        )
     if vlan_id is not None:
         return _given_segment(tx, physical or next(iter(ranges), ""), vlan_id)
     for candidate in [physical] if physical else ranges:
