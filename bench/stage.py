@@ -61,6 +61,7 @@ def stage() -> Iterator[Stage]:
     """Set up server and hosts; take everything away at the end, whatever happened."""
     remove_leftovers()
     directory = Path(tempfile.mkdtemp(prefix=f"{MARK}-{os.getpid()}-"))
+    directory.chmod(0o711)  # dnsmasq reads its hosts as nobody
     scene = Stage(directory)
     server = None
     try:

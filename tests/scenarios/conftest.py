@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from leftovers import PREFIX, leftovers
+from leftovers import PREFIX, leftovers, remove_dead_labs
 
 from trunkline.lab import life
 from trunkline.lab.stage import Stage
@@ -25,6 +25,7 @@ def _able() -> None:
         pytest.skip("needs root: network namespaces")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
+    remove_dead_labs()
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from trunkline.kernel import netns
-from trunkline.lab import state
+from trunkline.lab import life, state
 
 PREFIX = f"scn{os.getpid()}"  # another run of these tests may be under way
 """How the labs of this folder's tests are called."""
+
+
+def remove_dead_labs() -> None:
+    """Take down what runs of these tests have left that were killed."""
+    for name in state.living():
+        run = re.match(r"scn(\d+)", name)
+        if run and not Path("/proc", run[1]).exists():
+            life.down(name)
 
 
 def leftovers() -> dict[str, list[str]]:
