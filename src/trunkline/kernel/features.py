@@ -23,6 +23,7 @@ from trunkline.kernel import netns, vlan_bpf
 from trunkline.kernel.links import Links
 from trunkline.ownership import ADDRESS_PROTOCOL
 
+FIRST_NFT_S = 120.0  # a modular, emulated kernel loads a dozen modules for the first rules
 PROGRAMS = {"nft": "nftables", "dnsmasq": "dnsmasq-base"}
 MODULES = ("8021q", "br_netfilter", "nf_conntrack_netlink")
 BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
@@ -113,7 +114,7 @@ def _missing_features(rtnl: IPRoute, links: Links, making: VlanMaking | None) ->
     if not _has_address_protocol(rtnl, links):
         yield "address protocols, which mark floating IPs as ours; they came with Linux 5.18"
     if shutil.which("nft"):
-        done = programs.run(("nft", "-f", "-"), stdin=RULES)
+        done = programs.run(("nft", "-f", "-"), FIRST_NFT_S, RULES)
         if done.returncode != 0:
             words = done.stderr.strip().replace("/dev/stdin:", "line ")
             yield f"nftables: it refuses rules of a kind that is needed: {words}"
