@@ -11,6 +11,7 @@ from trunkline.errors import Invalid, TooLarge
 
 BODY_MAX = 1_000_000
 DEPTH_MAX = 32  # deeper than anything here, far from where Python's own recursion ends
+DIGITS_MAX = 1000  # more than any value has; what converters refuse is named by its attribute
 KIND = "HTTPBadRequest"
 
 
@@ -38,7 +39,12 @@ async def read_json(request: Request) -> Any:
 def parse(body: bytes) -> Any:
     """Return the JSON of a body; see ``read_json``."""
     try:
-        content = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        content = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
     except UnicodeDecodeError as error:
         raise Invalid(f"The body is no UTF-8: {error.reason} at {error.start}.", KIND) from None
     except RecursionError:
@@ -77,6 +83,12 @@ def _is_shallow(content: Any) -> bool:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
+
+
+def _bounded(text: str) -> int:
+    if len(text) > DIGITS_MAX:
+        raise ValueError(f"{text[:20]}... is a number of {len(text)} digits, which is too large")
+    return int(text)
 
 
 def _finite(text: str) -> float:
