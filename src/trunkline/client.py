@@ -28,6 +28,7 @@ ERRORS: dict[int, type[errors.RequestError]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
+    412: errors.Outdated,
     413: errors.TooLarge,
 }
 

@@ -7,6 +7,7 @@
     │   ├── Forbidden                403  known caller, not allowed
     │   ├── NotFound                 404  no such object, or none the caller may know of
     │   ├── Conflict                 409  in use, taken, or exhausted
+    │   ├── Outdated                 412  the object is not as the caller believes
     │   └── TooLarge                 413  the body is larger than the server reads
     ├── ServerUnavailable            the API did not answer; retryable by nature
     └── KernelError                  the host refused or lacks something
@@ -55,6 +56,10 @@ class NotFound(RequestError):
 
 class Conflict(RequestError):
     """The request contradicts what exists: in use, already taken, or nothing left."""
+
+
+class Outdated(RequestError):
+    """The object has changed since the caller read it; reading it again helps."""
 
 
 class TooLarge(RequestError):

@@ -17,6 +17,7 @@ from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Users
 from trunkline.api.errors import HANDLERS
 from trunkline.api.routes import NetworkingApi, Store
+from trunkline.api.tags import TagsApi
 from trunkline.api.wakeups import Wakeups
 from trunkline.db.engine import Database
 from trunkline.model import HostName
@@ -44,8 +45,10 @@ def build(database: Database, users: Users, wakeups: Wakeups) -> Starlette:
             await looking
         store.close()
 
+    networking = NetworkingApi(store, users)
     routes = [
-        *NetworkingApi(store, users).routes(),
+        *networking.routes(),
+        *TagsApi(store, networking).routes(),
         *AgentApi(store, users, wakeups).routes(),
     ]
     return Starlette(

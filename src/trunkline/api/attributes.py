@@ -131,8 +131,8 @@ class Table:
 
     def _complete(self, values: dict[str, Any], caller: Caller) -> None:
         for attribute in self.attributes:
-            if attribute.key in values or attribute.convert is None:
-                continue  # given, or nobody's to give
+            if attribute.key in values:
+                continue
             if attribute.default is Default.REQUIRED:
                 raise Invalid(
                     f"Failed to parse request. Required attribute {attribute.name} of"

@@ -15,6 +15,7 @@ from json import dumps
 from typing import Any
 
 from trunkline.service.security_groups import PROTOCOLS
+from trunkline.service.tags import TAGS_MAX
 
 Converter = Callable[[Any], Any]
 
@@ -22,6 +23,7 @@ TRUE, FALSE = {"true", "1", "yes", "on", "t", "y"}, {"false", "0", "no", "off", 
 MULTICAST_BIT = 1
 PROTOCOL_MAX = 255
 LIST_MAX = 64
+TAG_MAX = 255  # as in Neutron
 IPV4_BITS = 32
 PROFILE_MAX = 4095  # as in Neutron, where it is a column's width
 
@@ -87,6 +89,31 @@ def number(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)
     raise ValueError(f"{quoted(value)} is not an integer")
+
+
+def tag(value: Any) -> str:
+    """Return one tag."""
+    found: str = text(TAG_MAX)(value)
+    if not found or "," in found:
+        raise ValueError(f"{quoted(value)} is empty or holds a comma, which separates tags")
+    return found
+
+
+def tags(value: Any) -> list[str]:
+    """Return an object's tags, sorted."""
+    if not isinstance(value, list):
+        raise ValueError(f"{quoted(value)} is not a list")
+    if len(value) > TAGS_MAX:
+        raise ValueError(f"it has {len(value)} tags, at most {TAGS_MAX} are allowed")
+    found = [tag(item) for item in value]
+    if len(set(found)) < len(found):
+        raise ValueError(f"{quoted(value)} has a tag twice")
+    return sorted(found)
+
+
+def filter_tags(value: Any) -> list[str]:
+    """Return the tags that a filter has between commas."""
+    return [tag(item) for item in str(value).split(",")]
 
 
 def filter_number(value: Any) -> int:

@@ -25,11 +25,16 @@ EXTENSIONS = {
     "port-security": "Port Security",
     "project-id": "project_id field enabled",
     "provider": "Provider Network",
+    "revision-if-match": "If-Match constraints based on revision_number",
     "security-group": "security-group",
     "sorting": "Sorting support",
     "standard-attr-description": "standard-attr-description",
     "standard-attr-revisions": "Resource revision numbers",
+    "standard-attr-tag": "Tag support for resources with standard attribute: "
+    + ", ".join(r.table.singular for r in RESOURCES.values() if "tags" in r.table.by_name),
     "standard-attr-timestamp": "Resource timestamps",
+    "tag-creation": "Tag creation extension",
+    "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation",
 }
 """Neutron's names by alias: what works here, and nothing else."""
 

@@ -19,6 +19,7 @@ STATUS: dict[type[errors.RequestError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Outdated: 412,
     errors.TooLarge: 413,
 }
 HTTP_KINDS = {404: "HTTPNotFound", 405: "HTTPMethodNotAllowed"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -11,7 +12,7 @@ from trunkline.api.attributes import Attribute, Table
 from trunkline.api.convert import boolean, integer
 from trunkline.errors import Invalid
 from trunkline.service.caller import Caller
-from trunkline.service.collections import Query
+from trunkline.service.collections import TAG_FILTERS, Query
 
 LIMIT_MAX = 1_000_000
 FILTER_VALUES_MAX = 1_000
@@ -25,6 +26,8 @@ def parse(table: Table, caller: Caller, params: QueryParams) -> Query:
         Invalid: A filter is unknown, or a value malformed.
     """
     known = {attribute.name: attribute for attribute in table.seen_by(caller)}
+    if "tags" in known:
+        known |= {name: replace(known["tags"], name=name) for name in TAG_FILTERS}
     return Query(
         filters=_filters(known, params),
         sort=_sort(known, params),

@@ -73,6 +73,8 @@ def _empty(name: str) -> Attribute:
     return Attribute(name, c.nothing, put=True, filter=None, always=[])
 
 
+_TAGS = Attribute("tags", default=(), filter=c.filter_tags)  # set through api.tags
+
 NETWORK = Table(
     "network",
     (
@@ -112,7 +114,7 @@ NETWORK = Table(
         Attribute("subnets"),
         Attribute("availability_zone_hints", always=[], filter=None),
         Attribute("availability_zones", always=[], filter=None),
-        _empty("tags"),
+        _TAGS,
     ),
 )
 
@@ -133,7 +135,7 @@ SUBNET = Table(
         Attribute("ipv6_address_mode", always=None, filter=None),
         Attribute("subnetpool_id", always=None, filter=None),
         _empty("service_types"),
-        _empty("tags"),
+        _TAGS,
     ),
 )
 
@@ -174,7 +176,7 @@ PORT = Table(
         Attribute("binding:vif_details", field="vif_details", admin=True, filter=None),
         _empty("allowed_address_pairs"),
         _empty("extra_dhcp_opts"),
-        _empty("tags"),
+        Attribute("tags", c.tags, default=(), filter=c.filter_tags),
     ),
 )
 
@@ -186,7 +188,7 @@ GROUP = Table(
         Attribute("security_group_rules", field="rules", filter=None),
         Attribute("stateful", always=True, filter=None),
         Attribute("shared", always=False, filter=None),
-        _empty("tags"),
+        _TAGS,
     ),
 )
 
@@ -218,7 +220,7 @@ FLOATING_IP = Table(
         Attribute("fixed_ip_address", c.or_null(c.address_text), None, put=True),
         Attribute("router_id", always=None, filter=None),
         Attribute("status"),
-        _empty("tags"),
+        _TAGS,
     ),
 )
 

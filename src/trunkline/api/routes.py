@@ -19,12 +19,13 @@ from starlette.routing import Route
 from trunkline.api.address import root
 from trunkline.api.auth import Users
 from trunkline.api.body import read_json, unwrap
+from trunkline.api.precondition import expected_revision
 from trunkline.api.query import parse
 from trunkline.api.resources import RESOURCES, Resource
 from trunkline.db.engine import Database, Transaction
 from trunkline.errors import Forbidden, Invalid, NotFound
 from trunkline.service.caller import Caller
-from trunkline.service.collections import Query, fetch, listed
+from trunkline.service.collections import Query, Record, fetch, listed, require_revision
 
 Result = TypeVar("Result")
 READERS = 4
@@ -79,7 +80,7 @@ class NetworkingApi:
 
     async def list(self, request: Request) -> Response:
         """Answer a collection's records that the caller sees and the query wants."""
-        caller, resource = self._accept(request)
+        caller, resource = self.accept(request)
         query = parse(resource.table, caller, request.query_params)
 
         def work(tx: Transaction) -> Sequence[dict[str, Any]]:
@@ -100,17 +101,15 @@ class NetworkingApi:
 
     async def show(self, request: Request) -> Response:
         """Answer one record."""
-        caller, resource = self._accept(request)
-        object_id = _object_id(request)
-        record = await self._store.read(
-            lambda tx: fetch(tx, caller, resource.collection, object_id)
-        )
+        caller, resource = self.accept(request)
+        wanted = object_id(request)
+        record = await self._store.read(lambda tx: fetch(tx, caller, resource.collection, wanted))
         fields = request.query_params.getlist("fields")
         return JSONResponse({resource.table.singular: resource.view(record, caller, fields)})
 
     async def create(self, request: Request) -> Response:
         """Make one object, or several at once: all of them or none."""
-        caller, resource = self._accept(request, writing=True)
+        caller, resource = self.accept(request, writing=True)
         make = _method(resource.create, request)
         body = await read_json(request)
         table = resource.table
@@ -130,23 +129,33 @@ class NetworkingApi:
 
     async def update(self, request: Request) -> Response:
         """Change one object."""
-        caller, resource = self._accept(request, writing=True)
+        caller, resource = self.accept(request, writing=True)
         change = _method(resource.update, request)
-        object_id = _object_id(request)
+        require = _condition(request, caller, resource)
         given = unwrap(await read_json(request), resource.table.singular)
         values = resource.table.accept(given, caller, update=True)
-        record = await self._store.write(lambda tx: change(tx, caller, object_id, dict(values)))
+
+        def work(tx: Transaction) -> Record:
+            require(tx)
+            return change(tx, caller, object_id(request), dict(values))
+
+        record = await self._store.write(work)
         return JSONResponse({resource.table.singular: resource.view(record, caller)})
 
     async def delete(self, request: Request) -> Response:
         """Delete one object."""
-        caller, resource = self._accept(request, writing=True)
+        caller, resource = self.accept(request, writing=True)
         remove = _method(resource.delete, request)
-        object_id = _object_id(request)
-        await self._store.write(lambda tx: remove(tx, caller, object_id))
+        require = _condition(request, caller, resource)
+
+        def work(tx: Transaction) -> None:
+            require(tx)
+            remove(tx, caller, object_id(request))
+
+        await self._store.write(work)
         return Response(status_code=204)
 
-    def _accept(self, request: Request, *, writing: bool = False) -> tuple[Caller, Resource]:
+    def accept(self, request: Request, *, writing: bool = False) -> tuple[Caller, Resource]:
         """Return who asks and for what; raise if the caller may not."""
         caller = self._users.caller(request.headers.get("x-auth-token"))
         request.scope["trunkline.user"] = caller.user
@@ -166,8 +175,20 @@ def _plain(name: str) -> str:
     return name.removesuffix(".json")
 
 
-def _object_id(request: Request) -> str:
+def object_id(request: Request) -> str:
+    """Return the id in a request's path."""
     return _plain(request.path_params["object_id"])
+
+
+def _condition(
+    request: Request, caller: Caller, resource: Resource
+) -> Callable[[Transaction], None]:
+    """Return the check that ``If-Match`` demands of the object in the path, if it does."""
+    expected = expected_revision(request)
+    if expected is None:
+        return lambda _tx: None
+    wanted, collection = object_id(request), resource.collection
+    return lambda tx: require_revision(tx, caller, collection, wanted, expected)
 
 
 def _method(function: Callable[..., Result] | None, request: Request) -> Callable[..., Result]:

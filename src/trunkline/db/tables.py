@@ -7,6 +7,7 @@ understood by one database only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -22,7 +24,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
+    func,
+    type_coerce,
 )
 
 from trunkline.model import GATEWAY_OWNER
@@ -42,6 +47,40 @@ ADDRESS = String(39)  # the longest IPv6 address
 NAME = String(255)
 
 
+class TagSet(TypeDecorator[list[str]]):
+    """An object's tags: each on a line of its own, sorted, with a line's end before and behind.
+
+    So one tag is found by ``holding`` in any database, and needs no row and no join of its own.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    @property
+    def python_type(self) -> type[list[str]]:
+        """Return what the value is in Python."""
+        return list
+
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Any) -> str:
+        """Return the stored text."""
+        del dialect
+        return "".join(f"\n{tag}\n" for tag in sorted(set(value or ())))
+
+    def process_result_value(self, value: str | None, dialect: Any) -> list[str]:
+        """Return the tags."""
+        del dialect
+        return (value or "").strip("\n").split("\n\n") if value else []
+
+    @staticmethod
+    def holding(column: ColumnElement[Any], tag: str) -> ColumnElement[bool]:
+        """Return the condition that a tag is among a column's, in its very spelling.
+
+        ``replace`` because LIKE ignores case in SQLite and minds it in PostgreSQL.
+        """
+        text = type_coerce(column, Text)
+        return func.replace(text, f"\n{tag}\n", "") != text
+
+
 def _standard() -> list[Column[Any]]:
     """Return the columns that every resource of the API has."""
     return [
@@ -52,6 +91,11 @@ def _standard() -> list[Column[Any]]:
         Column("created_at", TIME, nullable=False),
         Column("updated_at", TIME, nullable=False),
     ]
+
+
+def _taggable() -> list[Column[Any]]:
+    """Return the columns of a resource that users may put tags on."""
+    return [*_standard(), Column("tags", TagSet, nullable=False, server_default="")]
 
 
 hosts = Table(
@@ -79,7 +123,7 @@ and thereby waits for others: that two prefixes overlap is no constraint SQL can
 networks = Table(
     "networks",
     metadata,
-    *_standard(),
+    *_taggable(),
     Column("name", NAME, nullable=False),
     Column("admin_state_up", Boolean, nullable=False),
     Column("mtu", Integer, nullable=False),
@@ -94,7 +138,7 @@ networks = Table(
 subnets = Table(
     "subnets",
     metadata,
-    *_standard(),
+    *_taggable(),
     Column("network_id", ID, ForeignKey("networks.id"), nullable=False, index=True),
     Column("name", NAME, nullable=False),
     Column("ip_version", Integer, nullable=False),
@@ -110,7 +154,7 @@ subnets = Table(
 ports = Table(
     "ports",
     metadata,
-    *_standard(),
+    *_taggable(),
     Column("network_id", ID, ForeignKey("networks.id"), nullable=False),
     Column("name", NAME, nullable=False),
     Column("mac_address", String(17), nullable=False, index=True),
@@ -149,7 +193,7 @@ fixed_ips = Table(
 security_groups = Table(
     "security_groups",
     metadata,
-    *_standard(),
+    *_taggable(),
     Column("name", NAME, nullable=False),
     Column("default_of", NAME, nullable=True, unique=True),  # the project whose default it is
 )
@@ -196,7 +240,7 @@ port_groups = Table(
 floating_ips = Table(
     "floating_ips",
     metadata,
-    *_standard(),
+    *_taggable(),
     Column("network_id", ID, ForeignKey("networks.id"), nullable=False, index=True),
     Column("ip_address", ADDRESS, nullable=False),
     Column("reserving_port_id", ID, ForeignKey("ports.id"), nullable=False, unique=True),

@@ -20,18 +20,24 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    false,
     func,
+    not_,
     or_,
     select,
     true,
 )
 
 from trunkline.db.engine import Transaction
-from trunkline.errors import Forbidden, Invalid, NotFound
+from trunkline.db.tables import TagSet
+from trunkline.errors import Forbidden, Invalid, NotFound, Outdated
 from trunkline.service.caller import Caller
 
 Record = dict[str, Any]
 Condition = ColumnElement[bool]
+
+TAG_FILTERS = ("tags", "tags-any", "not-tags", "not-tags-any")
+"""Filters by tags: has all of the list, has one, lacks one, has none."""
 
 OWN_PROJECT: BindParameter[str] = bindparam("own_project")
 """Stands for the caller's project in the condition of what a caller sees."""
@@ -152,6 +158,25 @@ def fetch_own(tx: Transaction, caller: Caller, collection: Collection, object_id
     return record
 
 
+def require_revision(
+    tx: Transaction, caller: Caller, collection: Collection, object_id: str, expected: int
+) -> None:
+    """Raise Outdated unless an object is at the revision that the caller read.
+
+    Within a write transaction this decides: no one else changes it before the commit.
+
+    Raises:
+        NotFound: No such object, or none that the caller may see.
+    """
+    current = fetch(tx, caller, collection, object_id)["revision_number"]
+    if current != expected:
+        raise Outdated(
+            f"Constrained to revision_number {expected}, but the current revision of"
+            f" {collection.noun} {object_id} is {current}; read it again.",
+            "RevisionNumberConstraintFailed",
+        )
+
+
 def missing(collection: Collection, object_id: str) -> NotFound:
     """Return the error for an id that nothing visible has."""
     noun = collection.noun[0].upper() + collection.noun[1:]
@@ -179,9 +204,18 @@ def listed(tx: Transaction, caller: Caller, collection: Collection, query: Query
 def _filter(collection: Collection, name: str, values: Sequence[Any]) -> Condition:
     if name in collection.special:
         return collection.special[name](values)
+    if name in TAG_FILTERS:
+        return or_(false(), *(_tagged(collection, name, tags) for tags in values))
     if name not in collection.table.c:
         raise Invalid(f"{name} cannot be filtered by.", "HTTPBadRequest")
     return collection.table.c[name].in_(values)
+
+
+def _tagged(collection: Collection, name: str, tags: Sequence[str]) -> Condition:
+    """Return the condition for one value of a filter by tags."""
+    each = [TagSet.holding(collection.table.c.tags, tag) for tag in tags]
+    found = or_(*each) if name.endswith("-any") else and_(*each)
+    return not_(found) if name.startswith("not-") else found
 
 
 def _page(

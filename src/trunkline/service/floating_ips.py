@@ -116,6 +116,7 @@ def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
         "host": "",
         "vnic_type": "normal",
         "profile": {},
+        "tags": [],
     }
     port = new_record(tx, port)
     tx.connection.execute(insert(ports), port)

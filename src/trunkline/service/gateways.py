@@ -110,6 +110,7 @@ def port_columns(network_id: str, host: HostName) -> Record:
         "host": host,
         "vnic_type": "normal",
         "profile": {},
+        "tags": [],
     }
 
 

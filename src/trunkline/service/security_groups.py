@@ -113,7 +113,7 @@ def default_group(tx: Transaction, project_id: str) -> str:
     if found is not None:
         return str(found)
     values = {"project_id": project_id, "name": DEFAULT, "description": "Default security group"}
-    record = new_record(tx, {**values, "default_of": project_id})
+    record = new_record(tx, {**values, "default_of": project_id, "tags": []})
     tx.connection.execute(insert(security_groups), record)
     _add_usual_rules(tx, record, ("egress", "ingress"))
     return str(record["id"])
