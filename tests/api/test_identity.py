@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from running import Cloud, users_document
 
-from trunkline.api.auth import Users, load, parse
+from trunkline.api import policy
+from trunkline.api.users import Users, load, parse
 from trunkline.errors import Forbidden, Invalid, NotFound, Unauthorized
 from trunkline.lab.waiting import until
 
@@ -180,11 +181,12 @@ def test_tokens_may_be_stored_as_digests(tmp_path: Path) -> None:
         "users: [{name: dave, tokens:"
         f" [{{token: 'sha256:{digest}', project: blue, roles: [reader]}}]}}]\n"
     )
-    users = Users(path)
+    users = Users(path, policy.load())
 
-    assert (users.caller("secret").project_id, users.caller("secret").user) == ("p1", "dave")
-    with pytest.raises(Unauthorized):
-        users.caller(f"sha256:{digest}")
+    caller = users.caller("secret")
+    assert caller is not None
+    assert (caller.project_id, caller.user) == ("p1", "dave")
+    assert users.caller(digest) is None
 
 
 @pytest.mark.parametrize(
@@ -202,13 +204,13 @@ def test_tokens_may_be_stored_as_digests(tmp_path: Path) -> None:
 def test_a_wrong_users_file_names_what_is_wrong(entry: dict[str, Any], message: str) -> None:
     """An unknown project or role, a malformed or double token is refused by name."""
     with pytest.raises(ValueError, match=message):
-        parse(with_token(**entry))
+        parse(with_token(**entry), policy.load())
 
 
 def test_a_missing_users_file_is_named(tmp_path: Path) -> None:
     """The server does not start on a file that is not there."""
     with pytest.raises(Invalid, match=r"users\.yaml"):
-        load(tmp_path / "users.yaml")
+        load(tmp_path / "users.yaml", policy.load())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "users: 5", "users: [{name: x, tokens: [{}]}]"])
@@ -218,4 +220,4 @@ def test_a_users_file_of_the_wrong_shape_is_refused(tmp_path: Path, text: str) -
     path.write_text(text)
 
     with pytest.raises(Invalid, match=r"users\.yaml"):
-        load(path)
+        load(path, policy.load())

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trunkline.api.auth import Users
+from trunkline.api.auth import Auth
 from trunkline.api.body import read_json
 from trunkline.api.convert import host as host_name
 from trunkline.api.convert import one_of, quoted, uuid
 from trunkline.api.routes import Store
 from trunkline.api.wakeups import Wakeups
 from trunkline.db.engine import Transaction
-from trunkline.errors import Forbidden, Invalid
+from trunkline.errors import Invalid
 from trunkline.model import HostName, PortStatus
 from trunkline.service import hosts, snapshots
 from trunkline.snapshot import digest, encode
@@ -32,9 +32,9 @@ status_name = one_of(*PortStatus)
 class AgentApi:
     """What ``/agent/v1/hosts/HOST`` does."""
 
-    def __init__(self, store: Store, users: Users, wakeups: Wakeups) -> None:
+    def __init__(self, store: Store, auth: Auth, wakeups: Wakeups) -> None:
         self._store = store
-        self._users = users
+        self._auth = auth
         self._wakeups = wakeups
 
     def routes(self) -> list[Route]:
@@ -49,7 +49,7 @@ class AgentApi:
 
         304 when there is none within the time that the agent is willing to wait.
         """
-        host = self._accept(request)
+        host = await self._accept(request, "get_host_snapshot")
         body = _Poll(await read_json(request))
         if await self._store.read(lambda tx: hosts.needs_greeting(tx, host)):
             await self._store.write(lambda tx: hosts.greet(tx, host))
@@ -60,20 +60,14 @@ class AgentApi:
 
     async def report(self, request: Request) -> Response:
         """Record what an agent saw."""
-        host = self._accept(request)
+        host = await self._accept(request, "report_host")
         details = _checked_report(await read_json(request))
         await self._store.write(lambda tx: hosts.report(tx, host, details["revision"], details))
         return Response(status_code=204)
 
-    def _accept(self, request: Request) -> HostName:
-        caller = self._users.caller(request.headers.get("x-auth-token"))
-        request.scope["trunkline.user"] = caller.user
-        if not caller.is_agent:
-            raise Forbidden(
-                f"User {caller.user} has not the role agent, which hosts' snapshots and reports"
-                " are for.",
-                "PolicyNotAuthorized",
-            )
+    async def _accept(self, request: Request, action: str) -> HostName:
+        caller = await self._auth.caller(request)
+        caller.require(action)
         try:
             host = host_name(request.path_params["host"])
         except ValueError as error:

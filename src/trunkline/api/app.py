@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline.api import discovery
 from trunkline.api.agents import AgentApi
-from trunkline.api.auth import Users
+from trunkline.api.auth import Auth
 from trunkline.api.errors import HANDLERS
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
@@ -26,7 +26,7 @@ from trunkline.service.hosts import revisions
 log = logging.getLogger("trunkline.server")
 
 
-def build(database: Database, users: Users, wakeups: Wakeups) -> Starlette:
+def build(database: Database, auth: Auth, wakeups: Wakeups) -> Starlette:
     """Return the API as an ASGI application, on a database whose schema is up to date."""
     store = Store(database)
 
@@ -45,11 +45,11 @@ def build(database: Database, users: Users, wakeups: Wakeups) -> Starlette:
             await looking
         store.close()
 
-    networking = NetworkingApi(store, users)
+    networking = NetworkingApi(store, auth)
     routes = [
         *networking.routes(),
         *TagsApi(store, networking).routes(),
-        *AgentApi(store, users, wakeups).routes(),
+        *AgentApi(store, auth, wakeups).routes(),
     ]
     return Starlette(
         routes=[*discovery.routes(), *routes],

@@ -1,7 +1,8 @@
 """What an attribute of a resource is, and how a request's body and a record's view follow.
 
 One table per resource (``api.resources``) drives everything: what a caller may set, what it
-becomes, what a caller sees, what can be filtered by. Nothing here knows a particular resource.
+becomes, what can be filtered by. Who sees and who sets it says the policy, where it has a line
+such as ``create_network:shared``. Nothing here knows a particular resource.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from trunkline.api.convert import Converter, filter_text, quoted
 from trunkline.errors import Forbidden, Invalid
-from trunkline.service.caller import Caller
+from trunkline.service.caller import Caller, Rights
 
 
 class Default(Enum):
@@ -35,8 +36,6 @@ class Attribute:
         default: For a POST without it.
         field: Key in records; the name if empty.
         put: Whether it may be changed later.
-        admin: Only administrators see it, and set it to anything but its default.
-        admin_sets: Everybody sees it, only administrators set it to anything but its default.
         filter: Makes a value of a filter's text; None: no filter.
         always: What it is in every record, if it is no field at all.
     """
@@ -46,8 +45,6 @@ class Attribute:
     default: Any = Default.ABSENT
     field: str = ""
     put: bool = False
-    admin: bool = False
-    admin_sets: bool = False
     filter: Converter | None = filter_text
     always: Any = Default.ABSENT
 
@@ -74,13 +71,18 @@ class Table:
         return {attribute.name: attribute for attribute in self.attributes}
 
     @cached_property
-    def _seen(self) -> dict[bool, tuple[Attribute, ...]]:
-        public = tuple(attribute for attribute in self.attributes if not attribute.admin)
-        return {True: self.attributes, False: public}
+    def _seen(self) -> dict[Rights, tuple[Attribute, ...]]:
+        return {}
 
     def seen_by(self, caller: Caller) -> tuple[Attribute, ...]:
         """Return the attributes that a caller sees."""
-        return self._seen[caller.is_admin]
+        if caller.rights not in self._seen:
+            self._seen[caller.rights] = tuple(
+                attribute
+                for attribute in self.attributes
+                if caller.may_attribute(f"get_{self.singular}:{attribute.name}")
+            )
+        return self._seen[caller.rights]
 
     def view(
         self, record: Mapping[str, Any], caller: Caller, fields: Iterable[str] = ()
@@ -111,7 +113,7 @@ class Table:
             if values.get(attribute.key, value) != value:
                 raise Invalid(f"Attributes {name} and {attribute.key} differ.", "BadRequest")
             values[attribute.key] = value
-            _require_allowed(attribute, value, caller, update=update)
+            self._require_allowed(attribute, value, caller, update=update)
         if not update:
             self._complete(values, caller)
         return values
@@ -128,6 +130,24 @@ class Table:
                 f"Attribute {name} not allowed in {verb} of a {self.singular}.", "HTTPBadRequest"
             )
         return attribute
+
+    def _require_allowed(
+        self, attribute: Attribute, value: Any, caller: Caller, *, update: bool
+    ) -> None:
+        if attribute.default is Default.OWN_PROJECT:
+            if value != caller.project_id and not caller.is_admin:
+                raise Forbidden(
+                    f"{attribute.name} {quoted(value)} is not the project of user {caller.user};"
+                    " only an administrator acts for another.",
+                    "PolicyNotAuthorized",
+                )
+            return
+        action = f"{'update' if update else 'create'}_{self.singular}:{attribute.name}"
+        if not caller.may_attribute(action) and (update or value != attribute.default):
+            raise Forbidden(
+                f"{attribute.name}: the policy does not let user {caller.user} set it ({action}).",
+                "PolicyNotAuthorized",
+            )
 
     def _complete(self, values: dict[str, Any], caller: Caller) -> None:
         for attribute in self.attributes:
@@ -153,19 +173,3 @@ def _converted(attribute: Attribute, given: Any) -> Any:
         raise Invalid(
             f"Invalid input for {attribute.name}. Reason: {error}.", "InvalidInput"
         ) from None
-
-
-def _require_allowed(attribute: Attribute, value: Any, caller: Caller, *, update: bool) -> None:
-    if caller.is_admin:
-        return
-    if attribute.default is Default.OWN_PROJECT:
-        if value != caller.project_id:
-            raise Forbidden(
-                f"{attribute.name} {quoted(value)} is not the project of user {caller.user}; only"
-                " an administrator acts for another.",
-                "PolicyNotAuthorized",
-            )
-    elif (attribute.admin or attribute.admin_sets) and (update or value != attribute.default):
-        raise Forbidden(
-            f"{attribute.name} can only be set by an administrator.", "PolicyNotAuthorized"
-        )

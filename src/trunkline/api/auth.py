@@ -1,151 +1,38 @@
-"""Which caller a token stands for: the users file, read again whenever it changes.
+"""Which caller a request's token stands for: asked in one place, by every route.
 
-Tokens live in memory as digests only, so what lists or compares them can give none away.
+One order: the users file's tokens are looked up first, as that costs no I/O.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Mapping
-from hashlib import sha256
-from pathlib import Path
-from threading import Lock
-from typing import Any
+from starlette.requests import Request
 
-import yaml
-
-from trunkline.errors import Invalid, Unauthorized
+from trunkline.api.users import Users
+from trunkline.errors import Unauthorized
 from trunkline.service.caller import Caller
 
-log = logging.getLogger("trunkline.server")
-
-ROLES = {"admin", "member", "reader", "agent"}
-HASHED = re.compile(r"sha256:[0-9a-f]{64}")
 TOKEN_MAX = 1024
 
 
-class Users:
-    """The users file.
+class Auth:
+    """Resolves tokens."""
 
-    Raises:
-        Invalid: At the first reading, if the file is missing or wrong. Later, a wrong file is
-            logged and the last right one stays in force.
-    """
+    def __init__(self, users: Users) -> None:
+        self._users = users
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
-        self._stamp = self._read_stamp()
-        self._callers = load(path)
-
-    def caller(self, token: str | None) -> Caller:
-        """Return whom a token stands for.
+    async def caller(self, request: Request) -> Caller:
+        """Return who sent a request, and note the name for the log.
 
         Raises:
-            Unauthorized: No token, or one that the file does not have.
+            Unauthorized: No token, or one that stands for nobody (any more).
         """
+        token = request.headers.get("x-auth-token")
         if not token:
             raise Unauthorized("The request needs a token in the header X-Auth-Token.")
-        if self._read_stamp() != self._stamp:
-            self.reload()
-        caller = self._callers.get(_digest(token)) if len(token) <= TOKEN_MAX else None
+        caller = self._users.caller(token) if len(token) <= TOKEN_MAX else None
         if caller is None:
             raise Unauthorized(
                 "The token in X-Auth-Token is none that the server knows; see its users file."
             )
+        request.scope["trunkline.user"] = caller.user
         return caller
-
-    def reload(self) -> None:
-        """Read the file again."""
-        with self._lock:
-            self._stamp = self._read_stamp()
-            try:
-                self._callers = load(self._path)
-            except Invalid as error:
-                log.error("%s; the users read before stay in force", error)  # noqa: TRY400  the sentence says all
-            else:
-                log.info("users file %s read, %d tokens", self._path, len(self._callers))
-
-    def _read_stamp(self) -> tuple[int, int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def load(path: Path) -> dict[str, Caller]:
-    """Return the callers of a users file by the digest of their tokens.
-
-    Raises:
-        Invalid: The file is missing, no YAML, or an entry is wrong; the message names it.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Invalid(f"users file {path}: {error}") from error
-    try:
-        return parse(document)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Invalid(f"users file {path}: {_reason(error)}") from error
-
-
-def parse(document: Any) -> dict[str, Caller]:
-    """Return the callers of a parsed users file by the digest of their tokens."""
-    projects = {}
-    for project in _entries(document, "projects"):
-        projects[str(project.get("name", project["id"]))] = str(project["id"])
-    projects |= {project_id: project_id for project_id in projects.values()}
-    callers: dict[str, Caller] = {}
-    for user in _entries(document, "users"):
-        for token in _entries(user, "tokens"):
-            digest = _stored_digest(str(token["token"]))
-            if digest in callers:
-                raise ValueError(f"user {user['name']}: a token of another user, too")
-            callers[digest] = _caller(str(user["name"]), token, projects)
-    return callers
-
-
-def _caller(user: str, token: Mapping[str, Any], projects: Mapping[str, str]) -> Caller:
-    roles = frozenset(token["roles"])
-    if not roles or roles - ROLES:
-        raise ValueError(
-            f"user {user}: roles must be of {', '.join(sorted(ROLES))}, not {sorted(roles)}"
-        )
-    project = token.get("project")
-    if project is None:
-        if roles != {"agent"}:
-            raise ValueError(f"user {user}: a token needs a project; only agents have none")
-        return Caller(user, "", roles)
-    if str(project) not in projects:
-        raise ValueError(f"user {user}: project {project} is not in the list of projects")
-    return Caller(user, projects[str(project)], roles)
-
-
-def _entries(mapping: Any, key: str) -> list[Mapping[str, Any]]:
-    if not isinstance(mapping, dict):
-        raise TypeError(f"an object with the key {key} is needed, not {mapping!r}")
-    entries = mapping.get(key) or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise TypeError(f"{key} must be a list of objects")
-    return entries
-
-
-def _digest(token: str) -> str:
-    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _stored_digest(token: str) -> str:
-    """Return the digest of a token that the file has as it is, or as ``sha256:`` and hex."""
-    if token.startswith("sha256:"):
-        if not HASHED.fullmatch(token):
-            raise ValueError("a token that begins with sha256: needs 64 hex digits behind it")
-        return token.removeprefix("sha256:")
-    if not token:
-        raise ValueError("a token is empty")
-    return _digest(token)
-
-
-def _reason(error: Exception) -> str:
-    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)

@@ -3,6 +3,7 @@
 listen = ["http://192.0.2.1:9696", "unix:/run/trunkline/api.sock"]
 database = "sqlite:////var/lib/trunkline/trunkline.db"
 users = "/etc/trunkline/users.yaml"
+policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of api/policy.toml
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
 [vlan_ranges]
 physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
@@ -21,7 +22,7 @@ from trunkline.core.allocate import Limits
 from trunkline.errors import Invalid
 from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
 
-KEYS = {"listen", "database", "users", "reserved_prefixes", "vlan_ranges"}
+KEYS = {"listen", "database", "users", "policy", "reserved_prefixes", "vlan_ranges"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,13 @@ class ServerConfig:
     Attributes:
         listen: (host, port) of each TCP address, or a path of each Unix socket.
         database: SQLAlchemy's URL.
+        policy: Lines that replace the policy's own.
     """
 
     listen: tuple[tuple[str, int] | Path, ...]
     database: str
     users: Path
+    policy: Path | None
     limits: Limits
 
 
@@ -68,6 +71,7 @@ def parse(values: dict[str, Any]) -> ServerConfig:
         listen=tuple(_address(url) for url in _strings(values["listen"], "listen")),
         database=str(values["database"]),
         users=Path(str(values["users"])),
+        policy=Path(str(values["policy"])) if "policy" in values else None,
         limits=Limits(
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
             reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),

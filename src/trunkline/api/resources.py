@@ -35,7 +35,6 @@ class Resource:
         plural: The key that wraps a list in a body.
         table: Its attributes.
         collection: How its records are found.
-        admin: Only administrators may ask for it.
         prepare: Writes that a reading needs first, such as making the default group.
         finish: Adds to a record what follows from it, before it is shown.
     """
@@ -46,7 +45,6 @@ class Resource:
     create: Create | None = None
     update: Update | None = None
     delete: Delete | None = None
-    admin: bool = False
     prepare: Prepare | None = None
     finish: Finish = _as_it_is
 
@@ -84,30 +82,25 @@ NETWORK = Table(
         Attribute(
             "mtu", c.integer(MTU_MIN, MTU_MAX), MTU_DEFAULT, put=True, filter=c.filter_number
         ),
-        Attribute("shared", c.boolean, default=False, put=True, admin_sets=True, filter=c.boolean),
+        Attribute("shared", c.boolean, default=False, put=True, filter=c.boolean),
         Attribute(
             "router:external",
             c.boolean,
             default=False,
             field="external",
             put=True,
-            admin_sets=True,
             filter=c.boolean,
         ),
         Attribute(
             "provider:network_type",
             c.or_null(c.one_of("vlan", "flat")),
             field="network_type",
-            admin=True,
         ),
-        Attribute(
-            "provider:physical_network", c.or_null(c.host), field="physical_network", admin=True
-        ),
+        Attribute("provider:physical_network", c.or_null(c.host), field="physical_network"),
         Attribute(
             "provider:segmentation_id",
             c.or_null(c.integer(VLAN_ID_MIN, VLAN_ID_MAX)),
             field="segmentation_id",
-            admin=True,
             filter=c.filter_number,
         ),
         Attribute("status"),
@@ -154,14 +147,13 @@ PORT = Table(
         Attribute("device_id", c.text_or_null(255), "", put=True),
         Attribute("device_owner", c.text_or_null(255), "", put=True),
         Attribute("dns_name", c.dns_label, "", put=True),
-        Attribute("binding:host_id", c.host, "", field="host", put=True, admin=True),
+        Attribute("binding:host_id", c.host, "", field="host", put=True),
         Attribute(
             "binding:vnic_type",
             c.one_of("normal"),
             "normal",
             field="vnic_type",
             put=True,
-            admin=True,
         ),
         Attribute(
             "binding:profile",
@@ -169,11 +161,10 @@ PORT = Table(
             default={},
             field="profile",
             put=True,
-            admin=True,
             filter=None,
         ),
-        Attribute("binding:vif_type", field="vif_type", admin=True, filter=None),
-        Attribute("binding:vif_details", field="vif_details", admin=True, filter=None),
+        Attribute("binding:vif_type", field="vif_type", filter=None),
+        Attribute("binding:vif_details", field="vif_details", filter=None),
         _empty("allowed_address_pairs"),
         _empty("extra_dhcp_opts"),
         Attribute("tags", c.tags, default=(), filter=c.filter_tags),
@@ -281,6 +272,6 @@ RESOURCES = {
         "floatingips", FLOATING_IP, floating_ips.COLLECTION, floating_ips.create,
         floating_ips.update_, floating_ips.delete_,
     ),
-    "agents": Resource("agents", AGENT, hosts.COLLECTION, admin=True),
+    "agents": Resource("agents", AGENT, hosts.COLLECTION),
 }  # fmt: skip
 """By the path under ``/v2.0/``."""

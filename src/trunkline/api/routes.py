@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.api.address import root
-from trunkline.api.auth import Users
+from trunkline.api.auth import Auth
 from trunkline.api.body import read_json, unwrap
 from trunkline.api.precondition import expected_revision
 from trunkline.api.query import parse
 from trunkline.api.resources import RESOURCES, Resource
 from trunkline.db.engine import Database, Transaction
-from trunkline.errors import Forbidden, Invalid, NotFound
+from trunkline.errors import Invalid, NotFound
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Query, Record, fetch, listed, require_revision
 
@@ -63,9 +63,9 @@ class Store:
 class NetworkingApi:
     """What ``/v2.0/COLLECTION`` and ``/v2.0/COLLECTION/ID`` do."""
 
-    def __init__(self, store: Store, users: Users) -> None:
+    def __init__(self, store: Store, auth: Auth) -> None:
         self._store = store
-        self._users = users
+        self._auth = auth
 
     def routes(self) -> list[Route]:
         """Return the routes, most frequent first."""
@@ -80,11 +80,11 @@ class NetworkingApi:
 
     async def list(self, request: Request) -> Response:
         """Answer a collection's records that the caller sees and the query wants."""
-        caller, resource = self.accept(request)
+        caller, resource = await self.accept(request, "get")
         query = parse(resource.table, caller, request.query_params)
 
         def work(tx: Transaction) -> Sequence[dict[str, Any]]:
-            if resource.prepare is not None and caller.may_write:
+            if resource.prepare is not None and caller.may(f"create_{resource.table.singular}"):
                 resource.prepare(tx, caller)
             return listed(tx, caller, resource.collection, query)
 
@@ -101,7 +101,7 @@ class NetworkingApi:
 
     async def show(self, request: Request) -> Response:
         """Answer one record."""
-        caller, resource = self.accept(request)
+        caller, resource = await self.accept(request, "get")
         wanted = object_id(request)
         record = await self._store.read(lambda tx: fetch(tx, caller, resource.collection, wanted))
         fields = request.query_params.getlist("fields")
@@ -109,7 +109,7 @@ class NetworkingApi:
 
     async def create(self, request: Request) -> Response:
         """Make one object, or several at once: all of them or none."""
-        caller, resource = self.accept(request, writing=True)
+        caller, resource = await self.accept(request, "create")
         make = _method(resource.create, request)
         body = await read_json(request)
         table = resource.table
@@ -129,7 +129,7 @@ class NetworkingApi:
 
     async def update(self, request: Request) -> Response:
         """Change one object."""
-        caller, resource = self.accept(request, writing=True)
+        caller, resource = await self.accept(request, "update")
         change = _method(resource.update, request)
         require = _condition(request, caller, resource)
         given = unwrap(await read_json(request), resource.table.singular)
@@ -144,7 +144,7 @@ class NetworkingApi:
 
     async def delete(self, request: Request) -> Response:
         """Delete one object."""
-        caller, resource = self.accept(request, writing=True)
+        caller, resource = await self.accept(request, "delete")
         remove = _method(resource.delete, request)
         require = _condition(request, caller, resource)
 
@@ -155,18 +155,13 @@ class NetworkingApi:
         await self._store.write(work)
         return Response(status_code=204)
 
-    def accept(self, request: Request, *, writing: bool = False) -> tuple[Caller, Resource]:
-        """Return who asks and for what; raise if the caller may not."""
-        caller = self._users.caller(request.headers.get("x-auth-token"))
-        request.scope["trunkline.user"] = caller.user
-        caller.require_reading()
+    async def accept(self, request: Request, verb: str) -> tuple[Caller, Resource]:
+        """Return who asks and for what; raise if the policy does not allow it."""
+        caller = await self._auth.caller(request)
         resource = RESOURCES.get(_plain(request.path_params["collection"]))
         if resource is None:
             raise NotFound(f"{request.scope['path']}: there is no such collection.", "HTTPNotFound")
-        if writing:
-            caller.require_writing()
-        if resource.admin and not caller.is_admin:
-            raise Forbidden(f"{resource.plural} are for administrators.", "PolicyNotAuthorized")
+        caller.require(f"{verb}_{resource.table.singular}")
         return caller, resource
 
 

@@ -14,9 +14,11 @@ from types import FrameType
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from trunkline.api import policy
 from trunkline.api.app import build
-from trunkline.api.auth import Users
+from trunkline.api.auth import Auth
 from trunkline.api.config import ServerConfig
+from trunkline.api.users import Users
 from trunkline.api.wakeups import Wakeups
 from trunkline.db.engine import Database
 from trunkline.db.schema import upgrade
@@ -33,14 +35,14 @@ def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the users file again.
 
     Raises:
-        Invalid: The users file is wrong, or the database does not open.
+        Invalid: The users file or the policy is wrong, or the database does not open.
         Conflict: The database is newer than this program, or an address is taken.
     """
-    users = Users(config.users)
+    users = Users(config.users, policy.load(config.policy))
     database = _open(config)
     sockets = [_listen(address) for address in config.listen]
     wakeups = Wakeups()
-    server = _Server(build(database, users, wakeups), wakeups)
+    server = _Server(build(database, Auth(users), wakeups), wakeups)
     signal.signal(signal.SIGHUP, lambda _number, _frame: users.reload())
     for number in (signal.SIGTERM, signal.SIGINT):  # Uvicorn raises what ended it once more
         signal.signal(number, server.handle_exit)

@@ -39,7 +39,7 @@ class TagsApi:
 
     async def list(self, request: Request) -> Response:
         """Answer all tags of an object."""
-        caller, resource = self._accept(request)
+        caller, resource = await self._accept(request, "get")
         collection = resource.collection
         found = await self._store.read(
             lambda tx: tags.read(tx, caller, collection, object_id(request))
@@ -48,7 +48,7 @@ class TagsApi:
 
     async def show(self, request: Request) -> Response:
         """Answer whether an object has a tag."""
-        caller, resource = self._accept(request)
+        caller, resource = await self._accept(request, "get")
         collection, tag = resource.collection, _tag(request)
         found = await self._store.read(
             lambda tx: tags.read(tx, caller, collection, object_id(request))
@@ -81,14 +81,14 @@ class TagsApi:
         return Response(status_code=204)
 
     async def _set(self, request: Request, change: Any, wanted: Any) -> Any:
-        caller, resource = self._accept(request, writing=True)
+        caller, resource = await self._accept(request, "update")
         collection = resource.collection
         return await self._store.write(
             lambda tx: change(tx, caller, collection, object_id(request), wanted)
         )
 
-    def _accept(self, request: Request, *, writing: bool = False) -> tuple[Caller, Resource]:
-        caller, resource = self._api.accept(request, writing=writing)
+    async def _accept(self, request: Request, verb: str) -> tuple[Caller, Resource]:
+        caller, resource = await self._api.accept(request, verb)
         if "tags" not in resource.table.by_name:
             raise NotFound(
                 f"{request.scope['path']}: {resource.plural} have no tags.", "HTTPNotFound"

@@ -1,4 +1,4 @@
-"""Who asks, and what the roles allow. How a token became a caller is the API's business."""
+"""Who asks, and what that caller may do. How a token became a caller is the API's business."""
 
 from __future__ import annotations
 
@@ -8,47 +8,50 @@ from trunkline.errors import Forbidden
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """What the policy (``api/policy.toml``) says of a set of roles, for each of its lines."""
+
+    allowed: frozenset[str]
+    denied: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A user in a project, with roles there.
 
     Attributes:
-        roles: Of ``admin`` (everything, everywhere), ``member`` (changes the own project),
-            ``reader`` (reads the own project), ``agent`` (a host's agent, nothing else).
+        user: A name, for logs and messages.
+        project_id: Empty in a token without a project.
+        roles: As the identity has them.
+        rights: What these roles may do.
+        user_id: Empty for a user of the users file.
     """
 
     user: str
     project_id: str
     roles: frozenset[str]
+    rights: Rights
+    user_id: str = ""
 
     @property
     def is_admin(self) -> bool:
         """Whether the caller sees and changes every project's objects."""
-        return "admin" in self.roles
+        return self.may("all_projects")
 
-    @property
-    def is_agent(self) -> bool:
-        """Whether the caller may fetch hosts' snapshots and report for them."""
-        return "agent" in self.roles
+    def may(self, action: str) -> bool:
+        """Return whether the policy lets the caller do this; no, if it has no such line."""
+        return action in self.rights.allowed
 
-    @property
-    def may_write(self) -> bool:
-        """Whether the caller may change objects of the own project."""
-        return not self.roles.isdisjoint({"admin", "member"})
+    def may_attribute(self, action: str) -> bool:
+        """Return whether the policy lets the caller do this; yes, if it has no such line."""
+        return action not in self.rights.denied
 
-    def require_reading(self) -> None:
-        """Raise Forbidden unless the caller may use the Networking API at all."""
-        if self.roles.isdisjoint({"admin", "member", "reader"}):
+    def require(self, action: str) -> None:
+        """Raise Forbidden unless the policy lets the caller do this."""
+        if not self.may(action):
             raise Forbidden(
-                f"User {self.user} has none of the roles admin, member and reader in project"
-                f" {self.project_id or '(none)'}; the users file must give one.",
-                "PolicyNotAuthorized",
-            )
-
-    def require_writing(self) -> None:
-        """Raise Forbidden unless the caller may change objects of the own project."""
-        if not self.may_write:
-            raise Forbidden(
-                f"User {self.user} only reads in project {self.project_id or '(none)'}; changing"
-                " something needs the role member or admin.",
+                f"User {self.user} may not {action}: by the policy, none of the roles"
+                f" {', '.join(sorted(self.roles)) or '(none)'} in project"
+                f" {self.project_id or '(none)'} allows it.",
                 "PolicyNotAuthorized",
             )

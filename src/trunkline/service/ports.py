@@ -118,7 +118,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         Invalid, Conflict, NotFound, Forbidden: What it names does not fit, is taken or missing.
     """
     network = fetch(tx, caller, NETWORKS, values["network_id"])
-    _require_permitted(caller, network, values)
+    _require_permitted(caller, "create", network, values)
     if values["device_owner"] == GATEWAY_OWNER:
         return _create_gateway(tx, network, values)
     _require_bindable(network, values["host"])
@@ -148,7 +148,7 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     """
     record = fetch_own(tx, caller, COLLECTION, port_id)
     network = fetch(tx, caller, NETWORKS, record["network_id"])
-    _require_permitted(caller, network, values)
+    _require_permitted(caller, "update", network, values)
     _require_changeable(tx, record, values)
     if record["device_owner"] != GATEWAY_OWNER:
         _require_bindable(network, str(values.get("host", record["host"])))
@@ -228,17 +228,15 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
     return {**record, "fixed_ips": sorted(fixed, key=_by_address), "security_groups": []}
 
 
-def _require_permitted(caller: Caller, network: Record, values: Record) -> None:
-    """Raise Forbidden for what only an administrator does to ports."""
-    if caller.is_admin:
-        return
-    if not is_instance_owner(values.get("device_owner", "")):
+def _require_permitted(caller: Caller, verb: str, network: Record, values: Record) -> None:
+    """Raise Forbidden for what the policy leaves to those who run the cloud."""
+    owner = values.get("device_owner", "")
+    if not is_instance_owner(owner) and not caller.may(f"{verb}_port:infrastructure"):
         raise Forbidden(
-            f"device_owner {values['device_owner']} is for administrators: it marks ports of the"
-            " network itself.",
+            f"device_owner {owner} is for administrators: it marks ports of the network itself.",
             "PolicyNotAuthorized",
         )
-    if network["external"]:
+    if network["external"] and not caller.may(f"{verb}_port:on_external_network"):
         raise Forbidden(
             f"Network {network['id']} is external: instances reach it by floating IPs, only an"
             " administrator makes ports on it.",

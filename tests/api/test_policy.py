@@ -1,0 +1,195 @@
+"""The policy's table: every line of it is in force, and an operator's file replaces lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import TOKENS, Cloud
+
+from trunkline.api.policy import Policy, load
+from trunkline.api.resources import RESOURCES
+from trunkline.errors import Forbidden, Invalid, NotFound, Unauthorized
+from trunkline.lab.waiting import limit_s
+
+Sample = Callable[[Cloud], dict[str, Any]]
+
+USERS = (*TOKENS, "nobody")
+NO_ATTRIBUTES = {"infrastructure", "on_external_network"}
+"""Of lines VERB_RESOURCE:WORD, the words that stand for a condition and not for an attribute."""
+
+
+def a_port(cloud: Cloud) -> dict[str, Any]:
+    """Make a port of project p1."""
+    return cloud.alice.create("ports", {"network_id": cloud.network()["id"]})
+
+
+def a_group(cloud: Cloud) -> dict[str, Any]:
+    """Make a security group of project p1."""
+    return cloud.alice.create("security-groups", {"name": "policy"})
+
+
+def a_rule(cloud: Cloud) -> dict[str, Any]:
+    """Make a security group rule of project p1."""
+    wish = {"security_group_id": a_group(cloud)["id"], "direction": "ingress", "protocol": "tcp"}
+    return cloud.alice.create("security-group-rules", wish)
+
+
+def a_floating_ip(cloud: Cloud) -> dict[str, Any]:
+    """Make a floating IP of project p1."""
+    wish = {"floating_network_id": cloud.external()["id"]}
+    return cloud.alice.create("floatingips", wish)
+
+
+def an_agent(cloud: Cloud) -> dict[str, Any]:
+    """Let an agent report."""
+    with cloud.agent("policy-host") as agent:
+        agent.snapshot(None, 0)
+    return cloud.admin.list("agents", host="policy-host")[0]
+
+
+SAMPLES: dict[str, Sample] = {
+    "networks": lambda cloud: cloud.alice.create("networks", {}),
+    "subnets": lambda cloud: cloud.network()["subnet"],
+    "ports": a_port,
+    "security-groups": a_group,
+    "security-group-rules": a_rule,
+    "floatingips": a_floating_ip,
+    "agents": an_agent,
+}
+"""How to make one object, of project p1 if it belongs to one, by the resource's path."""
+
+
+def expected(user: str, verb: str, collection: str) -> type[Exception] | None:
+    """Return what the table says of a user, a verb and an object of project p1."""
+    if user not in TOKENS:
+        return Unauthorized
+    project, role = TOKENS[user]
+    policy = load()
+    rights = policy.rights(frozenset({role})).allowed
+    if f"{verb}_{RESOURCES[collection].table.singular}" not in rights:
+        return Forbidden
+    return None if project == "p1" or "all_projects" in rights else NotFound
+
+
+def outcome(act: Callable[[], Any]) -> type[Exception] | None:
+    """Return how an act ended."""
+    try:
+        act()
+    except (Unauthorized, Forbidden, NotFound) as error:
+        return type(error)
+    return None
+
+
+@pytest.mark.parametrize("collection", RESOURCES)
+def test_every_line_is_in_force(cloud: Cloud, collection: str) -> None:
+    """Each method of each resource, by each role, within and outside of the object's project."""
+    resource = RESOURCES[collection]
+    for user in USERS:
+        client = cloud.user(user)
+        sample = SAMPLES[collection](cloud)
+        verdicts = {
+            "get": outcome(lambda c=client, i=sample["id"]: c.show(collection, i)),
+            "update": outcome(
+                lambda c=client, i=sample["id"]: c.update(collection, i, {"description": "x"})
+            ),
+            "delete": outcome(lambda c=client, i=sample["id"]: c.delete(collection, i)),
+        }
+        for verb, verdict in verdicts.items():
+            if verb == "get" or getattr(resource, verb) is not None:
+                assert verdict is expected(user, verb, collection), (user, verb)
+
+
+@pytest.mark.parametrize("collection", RESOURCES)
+def test_lists_and_creation_follow_the_table(cloud: Cloud, collection: str) -> None:
+    """A list shows what the caller may know of, and nothing is made by whom the table refuses."""
+    sample = SAMPLES[collection](cloud)
+    for user in USERS:
+        client, want = cloud.user(user), expected(user, "get", collection)
+        try:
+            listed = {record["id"] for record in client.list(collection)}
+        except (Unauthorized, Forbidden) as error:
+            assert type(error) is want, user  # noqa: PT017  which of the two is the question
+        else:
+            assert (sample["id"] in listed) is (want is None), user
+        if RESOURCES[collection].create is not None:
+            refused = expected(user, "create", collection) in (Unauthorized, Forbidden)
+            try:
+                client.create(collection, {"no such attribute": 1})
+            except Invalid:
+                assert not refused, user
+            except (Unauthorized, Forbidden):
+                assert refused, user
+
+
+def test_every_line_is_about_something() -> None:
+    """A line for a method has its method, a line for an attribute its attribute."""
+    tables = {resource.table.singular: resource for resource in RESOURCES.values()}
+    for action in load().rules:
+        name, _, attribute = action.partition(":")
+        verb, _, singular = name.partition("_")
+        if singular in tables:
+            assert verb == "get" or getattr(tables[singular], verb) is not None, action
+            known = {*tables[singular].table.by_name, *NO_ATTRIBUTES, ""}
+            assert attribute in known, action
+    for singular, resource in tables.items():
+        for verb in ("create", "update", "delete"):
+            if getattr(resource, verb) is not None:
+                assert f"{verb}_{singular}" in load().rules
+
+
+def test_the_operators_lines_are_in_force(own_cloud: Cloud) -> None:
+    """A line of the operator's file replaces Trunkline's, and leaves all others."""
+    with pytest.raises(Forbidden):
+        own_cloud.alice.create("networks", {"shared": True})
+    own_cloud.end()
+    override = own_cloud.directory / "policy.toml"
+    override.write_text('"create_network:shared" = "member"\ndelete_network = ""\n')
+    config = own_cloud.directory / "server.toml"
+    config.write_text(f'policy = "{override}"\n{config.read_text()}')
+    own_cloud.start()
+
+    network = own_cloud.alice.create("networks", {"shared": True})
+
+    for user in (own_cloud.alice, own_cloud.admin):
+        with pytest.raises(Forbidden, match="delete_network"):
+            user.delete("networks", network["id"])
+    with pytest.raises(Forbidden):
+        own_cloud.alice.update("networks", network["id"], {"router:external": True})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('create_netwrok = "member"', "create_netwrok"),
+        ('create_network:shared = "member"', "policy"),
+        ("create_network = true", "create_network: True"),
+        ('[create_network]\nshared = "member"', "create_network"),
+    ],
+)
+def test_a_wrong_policy_is_refused_by_name(own_cloud: Cloud, text: str, message: str) -> None:
+    """The server does not start on an unknown action or a malformed line, and names it."""
+    own_cloud.end()
+    config = own_cloud.directory / "server.toml"
+    config.write_text(f'policy = "{own_cloud.directory}/policy.toml"\n{config.read_text()}')
+    (own_cloud.directory / "policy.toml").write_text(text)
+
+    assert own_cloud.spawn().wait(limit_s(20)) == 2
+    assert message in own_cloud.log
+    assert "Traceback" not in own_cloud.log
+
+
+def test_a_missing_policy_is_named(tmp_path: Path) -> None:
+    """A configuration that names a policy which is not there is wrong."""
+    with pytest.raises(Invalid, match=r"policy\.toml"):
+        load(tmp_path / "policy.toml")
+
+
+def test_roles_that_trunkline_does_not_know_change_nothing() -> None:
+    """A role that no line names gives no right, and costs no memory."""
+    policy = Policy({"get_network": frozenset({"reader"})})
+
+    assert policy.rights(frozenset({"swift"})).allowed == frozenset()
+    assert policy.rights(frozenset({"swift", "admin"})).allowed == {"get_network"}
