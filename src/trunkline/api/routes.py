@@ -161,6 +161,8 @@ class NetworkingApi:
         resource = RESOURCES.get(_plain(request.path_params["collection"]))
         if resource is None:
             raise NotFound(f"{request.scope['path']}: there is no such collection.", "HTTPNotFound")
+        if verb != "get":
+            _method(getattr(resource, verb), request)  # what does not exist needs no right
         caller.require(f"{verb}_{resource.table.singular}")
         return caller, resource
 
