@@ -18,7 +18,13 @@ GroupId = NewType("GroupId", str)
 RuleId = NewType("RuleId", str)
 FloatingIpId = NewType("FloatingIpId", str)
 ProjectId = NewType("ProjectId", str)
+RouterId = NewType("RouterId", str)
 HostName = NewType("HostName", str)
+DomainId = NewType("DomainId", str)
+"""Where an address means one thing: a router with its networks, or a network on no router.
+
+The router's id, or the network's.
+"""
 
 VLAN_ID_MIN, VLAN_ID_MAX = 1, 4094  # IEEE 802.1Q: 0 is priority-only, 4095 is reserved
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791; the bridge device's own limit
@@ -31,8 +37,18 @@ bound to the host, deleted with the last one; an administrator may create it fir
 the address.
 """
 
+ROUTER_INTERFACE_OWNER = "network:router_interface"
+"""``device_owner`` of the port by which a subnet is on a router; ``device_id`` is the router."""
+
 FLOATING_OWNER = "network:floatingip"
 """``device_owner`` of the port that reserves a floating IP's address on its external network."""
+
+
+class GatewayMode(StrEnum):
+    """Which address instances of a network have as their gateway."""
+
+    PER_HOST = "per_host"  # each host takes an address of its own, as in the article
+    ANYCAST = "anycast"  # every host has the subnet's gateway_ip, kept off the trunk
 
 
 class Direction(StrEnum):

@@ -17,17 +17,23 @@ from typing import Any
 
 from trunkline.model import (
     Direction,
+    DomainId,
     FixedIp,
     FloatingIpId,
+    GatewayMode,
     GroupId,
     HostName,
     HostRoute,
     NetworkId,
     PortId,
     ProjectId,
+    RouterId,
     Rule,
     SubnetId,
 )
+
+GroupDomain = tuple[GroupId, DomainId]
+"""A security group, in one routing domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,12 @@ class SubnetView:
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
-    """A network that the host must serve, sorted by id in its snapshot."""
+    """A network that the host must serve, sorted by id in its snapshot.
+
+    Attributes:
+        router_id: None: it is on no router. Its instances get addresses by DHCP, and no gateway
+            is offered to them.
+    """
 
     id: NetworkId
     project_id: ProjectId
@@ -59,6 +70,35 @@ class NetworkView:
     vlan_id: int
     mtu: int
     subnets: tuple[SubnetView, ...]
+    router_id: RouterId | None
+    gateway_mode: GatewayMode = GatewayMode.PER_HOST
+
+    @property
+    def domain(self) -> DomainId:
+        """Return where the network's addresses are unique."""
+        return DomainId(self.router_id or self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterView:
+    """A router that a network of this host is on.
+
+    Attributes:
+        is_default: It is the one that all projects share.
+        has_gateway: Its networks reach the outside.
+        enable_snat: They do so from any address; False: by floating IPs and to destinations
+            that are exempt from translation only.
+        admin_up: False stops all routing between its networks and to the outside.
+    """
+
+    id: RouterId
+    project_id: ProjectId
+    name: str
+    is_default: bool
+    has_gateway: bool
+    enable_snat: bool
+    admin_up: bool
+    routes: tuple[HostRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +134,18 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True)
 class FloatingView:
-    """A floating IP whose port lives on this host."""
+    """A floating IP whose port lives on this host.
+
+    Attributes:
+        domain: Where ``fixed_address`` is unique.
+    """
 
     id: FloatingIpId
     project_id: ProjectId
     address: IPv4Address
     fixed_address: IPv4Address
     port_id: PortId
+    domain: DomainId
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +153,22 @@ class HostSnapshot:
     """Everything one host must know at one revision.
 
     Attributes:
-        members: Fixed addresses, on any host, of the ports of each group that a rule in
-            ``groups`` names as its remote group. Sorted.
-        tenant_prefixes: Every subnet of every tenant network of the cloud, on this host or
-            not: what must never leave by the uplink, and what is source-translated. Sorted.
+        routers: Those that ``networks`` are on. Sorted.
+        members: Fixed addresses, on any host, of the ports of a group in a domain, sorted. There
+            is an entry, maybe an empty one, where a port of this host in the domain is in a
+            group that names the group as its remote group.
+        tenant_prefixes: What the subnets of all tenant networks of the cloud cover, on this host
+            or not: what must never leave by the uplink, and what is source-translated. Domains
+            may overlap, these do not. Sorted.
     """
 
     host: HostName
     revision: int
     networks: tuple[NetworkView, ...] = ()
+    routers: tuple[RouterView, ...] = ()
     ports: tuple[PortView, ...] = ()
     groups: tuple[GroupView, ...] = ()
-    members: dict[GroupId, tuple[IPv4Address, ...]] = field(default_factory=dict)
+    members: dict[GroupDomain, tuple[IPv4Address, ...]] = field(default_factory=dict)
     floating_ips: tuple[FloatingView, ...] = ()
     tenant_prefixes: tuple[IPv4Network, ...] = ()
 
@@ -127,8 +176,9 @@ class HostSnapshot:
 # --- sections -------------------------------------------------------------------------------
 #
 # A snapshot travels in sections, so that one more port costs one small section and not the whole.
-# ``networks``, ``tenant_prefixes``, ``ports/<2 hex>`` and ``floating_ips/<2 hex>`` by the start of
-# the object's id, ``group/<id>``, ``members/<group id>/<hex>`` by the address's last four bits.
+# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<2 hex>`` and ``floating_ips/<2 hex>`` by
+# the start of the object's id, ``group/<id>``, ``members/<group id>/<domain id>/<hex>`` by the
+# address's last four bits.
 
 Part = tuple[Any, ...]
 """One decoded section: the values of one kind that it holds, sorted."""
@@ -138,11 +188,12 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
     """Return the snapshot's sections by name, each as canonical JSON.
 
     Host and revision are not in there: they change when nothing else does. Sections without
-    content do not exist, except that ``members/<id>/`` (no digit) stands for a group that is
-    named by a rule and has no member.
+    content do not exist, except that ``members/<group id>/<domain id>/`` (no digit) stands for a
+    group that is named by a rule and has no member in a domain.
     """
     sections: dict[str, list[Any]] = {
         "networks": [_network_out(network) for network in snapshot.networks],
+        "routers": [_router_out(router) for router in snapshot.routers],
         "tenant_prefixes": [str(prefix) for prefix in snapshot.tenant_prefixes],
     }
     for port in snapshot.ports:
@@ -151,11 +202,11 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
         sections.setdefault(f"floating_ips/{floating.id[:2]}", []).append(_floating_out(floating))
     for group in snapshot.groups:
         sections[f"group/{group.id}"] = [_group_out(group)]
-    for group_id, addresses in snapshot.members.items():
+    for (group_id, domain), addresses in snapshot.members.items():
         if not addresses:
-            sections[f"members/{group_id}/"] = []
+            sections[f"members/{group_id}/{domain}/"] = []
         for address in addresses:
-            name = f"members/{group_id}/{int(address) & 15:x}"
+            name = f"members/{group_id}/{domain}/{int(address) & 15:x}"
             sections.setdefault(name, []).append(str(address))
     return {name: _canonical(values) for name, values in sections.items() if values or "/" in name}
 
@@ -178,20 +229,22 @@ def decode_section(name: str, data: Sequence[Any]) -> Part:
 def assemble(host: HostName, revision: int, parts: Mapping[str, Part]) -> HostSnapshot:
     """Return the snapshot that consists of these decoded sections, keyed by their names."""
     by_kind: dict[str, list[Any]] = {kind: [] for kind in _DECODERS}
-    members: dict[GroupId, list[IPv4Address]] = {}
+    members: dict[GroupDomain, list[IPv4Address]] = {}
     for name, part in parts.items():
         kind, _, rest = name.partition("/")
         if kind == "members":
-            members.setdefault(GroupId(rest.partition("/")[0]), []).extend(part)
+            group_id, domain, _ = rest.split("/")
+            members.setdefault((GroupId(group_id), DomainId(domain)), []).extend(part)
         else:
             by_kind[kind].extend(part)
     return HostSnapshot(
         host=host,
         revision=revision,
         networks=tuple(sorted(by_kind["networks"], key=_id)),
+        routers=tuple(sorted(by_kind["routers"], key=_id)),
         ports=tuple(sorted(by_kind["ports"], key=_id)),
         groups=tuple(sorted(by_kind["group"], key=_id)),
-        members={group: tuple(sorted(members[group])) for group in sorted(members)},
+        members={key: tuple(sorted(members[key])) for key in sorted(members)},
         floating_ips=tuple(sorted(by_kind["floating_ips"], key=_id)),
         tenant_prefixes=tuple(sorted(by_kind["tenant_prefixes"])),
     )
@@ -218,11 +271,46 @@ def _network_out(network: NetworkView) -> dict[str, Any]:
         "vlan_id": network.vlan_id,
         "mtu": network.mtu,
         "subnets": [_subnet_out(subnet) for subnet in network.subnets],
+        "router_id": network.router_id,
+        "gateway_mode": network.gateway_mode.value,
     }
 
 
 def _network_in(data: Mapping[str, Any]) -> NetworkView:
-    return NetworkView(**{**data, "subnets": tuple(map(_subnet_in, data["subnets"]))})
+    return NetworkView(
+        **{
+            **data,
+            "subnets": tuple(map(_subnet_in, data["subnets"])),
+            "gateway_mode": GatewayMode(data["gateway_mode"]),
+        }
+    )
+
+
+def _router_out(router: RouterView) -> dict[str, Any]:
+    return {
+        "id": router.id,
+        "project_id": router.project_id,
+        "name": router.name,
+        "is_default": router.is_default,
+        "has_gateway": router.has_gateway,
+        "enable_snat": router.enable_snat,
+        "admin_up": router.admin_up,
+        "routes": _routes_out(router.routes),
+    }
+
+
+def _router_in(data: Mapping[str, Any]) -> RouterView:
+    return RouterView(**{**data, "routes": _routes_in(data["routes"])})
+
+
+def _routes_out(routes: tuple[HostRoute, ...]) -> list[list[str]]:
+    return [[str(route.destination), str(route.nexthop)] for route in routes]
+
+
+def _routes_in(data: Sequence[Sequence[str]]) -> tuple[HostRoute, ...]:
+    return tuple(
+        HostRoute(IPv4Network(destination), IPv4Address(nexthop)) for destination, nexthop in data
+    )
 
 
 def _subnet_out(subnet: SubnetView) -> dict[str, Any]:
@@ -232,7 +320,7 @@ def _subnet_out(subnet: SubnetView) -> dict[str, Any]:
         "gateway": None if subnet.gateway is None else str(subnet.gateway),
         "enable_dhcp": subnet.enable_dhcp,
         "dns_servers": [str(server) for server in subnet.dns_servers],
-        "host_routes": [[str(r.destination), str(r.nexthop)] for r in subnet.host_routes],
+        "host_routes": _routes_out(subnet.host_routes),
     }
 
 
@@ -243,10 +331,7 @@ def _subnet_in(data: Mapping[str, Any]) -> SubnetView:
         gateway=None if data["gateway"] is None else IPv4Address(data["gateway"]),
         enable_dhcp=data["enable_dhcp"],
         dns_servers=tuple(map(IPv4Address, data["dns_servers"])),
-        host_routes=tuple(
-            HostRoute(IPv4Network(destination), IPv4Address(nexthop))
-            for destination, nexthop in data["host_routes"]
-        ),
+        host_routes=_routes_in(data["host_routes"]),
     )
 
 
@@ -317,6 +402,7 @@ def _floating_out(floating: FloatingView) -> dict[str, Any]:
         "address": str(floating.address),
         "fixed_address": str(floating.fixed_address),
         "port_id": floating.port_id,
+        "domain": floating.domain,
     }
 
 
@@ -332,6 +418,7 @@ def _floating_in(data: Mapping[str, Any]) -> FloatingView:
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "networks": _network_in,
+    "routers": _router_in,
     "ports": _port_in,
     "group": _group_in,
     "members": IPv4Address,

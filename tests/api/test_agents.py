@@ -80,6 +80,9 @@ def test_a_snapshot_holds_all_that_a_host_must_know(
 
     (view,) = found.networks
     assert (view.id, view.project_id, view.physical_network) == (network["id"], "p1", "physnet1")
+    (router,) = found.routers
+    assert router.is_default
+    assert view.router_id == router.id
     (subnet,) = view.subnets
     assert subnet.gateway == IPv4Address(at(network, 1))
     assert subnet.enable_dhcp
@@ -89,7 +92,7 @@ def test_a_snapshot_holds_all_that_a_host_must_know(
     (group,) = found.groups
     assert port.group_ids == (group.id,)
     assert group.name == "default"
-    members = {str(address) for address in found.members[group.id]}
+    members = {str(address) for address in found.members[group.id, view.domain]}
     assert {at(network, 2), other["fixed_ips"][0]["ip_address"]} <= members
     (view_of_floating,) = found.floating_ips
     assert str(view_of_floating.address) == floating["floating_ip_address"]

@@ -216,8 +216,10 @@ def test_overlapping_pools_are_refused(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("who", ["alice", "bob", "admin"])
 @pytest.mark.parametrize("length", [23, 24, 25])
-def test_prefixes_overlap_nowhere_in_the_cloud(cloud: Cloud, who: str, length: int) -> None:
-    """All networks hang on one router, so whose the other subnet is makes no difference."""
+def test_prefixes_on_the_default_router_overlap_nowhere(
+    cloud: Cloud, who: str, length: int
+) -> None:
+    """All projects share it, so whose the other subnet is makes no difference."""
     cloud_wide = cloud.network("carol")["subnet"]["cidr"]
     base = cloud_wide.removesuffix("0/24")
     octets = base.split(".")

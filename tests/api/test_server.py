@@ -12,13 +12,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from running import Cloud
+from sqlalchemy import select
 
 from trunkline.api.config import load
 from trunkline.client import ApiClient
 from trunkline.core.allocate import Limits
 from trunkline.db.engine import Database, Transaction, add_host
 from trunkline.db.schema import upgrade
-from trunkline.db.tables import metadata
+from trunkline.db.tables import metadata, networks, routers
 from trunkline.errors import Conflict, Invalid, ServerUnavailable
 from trunkline.lab.waiting import limit_s, until
 from trunkline.model import HostName
@@ -117,6 +118,30 @@ def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
     with db.connection() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
+    db.close()
+
+
+def test_older_networks_come_on_the_default_router(tmp_path: Path) -> None:
+    """A database from before there were routers means what it meant, gateway by gateway."""
+    db = database(tmp_path / "x.db")
+    upgrade(db, "0001")
+    with db.connection() as connection:
+        for number, gateway in enumerate(("'10.0.0.1'", "NULL")):
+            connection.exec_driver_sql(
+                "INSERT INTO networks VALUES"
+                f" ('n{number}', 'p', '', 0, '', '', '', 1, 1500, 0, 0, 'vlan', 'p', {number})"
+            )
+            connection.exec_driver_sql(
+                f"INSERT INTO subnets VALUES ('s{number}', 'p', '', 0, '', '', 'n{number}', '', 4,"
+                f" '10.0.{number}.0/24', {gateway}, 1, '[]', '[]', '[]', NULL)"
+            )
+    upgrade(db)
+
+    with db.connection() as connection:
+        on = routers.c.id == networks.c.router_id
+        found = select(networks.c.id, routers.c.is_default).join(routers, on, isouter=True)
+        rows = connection.execute(found).all()
+    assert sorted(map(tuple, rows)) == [("n0", True), ("n1", None)]
     db.close()
 
 

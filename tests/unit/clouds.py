@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
 from trunkline.model import (
     Direction,
+    DomainId,
     FixedIp,
     FloatingIpId,
     GroupId,
@@ -15,6 +16,7 @@ from trunkline.model import (
     NetworkId,
     PortId,
     ProjectId,
+    RouterId,
     Rule,
     RuleId,
     SubnetId,
@@ -25,6 +27,7 @@ from trunkline.snapshot import (
     HostSnapshot,
     NetworkView,
     PortView,
+    RouterView,
     SubnetView,
 )
 
@@ -42,6 +45,16 @@ FACTS = HostFacts(
     uplink_address=IPv4Address("91.207.15.105"),
     foreign_prefixes=((IPv4Network("91.207.15.0/24"), "eth1"),),
 )
+ROUTER = RouterView(
+    RouterId("router"),
+    ProjectId(""),
+    "default",
+    is_default=True,
+    has_gateway=True,
+    enable_snat=True,
+    admin_up=True,
+)
+DOMAIN = DomainId(ROUTER.id)
 TENANT1, TENANT2 = ProjectId("tenant1"), ProjectId("tenant2")
 GROUP1, GROUP2 = GroupId("1111aaaa-group"), GroupId("2222bbbb-group")
 
@@ -61,6 +74,7 @@ def network(vlan_id: int, cidr: str, gateway: str, project: ProjectId) -> Networ
         vlan_id=vlan_id,
         mtu=1500,
         subnets=(subnet,),
+        router_id=ROUTER.id,
     )
 
 
@@ -112,14 +126,16 @@ FLOAT1 = FloatingView(
     IPv4Address("91.208.23.11"),
     IPv4Address("10.0.0.3"),
     VM1.id,
+    DOMAIN,
 )
-MEMBERS = {GROUP1: (IPv4Address("10.0.0.3"), IPv4Address("10.0.0.4"), IPv4Address("10.0.0.6"))}
+MEMBERS = {(GROUP1, DOMAIN): tuple(map(IPv4Address, ("10.0.0.3", "10.0.0.4", "10.0.0.6")))}
 
 EMPTY = HostSnapshot(HostName("compute1"), 1, tenant_prefixes=PREFIXES)
 ONE_PORT = replace(
     EMPTY,
     revision=2,
     networks=(NET100,),
+    routers=(ROUTER,),
     ports=(VM1,),
     groups=(OPEN1,),
     members=MEMBERS,

@@ -189,7 +189,7 @@ def crowd(size: int) -> HostSnapshot:
         clouds.port(number, 100, str(base + number), clouds.GROUP1) for number in range(size)
     )
     network = clouds.network(100, "10.0.0.0/20", "10.0.0.1", clouds.TENANT1)
-    members = {clouds.GROUP1: tuple(p.fixed_ips[0].address for p in ports)}
+    members = {(clouds.GROUP1, clouds.DOMAIN): tuple(p.fixed_ips[0].address for p in ports)}
     return replace(clouds.ONE_PORT, networks=(network,), ports=ports, members=members)
 
 

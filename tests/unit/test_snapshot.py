@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 
 from trunkline.model import (
     Direction,
+    DomainId,
     FixedIp,
     FloatingIpId,
+    GatewayMode,
     GroupId,
     HostName,
     HostRoute,
     NetworkId,
     PortId,
     ProjectId,
+    RouterId,
     Rule,
     RuleId,
     SubnetId,
@@ -29,6 +32,7 @@ from trunkline.snapshot import (
     HostSnapshot,
     NetworkView,
     PortView,
+    RouterView,
     SubnetView,
     decode,
     digest,
@@ -36,6 +40,7 @@ from trunkline.snapshot import (
 )
 
 PROJECT = ProjectId("p1")
+MEMBERS_KEY = (GroupId("g"), DomainId("r"))
 addresses = st.integers(0x0A000001, 0x0A0000FE).map(IPv4Address)
 prefixes = st.integers(0, 255).map(lambda n: IPv4Network((0x0A000000 + n * 256, 24)))
 ids = st.integers(0, 2**128 - 1).map(lambda n: str(UUID(int=n)))
@@ -77,6 +82,19 @@ networks = st.builds(
     vlan_id=st.integers(1, 4094),
     mtu=st.integers(68, 65535),
     subnets=st.lists(subnets, max_size=2).map(tuple),
+    router_id=st.none() | ids.map(RouterId),
+    gateway_mode=st.sampled_from(GatewayMode),
+)
+routers = st.builds(
+    RouterView,
+    id=ids.map(RouterId),
+    project_id=st.just(PROJECT),
+    name=texts,
+    is_default=st.booleans(),
+    has_gateway=st.booleans(),
+    enable_snat=st.booleans(),
+    admin_up=st.booleans(),
+    routes=st.lists(st.builds(HostRoute, prefixes, addresses), max_size=2).map(tuple),
 )
 ports = st.builds(
     PortView,
@@ -97,6 +115,7 @@ floatings = st.builds(
     address=addresses,
     fixed_address=addresses,
     port_id=ids.map(PortId),
+    domain=ids.map(DomainId),
 )
 
 
@@ -111,10 +130,12 @@ snapshots = st.builds(
     host=st.just(HostName("compute1")),
     revision=st.integers(0, 2**40),
     networks=by_id(networks),
+    routers=by_id(routers),
     ports=by_id(ports),
     groups=by_id(groups),
     members=st.dictionaries(
-        ids.map(GroupId), st.sets(addresses, max_size=40).map(lambda s: tuple(sorted(s)))
+        st.tuples(ids.map(GroupId), ids.map(DomainId)),
+        st.sets(addresses, max_size=40).map(lambda s: tuple(sorted(s))),
     ),
     floating_ips=by_id(floatings),
     tenant_prefixes=st.sets(prefixes).map(lambda s: tuple(sorted(s))),
@@ -156,7 +177,7 @@ def a_full_host(count: int) -> HostSnapshot:
         host=HostName("compute1"),
         revision=1,
         ports=tuple(sorted(views, key=lambda view: view.id)),
-        members={GroupId("g"): tuple(sorted(view.fixed_ips[0].address for view in views))},
+        members={MEMBERS_KEY: tuple(sorted(view.fixed_ips[0].address for view in views))},
     )
 
 
@@ -169,18 +190,18 @@ def test_one_more_port_changes_two_sections() -> None:
         revision=2,
         ports=tuple(sorted((*before.ports, new), key=lambda view: view.id)),
         members={
-            GroupId("g"): tuple(sorted((*before.members[GroupId("g")], IPv4Address("10.0.0.5"))))
+            MEMBERS_KEY: tuple(sorted((*before.members[MEMBERS_KEY], IPv4Address("10.0.0.5"))))
         },
     )
 
     old, fresh = encode(before), encode(after)
 
     changed = {name for name, text in fresh.items() if digest(old.get(name, "")) != digest(text)}
-    assert changed == {f"ports/{new.id[:2]}", "members/g/5"}
+    assert changed == {f"ports/{new.id[:2]}", "members/g/r/5"}
 
 
 def test_a_group_without_members_is_known_to_be_empty() -> None:
     """An agent must tell an empty group from one it knows nothing of."""
-    snapshot = replace(a_full_host(0), members={GroupId("g"): ()})
+    snapshot = replace(a_full_host(0), members={MEMBERS_KEY: ()})
 
-    assert decode(snapshot.host, 1, encode(snapshot)).members == {GroupId("g"): ()}
+    assert decode(snapshot.host, 1, encode(snapshot)).members == {MEMBERS_KEY: ()}

@@ -5,6 +5,7 @@ database = "sqlite:////var/lib/trunkline/trunkline.db"
 users = "/etc/trunkline/users.yaml"
 policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of api/policy.toml
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
+default_router = true                  # false: networks reach nothing until they get a router
 [vlan_ranges]
 physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
 """
@@ -22,7 +23,15 @@ from trunkline.core.allocate import Limits
 from trunkline.errors import Invalid
 from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
 
-KEYS = {"listen", "database", "users", "policy", "reserved_prefixes", "vlan_ranges"}
+KEYS = {
+    "listen",
+    "database",
+    "users",
+    "policy",
+    "reserved_prefixes",
+    "default_router",
+    "vlan_ranges",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,15 @@ def parse(values: dict[str, Any]) -> ServerConfig:
         limits=Limits(
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
             reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
+            default_router=_boolean(values.get("default_router", True), "default_router"),
         ),
     )
+
+
+def _boolean(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid(f"{key} must be true or false, not {value!r}")
+    return value
 
 
 def _strings(value: Any, key: str) -> list[str]:

@@ -28,10 +28,13 @@ class Limits:
         vlan_ranges: (first, last) VLAN ids that tenants' networks are given, by physical network
             in order of preference.
         reserved_prefixes: What no tenant's subnet may overlap: the hosts' own networks.
+        default_router: Whether networks are on the default router until they get one of their
+            own; False: on none.
     """
 
     vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     reserved_prefixes: tuple[IPv4Network, ...] = ()
+    default_router: bool = True
 
 
 def usable(cidr: IPv4Network) -> Pool:
@@ -68,6 +71,15 @@ def next_vlan(ranges: Iterable[tuple[int, int]], taken: Container[int]) -> int |
     """Return the lowest VLAN id of the (first, last) ranges that is not taken."""
     ids = chain.from_iterable(range(first, last + 1) for first, last in ranges)
     return next((vlan_id for vlan_id in ids if vlan_id not in taken), None)
+
+
+def uncovered(prefixes: Iterable[IPv4Network]) -> tuple[IPv4Network, ...]:
+    """Return the prefixes that no other one covers, sorted: two of them never overlap."""
+    kept: list[IPv4Network] = []
+    for prefix in sorted(prefixes):
+        if not kept or not prefix.subnet_of(kept[-1]):
+            kept.append(prefix)
+    return tuple(kept)
 
 
 def mac_address(entropy: int) -> str:

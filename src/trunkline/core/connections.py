@@ -61,6 +61,13 @@ class Judge:
         return {group.id: group.rules for group in self.snapshot.groups}
 
     @cached_property
+    def _members(self) -> dict[str, set[IPv4Address]]:
+        members: dict[str, set[IPv4Address]] = {}
+        for (group_id, _), addresses in self.snapshot.members.items():
+            members.setdefault(group_id, set()).update(addresses)
+        return members
+
+    @cached_property
     def _gateways(self) -> frozenset[IPv4Address]:
         return frozenset(
             subnet.gateway
@@ -118,7 +125,7 @@ class Judge:
 
     def _is_peer(self, rule: Rule, peer: IPv4Address) -> bool:
         if rule.remote_group_id is not None:
-            return peer in self.snapshot.members.get(rule.remote_group_id, ())
+            return peer in self._members.get(rule.remote_group_id, ())
         return rule.remote_prefix is None or peer in rule.remote_prefix
 
 

@@ -21,7 +21,7 @@ from trunkline.core.links import Served
 from trunkline.core.nat import nft_prefix
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.model import Direction, GroupId, Rule
-from trunkline.snapshot import FloatingView, GroupView, PortView
+from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 ICMP = 1
@@ -96,7 +96,7 @@ def compile_filter_sets(
     served: Iterable[Served],
     ports: Iterable[PortView],
     tenant_prefixes: Iterable[IPv4Network],
-    members: Mapping[GroupId, tuple[IPv4Address, ...]],
+    members: Mapping[GroupDomain, tuple[IPv4Address, ...]],
 ) -> list[NftSet]:
     """Return the sets and maps that the filter's static chains look things up in."""
     bridges = {f'"{s.bridge}"': "" for s in served}
@@ -127,9 +127,17 @@ def compile_filter_sets(
         NftSet("egress", "typeof iifname . ip saddr : verdict", is_map=True, elements=egress),
         NftSet("ingress", "typeof oifname . ip daddr : verdict", is_map=True, elements=ingress),
     ]
-    return sets + [
-        NftSet(f"members-{group_id}", "type ipv4_addr", elements=dict.fromkeys(map(str, who), ""))
-        for group_id, who in members.items()
+    return sets + _member_sets(members)
+
+
+def _member_sets(members: Mapping[GroupDomain, tuple[IPv4Address, ...]]) -> list[NftSet]:
+    """Return each named group's addresses as a set; one table has all domains of the host."""
+    by_group: dict[GroupId, dict[str, str]] = {}
+    for (group_id, _), who in members.items():
+        by_group.setdefault(group_id, {}).update(dict.fromkeys(map(str, who), ""))
+    return [
+        NftSet(f"members-{group_id}", "type ipv4_addr", elements=elements)
+        for group_id, elements in by_group.items()
     ]
 
 

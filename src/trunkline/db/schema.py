@@ -13,8 +13,8 @@ from trunkline.db.engine import Database
 from trunkline.errors import Conflict
 
 
-def upgrade(database: Database) -> None:
-    """Migrate an empty or older database to the newest schema, in one transaction.
+def upgrade(database: Database, to: str = "head") -> None:
+    """Migrate an empty or older database to a schema, usually the newest, in one transaction.
 
     Raises:
         Conflict: A newer Trunkline made this database; going back would lose data.
@@ -31,4 +31,4 @@ def upgrade(database: Database) -> None:
                 " newer one, or restore an older backup."
             )
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)

@@ -120,6 +120,18 @@ counters = Table(
 """``prefixes`` counts their changes. Whoever is about to change the set moves it first,
 and thereby waits for others: that two prefixes overlap is no constraint SQL can express."""
 
+routers = Table(
+    "routers",
+    metadata,
+    *_taggable(),
+    Column("name", NAME, nullable=False),
+    Column("admin_state_up", Boolean, nullable=False),
+    Column("is_default", Boolean, nullable=False),  # of one row, which the migration makes
+    Column("external_network_id", ID, ForeignKey("networks.id"), nullable=True, index=True),
+    Column("enable_snat", Boolean, nullable=False),
+    Column("routes", JSON, nullable=False),
+)
+
 networks = Table(
     "networks",
     metadata,
@@ -132,6 +144,7 @@ networks = Table(
     Column("network_type", String(32), nullable=False),
     Column("physical_network", String(64), nullable=False),
     Column("segmentation_id", Integer, nullable=True),
+    Column("router_id", ID, ForeignKey("routers.id", use_alter=True), nullable=True, index=True),
     UniqueConstraint("physical_network", "segmentation_id"),
 )
 

@@ -84,7 +84,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         Conflict: The VLAN is taken, or all ranges are.
     """
     del caller  # anybody who may write; which attributes is the edge's business
-    record = new_record(tx, {**values, **_segment(tx, values)})
+    record = new_record(tx, {**values, **_segment(tx, values), "router_id": None})
     tx.connection.execute(insert(networks), record)
     return {**record, "subnets": [], "status": STATUS}
 

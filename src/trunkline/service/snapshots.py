@@ -9,8 +9,9 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, bindparam, func, select
 
+from trunkline.core.allocate import uncovered
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import (
     fixed_ips,
@@ -18,12 +19,14 @@ from trunkline.db.tables import (
     networks,
     port_groups,
     ports,
+    routers,
     security_group_rules,
     security_groups,
     subnets,
 )
 from trunkline.model import (
     Direction,
+    DomainId,
     FixedIp,
     FloatingIpId,
     GroupId,
@@ -32,6 +35,7 @@ from trunkline.model import (
     NetworkId,
     PortId,
     ProjectId,
+    RouterId,
     Rule,
     RuleId,
     SubnetId,
@@ -42,30 +46,42 @@ from trunkline.service.hosts import revision
 from trunkline.service.security_groups import VERSIONS, protocol_number
 from trunkline.snapshot import (
     FloatingView,
+    GroupDomain,
     GroupView,
     HostSnapshot,
     NetworkView,
     PortView,
+    RouterView,
     SubnetView,
 )
 
 _address = lru_cache(maxsize=2**16)(IPv4Address)  # the same ones are read again and again
+
+_DOMAIN = func.coalesce(networks.c.router_id, networks.c.id).label("domain")
+_TENANT_SUBNETS = (
+    select(subnets.c.id, subnets.c.cidr, _DOMAIN)
+    .join(networks, networks.c.id == subnets.c.network_id)
+    .where(networks.c.external.is_(False))
+)
 
 
 def read(tx: Transaction, host: HostName) -> HostSnapshot:
     """Return a host's snapshot; one of a host never heard of is empty but for the prefixes."""
     port_views = _ports(tx, host)
     groups = _groups(tx, {group for port in port_views for group in port.group_ids})
-    named = {rule.remote_group_id for group in groups for rule in group.rules}
+    network_views = _networks(tx, host, {port.network_id for port in port_views})
+    tenant_subnets = _rows(tx, _TENANT_SUBNETS)
+    domains = {SubnetId(subnet_id): domain for subnet_id, _, domain in tenant_subnets}
     return HostSnapshot(
         host=host,
         revision=revision(tx, host) or 0,
-        networks=_networks(tx, host, {port.network_id for port in port_views}),
+        networks=network_views,
+        routers=_routers(tx, {view.router_id for view in network_views if view.router_id}),
         ports=port_views,
         groups=groups,
-        members=_members(tx, {group for group in named if group is not None}),
+        members=_members(tx, _named(network_views, port_views, groups), domains),
         floating_ips=_floating_ips(tx, host),
-        tenant_prefixes=_tenant_prefixes(tx),
+        tenant_prefixes=uncovered(IPv4Network(cidr) for _, cidr, _ in tenant_subnets),
     )
 
 
@@ -152,6 +168,7 @@ def _networks(
             vlan_id=row.segmentation_id,
             mtu=row.mtu,
             subnets=tuple(sorted(by_network[row.id], key=attrgetter("id"))),
+            router_id=row.router_id and RouterId(row.router_id),
         )
         for row in _rows(tx, select(networks).where(networks.c.id.in_(sorted(served))))
     ]
@@ -171,6 +188,25 @@ def _subnet(row: Any, gateway: str | None) -> SubnetView:
 
 def _route(route: Mapping[str, str]) -> HostRoute:
     return HostRoute(IPv4Network(route["destination"]), IPv4Address(route["nexthop"]))
+
+
+def _routers(tx: Transaction, ids: Collection[RouterId]) -> tuple[RouterView, ...]:
+    if not ids:
+        return ()
+    views = [
+        RouterView(
+            id=RouterId(row.id),
+            project_id=ProjectId(row.project_id),
+            name=row.name,
+            is_default=row.is_default,
+            has_gateway=row.is_default or row.external_network_id is not None,
+            enable_snat=row.enable_snat,
+            admin_up=row.admin_state_up,
+            routes=tuple(map(_route, row.routes)),
+        )
+        for row in _rows(tx, select(routers).where(routers.c.id.in_(sorted(ids))))
+    ]
+    return tuple(sorted(views, key=attrgetter("id")))
 
 
 def _groups(tx: Transaction, ids: Collection[GroupId]) -> tuple[GroupView, ...]:
@@ -206,26 +242,49 @@ def _rule(row: Any) -> Rule:
     )
 
 
+def _named(
+    network_views: Sequence[NetworkView],
+    port_views: Sequence[PortView],
+    groups: Sequence[GroupView],
+) -> set[GroupDomain]:
+    """Return the groups that rules name as their peers, each in the domains where they apply."""
+    named = {
+        group.id: {rule.remote_group_id for rule in group.rules if rule.remote_group_id is not None}
+        for group in groups
+    }
+    domains = {view.id: view.domain for view in network_views}
+    combinations = {(port.network_id, port.group_ids) for port in port_views}
+    return {
+        (peer, domains[network_id])
+        for network_id, group_ids in combinations
+        for group_id in group_ids
+        for peer in named[group_id]
+    }
+
+
 def _members(
-    tx: Transaction, groups: Collection[GroupId]
-) -> dict[GroupId, tuple[IPv4Address, ...]]:
-    if not groups:
+    tx: Transaction, wanted: Collection[GroupDomain], domains: Mapping[SubnetId, DomainId]
+) -> dict[GroupDomain, tuple[IPv4Address, ...]]:
+    if not wanted:
         return {}
     found = (
-        select(port_groups.c.security_group_id, fixed_ips.c.ip_address)
+        select(port_groups.c.security_group_id, fixed_ips.c.subnet_id, fixed_ips.c.ip_address)
         .join(fixed_ips, fixed_ips.c.port_id == port_groups.c.port_id)
-        .where(port_groups.c.security_group_id.in_(sorted(groups)))
+        .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
     )
-    members: dict[str, set[IPv4Address]] = defaultdict(set)
-    for group_id, address in _rows(tx, found):
-        members[group_id].add(_address(address))
-    return {group: tuple(sorted(members[group], key=int)) for group in sorted(groups)}
+    members: dict[GroupDomain, set[IPv4Address]] = {key: set() for key in sorted(wanted)}
+    for group_id, subnet_id, address in _rows(tx, found):
+        domain = domains.get(subnet_id)  # none: on an external network
+        if domain is not None and (group_id, domain) in members:
+            members[group_id, domain].add(_address(address))
+    return {key: tuple(sorted(who, key=int)) for key, who in members.items()}
 
 
 def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
     found = (
-        select(floating_ips)
+        select(floating_ips, _DOMAIN)
         .join(ports, ports.c.id == floating_ips.c.port_id)
+        .join(networks, networks.c.id == ports.c.network_id)
         .where(ports.c.host == host)
     )
     views = [
@@ -235,16 +294,8 @@ def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
             address=IPv4Address(row.ip_address),
             fixed_address=IPv4Address(row.fixed_ip_address),
             port_id=PortId(row.port_id),
+            domain=DomainId(row.domain),
         )
         for row in _rows(tx, found)
     ]
     return tuple(sorted(views, key=attrgetter("id")))
-
-
-def _tenant_prefixes(tx: Transaction) -> tuple[IPv4Network, ...]:
-    found = (
-        select(subnets.c.cidr)
-        .join(networks, networks.c.id == subnets.c.network_id)
-        .where(networks.c.external.is_(False))
-    )
-    return tuple(sorted(map(IPv4Network, tx.connection.execute(found).scalars())))

@@ -1,7 +1,7 @@
 """Subnets: an IPv4 prefix of a network, with the pools that addresses are chosen from.
 
-All tenants' networks hang on one router, so a tenant prefix means the same everywhere: it may
-overlap no other one, no external subnet, and nothing that the administrator reserved.
+A tenant prefix may overlap others on other routers, but no external subnet, and nothing that the
+administrator reserved: those mean the same everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, networks, ports, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER
-from trunkline.service import gateways
+from trunkline.service import domains, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -33,6 +33,14 @@ from trunkline.service.networks import COLLECTION as NETWORKS
 
 SHOWN = {"enable_dhcp", "dns_nameservers", "host_routes"}  # columns in hosts' snapshots
 PREFIX_MAX = 30  # /31 and /32 leave no room for a gateway and an instance
+
+_CIDRS = {
+    True: select(subnets.c.cidr),
+    False: select(subnets.c.cidr)
+    .join(networks, networks.c.id == subnets.c.network_id)
+    .where(networks.c.external),
+}
+"""What a prefix may not overlap wherever it is, by whether it is an external one."""
 
 
 _VISIBLE = or_(
@@ -73,6 +81,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
     record["cursor"] = None
     tx.connection.execute(insert(subnets), record)
+    if not network["external"]:
+        domains.settle(tx, network["id"])
     gateways.ensure_everywhere(tx, network["id"])
     del record["cursor"]
     return record
@@ -95,6 +105,10 @@ def update_(tx: Transaction, caller: Caller, subnet_id: str, values: Record) -> 
     changed = {**values, **touched(tx, record)}
     changed |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
     tx.connection.execute(update(subnets).where(subnets.c.id == subnet_id), changed)
+    network = fetch(tx, caller, NETWORKS, record["network_id"])
+    if not network["external"] and (record["gateway_ip"] is None) != (gateway is None):
+        claim_prefixes(tx, network)
+        domains.settle(tx, network["id"])
     gateways.ensure_everywhere(tx, record["network_id"])
     after = {**record, **changed}
     if differs(record, after, SHOWN):
@@ -120,9 +134,12 @@ def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:
             " allocation from this subnet; delete them first.",
             "SubnetInUse",
         )
-    claim_prefixes(tx, fetch(tx, caller, NETWORKS, record["network_id"]))
+    network = fetch(tx, caller, NETWORKS, record["network_id"])
+    claim_prefixes(tx, network)
     gateways.drop_subnet(tx, record["network_id"], subnet_id)
     tx.connection.execute(delete(subnets).where(subnets.c.id == subnet_id))
+    if not network["external"]:
+        domains.settle(tx, network["id"])
 
 
 def _require_prefix(tx: Transaction, cidr: IPv4Network, network: Record) -> None:
@@ -140,12 +157,13 @@ def _require_prefix(tx: Transaction, cidr: IPv4Network, network: Record) -> None
                 " administrator has reserved; choose another prefix.",
                 "InvalidInput",
             )
-    for other in tx.connection.execute(select(subnets.c.cidr)).scalars():
+    for other in tx.connection.execute(_CIDRS[bool(network["external"])]).scalars():
         if cidr.overlaps(IPv4Network(other)):
+            kind = "a subnet" if network["external"] else "an external subnet"
             raise Invalid(
                 f"Invalid input for operation: Requested subnet with cidr: {cidr} for network:"
-                f" {network['id']} overlaps with another subnet; all networks hang on one router,"
-                " so choose a prefix that no one uses.",
+                f" {network['id']} overlaps with another subnet: {other} is {kind} of this cloud."
+                " Choose a prefix that no one uses.",
                 "InvalidInput",
             )
 
