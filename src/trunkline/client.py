@@ -39,6 +39,7 @@ SINGULAR = {
     "security-groups": "security_group",
     "security-group-rules": "security_group_rule",
     "floatingips": "floatingip",
+    "rbac-policies": "rbac_policy",
     "agents": "agent",
 }
 

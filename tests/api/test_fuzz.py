@@ -22,7 +22,7 @@ words = st.sampled_from(
     ["", "x", "default", "10.0.0.0/8", "10.77.0.0/24", "10.77.0.1", "10.77.0.9", "::1", "fe80::/64",
      "tcp", "icmp", "IPv4", "IPv6", "ingress", "egress", "true", "1", "-1", "4095", "vlan", "flat",
      "physnet1", "fa:16:3e:00:00:01", "compute:nova", "trunkline:gateway", "network:floatingip",
-     "h1", "a/b", "p1", UNKNOWN]
+     "h1", "a/b", "p1", "access_as_shared", "access_as_external", "network", "*", UNKNOWN]
 )  # fmt: skip
 scalars = (
     st.none()
@@ -53,6 +53,7 @@ class Known:
             "security-groups": [group["id"]],
             "floatingips": [floating["id"]],
             "security-group-rules": [UNKNOWN],
+            "rbac-policies": [cloud.admin.list("rbac-policies", object_id=external["id"])[0]["id"]],
         }  # fmt: skip
         self.ids = [object_id for found in self.by_collection.values() for object_id in found]
 

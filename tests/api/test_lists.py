@@ -55,8 +55,28 @@ def test_fixed_ips_filter(cloud: Cloud, network: dict[str, Any]) -> None:
     )
 
     assert (by_address, len(by_subnet), both) == (["c"], 5, ["a"])
+    assert names(cloud, f"fixed_ips=ip_address_substr={base[3:]}3") == ["a"]
+    assert names(cloud, f"fixed_ips=ip_address_substr={base}%25") == []
     with pytest.raises(Invalid, match="fixed_ips"):
         names(cloud, "fixed_ips=colour=blue")
+
+
+def test_changed_since(cloud: Cloud, network: dict[str, Any]) -> None:
+    """What was made or changed later is found, in any zone's time."""
+    query = f"network_id={network['id']}&changed_since"
+
+    assert len(names(cloud, f"{query}={network['created_at']}")) == 5
+    assert len(names(cloud, f"{query}=2026-01-01T00:00:00%2B02:00")) == 5
+    assert names(cloud, f"{query}=2999-01-01T00:00:00Z") == []
+
+
+def test_filters_by_what_is_the_same_everywhere(cloud: Cloud, network: dict[str, Any]) -> None:
+    """An attribute with one value for all finds all or nothing, an empty one what is empty."""
+    assert cloud.alice.list("security-groups", stateful=True) != []
+    assert cloud.alice.list("security-groups", stateful=False) == []
+    assert cloud.alice.list("security-groups", shared=False, name="default") != []
+    assert names(cloud, f"device_id=&name=a&network_id={network['id']}") == ["a"]
+    assert names(cloud, "device_id=x") == []
 
 
 def test_group_and_project_filters(cloud: Cloud, network: dict[str, Any]) -> None:
@@ -96,6 +116,8 @@ def test_network_filters(cloud: Cloud, network: dict[str, Any]) -> None:
         "sort_dir=up&sort_key=name",
         "sort_dir=asc",
         "marker=nobody",
+        "changed_since=yesterday",
+        "changed_since=0001-01-01T00:00:00%2B23:00",
         "revision_number=99999999999",
         "page_reverse=maybe",
         "binding:profile=x",

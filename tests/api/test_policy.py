@@ -17,7 +17,7 @@ from trunkline.lab.waiting import limit_s
 Sample = Callable[[Cloud], dict[str, Any]]
 
 USERS = (*TOKENS, "nobody")
-NO_ATTRIBUTES = {"infrastructure", "on_external_network"}
+NO_ATTRIBUTES = {"infrastructure", "on_external_network", "for_everybody", "as_external"}
 """Of lines VERB_RESOURCE:WORD, the words that stand for a condition and not for an attribute."""
 
 
@@ -43,6 +43,13 @@ def a_floating_ip(cloud: Cloud) -> dict[str, Any]:
     return cloud.alice.create("floatingips", wish)
 
 
+def an_rbac_policy(cloud: Cloud) -> dict[str, Any]:
+    """Lend a network of project p1 to p2."""
+    network = cloud.alice.create("networks", {})
+    wish = {"object_type": "network", "object_id": network["id"], "action": "access_as_shared"}
+    return cloud.alice.create("rbac-policies", {**wish, "target_tenant": "p2"})
+
+
 def an_agent(cloud: Cloud) -> dict[str, Any]:
     """Let an agent report."""
     with cloud.agent("policy-host") as agent:
@@ -57,9 +64,14 @@ SAMPLES: dict[str, Sample] = {
     "security-groups": a_group,
     "security-group-rules": a_rule,
     "floatingips": a_floating_ip,
+    "rbac-policies": an_rbac_policy,
     "agents": an_agent,
 }
 """How to make one object, of project p1 if it belongs to one, by the resource's path."""
+
+
+CHANGES = {"rbac-policies": {"target_tenant": "p3"}}
+"""What to change of an object, where it is not the description."""
 
 
 def expected(user: str, verb: str, collection: str) -> type[Exception] | None:
@@ -87,14 +99,13 @@ def outcome(act: Callable[[], Any]) -> type[Exception] | None:
 def test_every_line_is_in_force(cloud: Cloud, collection: str) -> None:
     """Each method of each resource, by each role, within and outside of the object's project."""
     resource = RESOURCES[collection]
+    change = CHANGES.get(collection, {"description": "x"})
     for user in USERS:
         client = cloud.user(user)
         sample = SAMPLES[collection](cloud)
         verdicts = {
             "get": outcome(lambda c=client, i=sample["id"]: c.show(collection, i)),
-            "update": outcome(
-                lambda c=client, i=sample["id"]: c.update(collection, i, {"description": "x"})
-            ),
+            "update": outcome(lambda c=client, i=sample["id"]: c.update(collection, i, change)),
             "delete": outcome(lambda c=client, i=sample["id"]: c.delete(collection, i)),
         }
         for verb, verdict in verdicts.items():

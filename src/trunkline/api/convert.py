@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from json import dumps
 from typing import Any
 
+from trunkline.db.engine import format_time
 from trunkline.service.security_groups import PROTOCOLS
 from trunkline.service.tags import TAGS_MAX
 
@@ -68,6 +70,20 @@ def text_or_null(longest: int) -> Converter:
 def filter_text(value: Any) -> str:
     """Return a filter's value as it is."""
     return str(value)
+
+
+def filter_time(value: Any) -> str:
+    """Return a moment in the form that the tables hold; one without a zone is in UTC."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{quoted(value)} is no time such as 2026-01-31T12:00:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return format_time(moment.astimezone(UTC))
+    except OverflowError:
+        raise ValueError(f"{quoted(value)} is out of any calendar") from None
 
 
 def boolean(value: Any) -> bool:

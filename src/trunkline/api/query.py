@@ -8,11 +8,11 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
-from trunkline.api.attributes import Attribute, Table
-from trunkline.api.convert import boolean, integer
+from trunkline.api.attributes import Attribute, Default, Table
+from trunkline.api.convert import boolean, filter_time, integer
 from trunkline.errors import Invalid
 from trunkline.service.caller import Caller
-from trunkline.service.collections import TAG_FILTERS, Query
+from trunkline.service.collections import CHANGED_SINCE, TAG_FILTERS, Query
 
 LIMIT_MAX = 1_000_000
 FILTER_VALUES_MAX = 1_000
@@ -26,6 +26,8 @@ def parse(table: Table, caller: Caller, params: QueryParams) -> Query:
         Invalid: A filter is unknown, or a value malformed.
     """
     known = {attribute.name: attribute for attribute in table.seen_by(caller)}
+    if "updated_at" in known:
+        known[CHANGED_SINCE] = Attribute(CHANGED_SINCE, filter=filter_time)
     if "tags" in known:
         known |= {name: replace(known["tags"], name=name) for name in TAG_FILTERS}
     return Query(
@@ -50,7 +52,11 @@ def _filters(known: Mapping[str, Attribute], params: QueryParams) -> dict[str, l
                 "HTTPBadRequest",
             )
         convert = attribute.filter
-        filters[attribute.key] = [_control(name, convert, text) for text in texts]
+        values = [_control(name, convert, text) for text in texts]
+        if attribute.always is Default.ABSENT:
+            filters[attribute.key] = values
+        elif attribute.always not in values:
+            filters[name] = []  # every record has the one value, so none matches
     return filters
 
 
@@ -62,7 +68,7 @@ def _sort(known: Mapping[str, Attribute], params: QueryParams) -> tuple[tuple[st
         if direction not in ("asc", "desc"):
             raise Invalid(f"sort_dir is asc or desc, not {direction[:80]!a}.", "HTTPBadRequest")
     for name in names:
-        if name not in known:
+        if name not in known or name == CHANGED_SINCE:
             raise Invalid(f"sort_key {name[:80]!a} is no attribute.", "HTTPBadRequest")
     pairs = zip(names, directions or ["asc"] * len(names), strict=True)
     return tuple((known[name].key, direction == "desc") for name, direction in pairs)

@@ -9,7 +9,16 @@ from trunkline.api import convert as c
 from trunkline.api.attributes import Attribute, Default, Table
 from trunkline.db.engine import Transaction
 from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN
-from trunkline.service import floating_ips, hosts, networks, ports, security_groups, subnets
+from trunkline.service import (
+    floating_ips,
+    hosts,
+    networks,
+    ports,
+    rbac,
+    security_groups,
+    sharing,
+    subnets,
+)
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Collection, Record
 
@@ -177,8 +186,8 @@ GROUP = Table(
         *_standard(),
         Attribute("name", c.name, "", put=True),
         Attribute("security_group_rules", field="rules", filter=None),
-        Attribute("stateful", always=True, filter=None),
-        Attribute("shared", always=False, filter=None),
+        Attribute("stateful", always=True, filter=c.boolean),
+        Attribute("shared", always=False, filter=c.boolean),
         _TAGS,
     ),
 )
@@ -220,19 +229,41 @@ AGENT = Table(
     (
         Attribute("id"),
         Attribute("host"),
-        Attribute("binary", always="trunkline-agent", filter=None),
-        Attribute("agent_type", always="Trunkline agent", filter=None),
-        Attribute("topic", always="N/A", filter=None),
-        Attribute("availability_zone", always="", filter=None),
-        Attribute("admin_state_up", always=True, filter=None),
+        Attribute("binary", always="trunkline-agent"),
+        Attribute("agent_type", always="Trunkline agent"),
+        Attribute("topic", always="N/A"),
+        Attribute("availability_zone", always=""),
+        Attribute("admin_state_up", always=True, filter=c.boolean),
         Attribute("alive", filter=c.boolean),
         Attribute("created_at"),
-        Attribute("started_at", field="created_at", filter=None),
-        Attribute("heartbeat_timestamp", field="heartbeat_at", filter=None),
-        Attribute("description", always="", filter=None),
+        Attribute("started_at", field="created_at"),
+        Attribute("heartbeat_timestamp", field="heartbeat_at"),
+        Attribute("description", always=""),
         Attribute("configurations", filter=None),
     ),
 )
+
+
+RBAC_POLICY = Table(
+    "rbac_policy",
+    (
+        Attribute("id"),
+        Attribute("project_id", c.project_id, Default.OWN_PROJECT),
+        Attribute("tenant_id", c.project_id, Default.OWN_PROJECT, field="project_id"),
+        Attribute("object_type", c.one_of(rbac.OBJECT_TYPE), Default.REQUIRED),
+        Attribute("object_id", c.uuid, Default.REQUIRED),
+        Attribute("action", c.one_of(sharing.SHARED, sharing.EXTERNAL), Default.REQUIRED),
+        Attribute(
+            "target_tenant", c.project_id, Default.REQUIRED, field="target_project", put=True
+        ),
+    ),
+)
+
+
+def _as_seen(record: Record, caller: Caller) -> Record:
+    """Return a network, shared if it is lent to the caller's project or to everybody."""
+    borrowers = {sharing.EVERYBODY, caller.project_id}.intersection(record["borrowers"])
+    return {**record, "shared": record["shared"] or bool(borrowers)}
 
 
 def _with_rules(record: Record, caller: Caller) -> Record:
@@ -250,7 +281,7 @@ def _with_binding(record: Record, _caller: Caller) -> Record:
 RESOURCES = {
     "networks": Resource(
         "networks", NETWORK, networks.COLLECTION, networks.create, networks.update_,
-        networks.delete_,
+        networks.delete_, finish=_as_seen,
     ),
     "subnets": Resource(
         "subnets", SUBNET, subnets.COLLECTION, subnets.create, subnets.update_, subnets.delete_
@@ -271,6 +302,9 @@ RESOURCES = {
     "floatingips": Resource(
         "floatingips", FLOATING_IP, floating_ips.COLLECTION, floating_ips.create,
         floating_ips.update_, floating_ips.delete_,
+    ),
+    "rbac-policies": Resource(
+        "rbac_policies", RBAC_POLICY, rbac.COLLECTION, rbac.create, rbac.update_, rbac.delete_
     ),
     "agents": Resource("agents", AGENT, hosts.COLLECTION),
 }  # fmt: skip

@@ -148,6 +148,18 @@ networks = Table(
     UniqueConstraint("physical_network", "segmentation_id"),
 )
 
+rbac_policies = Table(
+    "rbac_policies",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("project_id", NAME, nullable=False, index=True),
+    Column("object_id", ID, ForeignKey("networks.id", ondelete="CASCADE"), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("target_project", NAME, nullable=False, index=True),  # or *, which is everybody
+    UniqueConstraint("object_id", "action", "target_project"),
+)
+"""Whom a network is lent to. Its ``shared`` and ``external`` repeat what is here for everybody."""
+
 subnets = Table(
     "subnets",
     metadata,

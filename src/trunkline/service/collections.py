@@ -36,6 +36,9 @@ from trunkline.service.caller import Caller
 Record = dict[str, Any]
 Condition = ColumnElement[bool]
 
+CHANGED_SINCE = "changed_since"
+"""Filter: changed or made at this time or later."""
+
 TAG_FILTERS = ("tags", "tags-any", "not-tags", "not-tags-any")
 """Filters by tags: has all of the list, has one, lacks one, has none."""
 
@@ -202,8 +205,13 @@ def listed(tx: Transaction, caller: Caller, collection: Collection, query: Query
 
 
 def _filter(collection: Collection, name: str, values: Sequence[Any]) -> Condition:
+    if not values:
+        return false()
     if name in collection.special:
         return collection.special[name](values)
+    if name == CHANGED_SINCE:
+        changed: Condition = collection.table.c.updated_at >= min(values)
+        return changed
     if name in TAG_FILTERS:
         return or_(false(), *(_tagged(collection, name, tags) for tags in values))
     if name not in collection.table.c:

@@ -7,21 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     bindparam,
     delete,
     exists,
     false,
     insert,
+    literal,
+    not_,
     or_,
     select,
     true,
+    union_all,
     update,
 )
 
 from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import networks, ports, subnets
+from trunkline.db.tables import networks, ports, rbac_policies, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER
 from trunkline.service.caller import Caller
@@ -34,27 +38,35 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.concern import claim_prefixes, differs, network_changed
+from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
 
 STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
 SHOWN = {"name", "mtu", "admin_state_up"}  # columns in hosts' snapshots
 EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
 
 
-_VISIBLE = or_(networks.c.project_id == OWN_PROJECT, networks.c.shared, networks.c.external)
-_SUBNET_IDS = select(subnets.c.network_id, subnets.c.id).where(
-    subnets.c.network_id.in_(bindparam("network_ids", expanding=True))
+_VISIBLE = or_(networks.c.project_id == OWN_PROJECT, lent_to_caller())
+_NETWORK_IDS: BindParameter[Any] = bindparam("network_ids", expanding=True)
+_RELATED = union_all(
+    select(subnets.c.network_id, literal("subnet"), subnets.c.id).where(
+        subnets.c.network_id.in_(_NETWORK_IDS)
+    ),
+    select(rbac_policies.c.object_id, literal("borrower"), rbac_policies.c.target_project).where(
+        rbac_policies.c.object_id.in_(_NETWORK_IDS), rbac_policies.c.action == SHARED
+    ),
 )
 
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
-    """Add the ids of each network's subnets, and the status that clients expect."""
-    by_network: dict[str, list[str]] = defaultdict(list)
+    """Add the ids of each network's subnets, whom it is lent to, and the status."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     if records:
         ids = {"network_ids": [record["id"] for record in records]}
-        for network_id, subnet_id in tx.connection.execute(_SUBNET_IDS, ids):
-            by_network[network_id].append(subnet_id)
+        for network_id, kind, value in tx.connection.execute(_RELATED, ids):
+            found[network_id, kind].append(value)
     for record in records:
-        record["subnets"] = sorted(by_network[record["id"]])
+        record["subnets"] = sorted(found[record["id"], "subnet"])
+        record["borrowers"] = found[record["id"], "borrower"]
         record["status"] = STATUS
 
 
@@ -66,13 +78,18 @@ def _with_status(values: Sequence[Any]) -> ColumnElement[bool]:
     return true() if STATUS in values else false()
 
 
+def _with_shared(values: Sequence[Any]) -> ColumnElement[bool]:
+    shared = lent_to_caller(SHARED)
+    return or_(*(shared if value else not_(shared) for value in values))
+
+
 COLLECTION = Collection(
     "network",
     "Network",
     networks,
     _VISIBLE,
     _complete,
-    {"subnets": _with_subnet, "status": _with_status},
+    {"subnets": _with_subnet, "status": _with_status, "shared": _with_shared},
 )
 
 
@@ -86,21 +103,24 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     del caller  # anybody who may write; which attributes is the edge's business
     record = new_record(tx, {**values, **_segment(tx, values), "router_id": None})
     tx.connection.execute(insert(networks), record)
-    return {**record, "subnets": [], "status": STATUS}
+    follow_columns(tx, {}, record)
+    return {**record, "subnets": [], "borrowers": [], "status": STATUS}
 
 
 def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) -> Record:
     """Change a network; its segment stays, for frames of its instances are on the wire.
 
     Raises:
-        Conflict: It would become external or tenant's while it has subnets or ports.
+        Conflict: It would become external or tenant's while it has subnets or ports, or no
+            longer be shared while others use it.
     """
     record = fetch_own(tx, caller, COLLECTION, network_id)
     if values.get("external", record["external"]) != record["external"]:
-        _require_empty(tx, record)
+        require_empty(tx, record)
     changed = {**values, **touched(tx, record)}
     tx.connection.execute(update(networks).where(networks.c.id == network_id), changed)
     after = {**record, **changed}
+    follow_columns(tx, record, after)
     if differs(record, after, SHOWN):
         network_changed(tx, network_id)
     return after
@@ -127,7 +147,8 @@ def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:
     tx.connection.execute(delete(networks).where(networks.c.id == network_id))
 
 
-def _require_empty(tx: Transaction, record: Record) -> None:
+def require_empty(tx: Transaction, record: Record) -> None:
+    """Raise Conflict unless a network may become external, or cease to be."""
     on_it = exists().where(ports.c.network_id == record["id"])
     if record["subnets"] or tx.connection.scalar(select(on_it)):
         raise Conflict(

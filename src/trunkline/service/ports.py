@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from secrets import randbits
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, or_, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
@@ -75,16 +75,24 @@ def _by_address(row: Record) -> IPv4Address:
 
 
 def _with_fixed_ip(values: Sequence[Any]) -> ColumnElement[bool]:
-    """Match ``fixed_ips=ip_address=…`` and ``fixed_ips=subnet_id=…``: kinds AND, values OR."""
-    wanted: dict[str, list[str]] = defaultdict(list)
+    """Match ``fixed_ips=ip_address=…`` and ``fixed_ips=subnet_id=…``: kinds AND, values OR.
+
+    ``fixed_ips=ip_address_substr=…`` matches a part of the address.
+    """
+    wanted: dict[str, list[ColumnElement[bool]]] = defaultdict(list)
     for value in values:
         name, _, text = str(value).partition("=")
-        if name not in ("ip_address", "subnet_id"):
+        if name == "ip_address_substr":
+            condition = fixed_ips.c.ip_address.contains(text, autoescape=True)
+        elif name in ("ip_address", "subnet_id"):
+            condition = fixed_ips.c[name] == text
+        else:
             raise Invalid(
-                "fixed_ips: filter by ip_address=ADDRESS or subnet_id=ID.", "HTTPBadRequest"
+                "fixed_ips: filter by ip_address=ADDRESS, ip_address_substr=PART or subnet_id=ID.",
+                "HTTPBadRequest",
             )
-        wanted[name].append(text)
-    conditions = [fixed_ips.c[name].in_(texts) for name, texts in wanted.items()]
+        wanted[name].append(condition)
+    conditions = [or_(*alternatives) for alternatives in wanted.values()]
     return ports.c.id.in_(select(fixed_ips.c.port_id).where(*conditions))
 
 

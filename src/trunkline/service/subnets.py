@@ -30,6 +30,7 @@ from trunkline.service.collections import (
 )
 from trunkline.service.concern import claim_prefixes, differs, network_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.sharing import lent_networks
 
 SHOWN = {"enable_dhcp", "dns_nameservers", "host_routes"}  # columns in hosts' snapshots
 PREFIX_MAX = 30  # /31 and /32 leave no room for a gateway and an instance
@@ -45,9 +46,7 @@ _CIDRS = {
 
 _VISIBLE = or_(
     subnets.c.project_id == OWN_PROJECT,
-    subnets.c.network_id.in_(
-        select(networks.c.id).where(or_(networks.c.shared, networks.c.external))
-    ),
+    subnets.c.network_id.in_(lent_networks()),
 )
 
 
