@@ -39,7 +39,9 @@ SINGULAR = {
     "security-groups": "security_group",
     "security-group-rules": "security_group_rule",
     "floatingips": "floatingip",
+    "subnetpools": "subnetpool",
     "rbac-policies": "rbac_policy",
+    "network-ip-availabilities": "network_ip_availability",
     "agents": "agent",
 }
 

@@ -53,6 +53,9 @@ class Known:
             "security-groups": [group["id"]],
             "floatingips": [floating["id"]],
             "security-group-rules": [UNKNOWN],
+            "subnetpools": [
+                cloud.admin.create("subnetpools", {"name": "f", "prefixes": ["10.99.0.0/16"]})["id"]
+            ],
             "rbac-policies": [cloud.admin.list("rbac-policies", object_id=external["id"])[0]["id"]],
         }  # fmt: skip
         self.ids = [object_id for found in self.by_collection.values() for object_id in found]

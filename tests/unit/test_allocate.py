@@ -14,6 +14,7 @@ from trunkline.core.allocate import (
     default_pools,
     mac_address,
     next_address,
+    next_prefix,
     next_vlan,
     usable,
     walk,
@@ -127,3 +128,22 @@ def test_mac_address_is_well_formed(entropy: int) -> None:
 
     assert mac.startswith("fa:16:3e:")
     assert len(bytes.fromhex(mac.replace(":", ""))) == 6
+
+
+prefixes = st.builds(
+    lambda start, length: IPv4Network((0x0A000000 + start, length), strict=False),
+    st.integers(0, 255),
+    st.integers(24, 30),
+)
+
+
+@given(st.lists(prefixes, max_size=3), st.integers(24, 30), st.lists(prefixes, max_size=8))
+def test_next_prefix_is_the_lowest_free_one(
+    pools: list[IPv4Network], length: int, taken: list[IPv4Network]
+) -> None:
+    """No lower prefix of the length would have fitted, and what is found overlaps none."""
+    every = sorted(p for big in pools if big.prefixlen <= length for p in big.subnets(
+        new_prefix=length))  # fmt: skip
+    free = [prefix for prefix in every if not any(prefix.overlaps(other) for other in taken)]
+
+    assert next_prefix(pools, length, taken) == (free[0] if free else None)

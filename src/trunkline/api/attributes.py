@@ -38,6 +38,7 @@ class Attribute:
         put: Whether it may be changed later.
         filter: Makes a value of a filter's text; None: no filter.
         always: What it is in every record, if it is no field at all.
+        shown: Whether records have it; else it is a wish in a POST only, or a filter.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Attribute:
     put: bool = False
     filter: Converter | None = filter_text
     always: Any = Default.ABSENT
+    shown: bool = True
 
     @property
     def key(self) -> str:
@@ -92,7 +94,7 @@ class Table:
         return {
             a.name: record[a.key] if a.always is Default.ABSENT else a.always
             for a in self.seen_by(caller)
-            if not wanted or a.name in wanted
+            if a.shown and (not wanted or a.name in wanted)
         }
 
     def accept(self, body: Any, caller: Caller, *, update: bool) -> dict[str, Any]:

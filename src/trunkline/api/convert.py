@@ -332,6 +332,14 @@ def nothing(value: Any) -> list[Any]:
     return []
 
 
+def service_type(value: Any) -> str:
+    """Return a kind of ports that a subnet is for: a ``device_owner``."""
+    found: str = name(value)
+    if not found.startswith(("network:", "compute:")):
+        raise ValueError(f"{quoted(value)} does not correspond to a valid device owner")
+    return found
+
+
 def _object(value: Any, known: Container[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{quoted(value)} is not an object")

@@ -17,12 +17,14 @@ UPDATED = "2026-11-24T00:00:00-00:00"
 EXTENSIONS = {
     "agent": "agent",
     "binding": "Port Binding",
+    "default-subnetpools": "Default Subnetpools",
     "empty-string-filtering": "Empty String Filtering Extension",
     "external-net": "Neutron external network",
     "filter-validation": "Filter parameters validation",
     "ip-substring-filtering": "IP address substring filtering",
     "net-mtu": "Network MTU",
     "net-mtu-writable": "Network MTU (writable)",
+    "network-ip-availability": "Network IP Availability",
     "pagination": "Pagination support",
     "port-security": "Port Security",
     "port-security-groups-filtering": "Port filtering on security groups",
@@ -38,6 +40,8 @@ EXTENSIONS = {
     "standard-attr-tag": "Tag support for resources with standard attribute: "
     + ", ".join(r.table.singular for r in RESOURCES.values() if "tags" in r.table.by_name),
     "standard-attr-timestamp": "Resource timestamps",
+    "subnet-service-types": "Subnet service types",
+    "subnet_allocation": "Subnet Allocation",
     "tag-creation": "Tag creation extension",
     "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation",
 }

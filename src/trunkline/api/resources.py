@@ -10,6 +10,7 @@ from trunkline.api.attributes import Attribute, Default, Table
 from trunkline.db.engine import Transaction
 from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN
 from trunkline.service import (
+    availability,
     floating_ips,
     hosts,
     networks,
@@ -17,6 +18,7 @@ from trunkline.service import (
     rbac,
     security_groups,
     sharing,
+    subnetpools,
     subnets,
 )
 from trunkline.service.caller import Caller
@@ -120,6 +122,8 @@ NETWORK = Table(
     ),
 )
 
+_PREFIXLEN = c.integer(0, c.IPV4_BITS)
+
 SUBNET = Table(
     "subnet",
     (
@@ -127,7 +131,10 @@ SUBNET = Table(
         Attribute("network_id", c.uuid, Default.REQUIRED),
         Attribute("name", c.name, "", put=True),
         Attribute("ip_version", c.ip_version, Default.REQUIRED, filter=c.filter_number),
-        Attribute("cidr", c.tenant_prefix, Default.REQUIRED),
+        Attribute("cidr", c.or_null(c.tenant_prefix)),
+        Attribute("prefixlen", c.or_null(_PREFIXLEN), shown=False, filter=None),
+        Attribute("subnetpool_id", c.or_null(c.uuid), None),
+        Attribute("use_default_subnetpool", c.boolean, default=False, shown=False, filter=None),
         Attribute("gateway_ip", c.or_null(c.address), put=True),
         Attribute("allocation_pools", c.list_of(c.pool), put=True, filter=None),
         Attribute("enable_dhcp", c.boolean, default=True, put=True, filter=c.boolean),
@@ -135,8 +142,31 @@ SUBNET = Table(
         Attribute("host_routes", c.list_of(c.host_route), (), put=True, filter=None),
         Attribute("ipv6_ra_mode", always=None, filter=None),
         Attribute("ipv6_address_mode", always=None, filter=None),
-        Attribute("subnetpool_id", always=None, filter=None),
-        _empty("service_types"),
+        Attribute("service_types", c.list_of(c.service_type), (), put=True, filter=None),
+        _TAGS,
+    ),
+)
+
+SUBNETPOOL = Table(
+    "subnetpool",
+    (
+        *_standard(),
+        Attribute("name", c.name, Default.REQUIRED, put=True),
+        Attribute("prefixes", c.list_of(c.tenant_prefix), Default.REQUIRED, put=True, filter=None),
+        Attribute("ip_version", filter=c.filter_number),
+        Attribute("default_prefixlen", _PREFIXLEN, put=True, filter=c.filter_number),
+        Attribute("min_prefixlen", _PREFIXLEN, put=True, filter=c.filter_number),
+        Attribute("max_prefixlen", _PREFIXLEN, put=True, filter=c.filter_number),
+        Attribute(
+            "default_quota",
+            c.or_null(c.integer(0, 2**c.IPV4_BITS)),
+            None,
+            put=True,
+            filter=c.filter_number,
+        ),
+        Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
+        Attribute("shared", c.boolean, default=False, filter=c.boolean),
+        Attribute("address_scope_id", always=None, filter=None),
         _TAGS,
     ),
 )
@@ -224,6 +254,20 @@ FLOATING_IP = Table(
     ),
 )
 
+IP_AVAILABILITY = Table(
+    "network_ip_availability",
+    (
+        Attribute("network_id", field="id"),
+        Attribute("network_name", field="name"),
+        Attribute("project_id"),
+        Attribute("tenant_id", field="project_id"),
+        Attribute("ip_version", filter=c.filter_number, shown=False),
+        Attribute("total_ips", filter=None),
+        Attribute("used_ips", filter=None),
+        Attribute("subnet_ip_availability", filter=None),
+    ),
+)
+
 AGENT = Table(
     "agent",
     (
@@ -286,6 +330,10 @@ RESOURCES = {
     "subnets": Resource(
         "subnets", SUBNET, subnets.COLLECTION, subnets.create, subnets.update_, subnets.delete_
     ),
+    "subnetpools": Resource(
+        "subnetpools", SUBNETPOOL, subnetpools.COLLECTION, subnetpools.create,
+        subnetpools.update_, subnetpools.delete_,
+    ),
     "ports": Resource(
         "ports", PORT, ports.COLLECTION, ports.create, ports.update_, ports.delete_,
         finish=_with_binding,
@@ -305,6 +353,9 @@ RESOURCES = {
     ),
     "rbac-policies": Resource(
         "rbac_policies", RBAC_POLICY, rbac.COLLECTION, rbac.create, rbac.update_, rbac.delete_
+    ),
+    "network-ip-availabilities": Resource(
+        "network_ip_availabilities", IP_AVAILABILITY, availability.COLLECTION
     ),
     "agents": Resource("agents", AGENT, hosts.COLLECTION),
 }  # fmt: skip

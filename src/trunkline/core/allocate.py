@@ -16,6 +16,8 @@ from itertools import chain
 MAC_PREFIX = "fa:16:3e"
 """First half of a made MAC: OpenStack's own, which hypervisors and people recognise."""
 
+IPV4_BITS = 32
+
 Pool = tuple[IPv4Address, IPv4Address]
 """First and last address, both included."""
 
@@ -80,6 +82,22 @@ def uncovered(prefixes: Iterable[IPv4Network]) -> tuple[IPv4Network, ...]:
         if not kept or not prefix.subnet_of(kept[-1]):
             kept.append(prefix)
     return tuple(kept)
+
+
+def next_prefix(
+    prefixes: Iterable[IPv4Network], length: int, taken: Iterable[IPv4Network]
+) -> IPv4Network | None:
+    """Return the lowest prefix of a length within ``prefixes`` that overlaps none taken."""
+    size = 1 << (IPV4_BITS - length)
+    spans = sorted((int(t.network_address), int(t.broadcast_address) + 1) for t in taken)
+    for prefix in sorted(prefixes):
+        start, end = int(prefix.network_address), int(prefix.broadcast_address) + 1
+        for low, high in spans:
+            if low < start + size and high > start:
+                start = -(-high // size) * size  # the first boundary behind what is taken
+        if start + size <= end:
+            return IPv4Network((start, length))
+    return None
 
 
 def mac_address(entropy: int) -> str:

@@ -160,6 +160,29 @@ rbac_policies = Table(
 )
 """Whom a network is lent to. Its ``shared`` and ``external`` repeat what is here for everybody."""
 
+subnetpools = Table(
+    "subnetpools",
+    metadata,
+    *_taggable(),
+    Column("name", NAME, nullable=False),
+    Column("prefixes", JSON, nullable=False),
+    Column("ip_version", Integer, nullable=False),
+    Column("default_prefixlen", Integer, nullable=False),
+    Column("min_prefixlen", Integer, nullable=False),
+    Column("max_prefixlen", Integer, nullable=False),
+    Column("default_quota", BigInteger, nullable=True),  # addresses that one project may take
+    Column("is_default", Boolean, nullable=False),
+    Column("shared", Boolean, nullable=False),
+)
+
+Index(
+    "uq_subnetpools_default",
+    subnetpools.c.ip_version,
+    unique=True,
+    sqlite_where=subnetpools.c.is_default,
+    postgresql_where=subnetpools.c.is_default,
+)
+
 subnets = Table(
     "subnets",
     metadata,
@@ -174,6 +197,8 @@ subnets = Table(
     Column("dns_nameservers", JSON, nullable=False),
     Column("host_routes", JSON, nullable=False),
     Column("cursor", ADDRESS, nullable=True),  # the address chosen last
+    Column("subnetpool_id", ID, ForeignKey("subnetpools.id"), nullable=True, index=True),
+    Column("service_types", JSON, nullable=False, server_default="[]"),
 )
 
 ports = Table(

@@ -35,18 +35,27 @@ def subnets_of(tx: Transaction, network_id: str) -> list[Record]:
     return sorted((dict(row) for row in rows), key=lambda row: (row["created_at"], row["id"]))
 
 
-def choose_any(tx: Transaction, available: Sequence[Record]) -> list[FixedIpRow]:
+def choose_any(tx: Transaction, available: Sequence[Record], device_owner: str) -> list[FixedIpRow]:
     """Return one free address of the first subnet that has one; none without subnets.
 
+    Subnets with ``service_types`` are only for ports with one of these as ``device_owner``.
+
     Raises:
-        Conflict: All subnets are exhausted.
+        Conflict: All subnets are exhausted, or none is for such a port.
     """
-    for subnet in available:
+    suited = [s for s in available if not s["service_types"] or device_owner in s["service_types"]]
+    if available and not suited:
+        raise Conflict(
+            f"No valid service subnet for the given device owner {device_owner!r}: all subnets of"
+            f" network {available[0]['network_id']} have other service_types.",
+            "IpAddressGenerationFailureNoMatchingSubnet",
+        )
+    for subnet in suited:
         address = _next_free(tx, subnet, ())
         if address is not None:
             return [_row(subnet, address)]
-    if available:
-        raise exhausted(available[0])
+    if suited:
+        raise exhausted(suited[0])
     return []
 
 

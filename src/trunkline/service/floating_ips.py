@@ -99,7 +99,7 @@ def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
     rows = (
         addresses.resolve(tx, available, [{"ip_address": wanted}])
         if wanted
-        else addresses.choose_any(tx, available)
+        else addresses.choose_any(tx, available, FLOATING_OWNER)
     )
     port = {
         "project_id": "",

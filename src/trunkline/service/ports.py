@@ -136,7 +136,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
     available = addresses.subnets_of(tx, network["id"])
     fixed = (
-        addresses.choose_any(tx, available)
+        addresses.choose_any(tx, available, values["device_owner"])
         if wanted is None
         else addresses.resolve(tx, available, wanted)
     )

@@ -17,7 +17,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, networks, ports, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER
-from trunkline.service import domains, gateways
+from trunkline.service import domains, gateways, subnetpools
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -61,8 +61,8 @@ COLLECTION = Collection("subnet", "Subnet", subnets, _VISIBLE, _complete)
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """Make a subnet; hosts that serve its network already get their addresses on it.
 
-    ``values`` has ``cidr`` as IPv4Network, ``gateway_ip`` as IPv4Address or None (absent: the
-    first address), ``allocation_pools`` as address pairs (absent: all but the gateway).
+    ``values`` has what ``subnetpools.cut`` wants, ``gateway_ip`` as IPv4Address or None (absent:
+    the first address), ``allocation_pools`` as address pairs (absent: all but the gateway).
 
     Raises:
         Invalid: The prefix, gateway, pools or routes contradict each other or other subnets.
@@ -70,12 +70,15 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     network = fetch_own(tx, caller, NETWORKS, values["network_id"])
     claim_prefixes(tx, network)
+    values |= subnetpools.cut(tx, caller, network, values)
     cidr = values["cidr"]
     _require_prefix(tx, cidr, network)
     gateway = values.get("gateway_ip", usable(cidr)[0])
     _require_inside(cidr, gateway)
     pools = values.get("allocation_pools") or default_pools(cidr, gateway)
     _require_pools(cidr, gateway, pools)
+    for wish in ("prefixlen", "use_default_subnetpool"):
+        values.pop(wish, None)
     record = new_record(tx, {**values, "project_id": network["project_id"], "cidr": str(cidr)})
     record |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
     record["cursor"] = None

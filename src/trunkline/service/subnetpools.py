@@ -1,0 +1,244 @@
+"""Subnet pools: prefixes that projects' subnets are cut from, by size or by choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, collapse_addresses
+
+from sqlalchemy import delete, exists, insert, or_, select, update
+
+from trunkline.core.allocate import IPV4_BITS, next_prefix
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import networks, subnetpools, subnets
+from trunkline.errors import Conflict, Invalid
+from trunkline.service import domains
+from trunkline.service.caller import Caller
+from trunkline.service.collections import (
+    OWN_PROJECT,
+    Collection,
+    Record,
+    fetch,
+    fetch_own,
+    new_record,
+    touched,
+)
+
+MIN_PREFIXLEN = 8  # of a pool that names none, as in Neutron
+
+
+def _complete(_tx: Transaction, _records: list[Record]) -> None:
+    pass
+
+
+COLLECTION = Collection(
+    "subnet pool",
+    "SubnetPool",
+    subnetpools,
+    or_(subnetpools.c.project_id == OWN_PROJECT, subnetpools.c.shared),
+    _complete,
+)
+
+
+def create(tx: Transaction, caller: Caller, values: Record) -> Record:
+    """Make a pool; ``values`` has ``prefixes`` as IPv4Network, and may lack the lengths.
+
+    Raises:
+        Invalid: The lengths contradict each other, or there is a default pool already.
+    """
+    del caller  # anybody who may write; which attributes is the edge's business
+    lengths = {"min_prefixlen": MIN_PREFIXLEN, "max_prefixlen": IPV4_BITS}
+    record = new_record(tx, {"ip_version": 4, **lengths, **values})
+    record.setdefault("default_prefixlen", record["min_prefixlen"])
+    record["prefixes"] = _texts(values["prefixes"])
+    _require_sense(tx, record)
+    tx.connection.execute(insert(subnetpools), record)
+    return record
+
+
+def update_(tx: Transaction, caller: Caller, pool_id: str, values: Record) -> Record:
+    """Change a pool; what it once held it goes on to hold.
+
+    Raises:
+        Invalid: As in ``create``; or a prefix of the pool is missing among the new ones.
+    """
+    record = fetch_own(tx, caller, COLLECTION, pool_id)
+    changed = {**values, **touched(tx, record)}
+    if "prefixes" in values:
+        changed["prefixes"] = _texts(values["prefixes"])
+        for held in map(IPv4Network, record["prefixes"]):
+            if not any(held.subnet_of(IPv4Network(new)) for new in changed["prefixes"]):
+                raise Invalid(
+                    "Illegal subnetpool update : Existing prefixes must be a subset of the new"
+                    f" prefixes, and {held} is in none of them (prefixes).",
+                    "IllegalSubnetPoolUpdate",
+                )
+    after = {**record, **changed}
+    _require_sense(tx, after)
+    tx.connection.execute(update(subnetpools).where(subnetpools.c.id == pool_id), changed)
+    return after
+
+
+def delete_(tx: Transaction, caller: Caller, pool_id: str) -> None:
+    """Delete a pool.
+
+    Raises:
+        Invalid: Subnets are of it (400, as in Neutron).
+    """
+    fetch_own(tx, caller, COLLECTION, pool_id)
+    if tx.connection.scalar(select(exists().where(subnets.c.subnetpool_id == pool_id))):
+        raise Invalid(
+            f"Unable to delete subnet pool: Subnet pool {pool_id} has existing allocations; delete"
+            " its subnets first.",
+            "SubnetPoolDeleteError",
+        )
+    tx.connection.execute(delete(subnetpools).where(subnetpools.c.id == pool_id))
+
+
+def cut(tx: Transaction, caller: Caller, network: Record, wish: Record) -> Record:
+    """Return ``cidr`` and ``subnetpool_id`` of a new subnet of a network.
+
+    Args:
+        tx: The transaction, which has claimed the prefixes.
+        caller: Must see the pool.
+        network: The subnet's.
+        wish: May have ``cidr``, ``prefixlen``, ``subnetpool_id``, ``use_default_subnetpool``.
+
+    Raises:
+        Invalid: The wish contradicts itself or the pool, or names neither prefix nor pool.
+        Conflict: The pool, or the project's share of it, is exhausted.
+    """
+    cidr, length = wish.get("cidr"), wish.get("prefixlen")
+    if cidr is not None and length is not None:
+        raise Invalid("cidr and prefixlen must not be supplied together.", "BadRequest")
+    pool = _pool(tx, caller, wish)
+    if pool is None:
+        if cidr is None:
+            raise Invalid(
+                "a subnetpool must be specified in the absence of a cidr: give cidr,"
+                " subnetpool_id or use_default_subnetpool.",
+                "BadRequest",
+            )
+        return {"cidr": cidr, "subnetpool_id": None}
+    if length is None:
+        length = pool["default_prefixlen"] if cidr is None else cidr.prefixlen
+    _require_length(pool, length)
+    _require_quota(tx, pool, network["project_id"], length)
+    return {"cidr": _prefix(tx, pool, network, cidr, length), "subnetpool_id": pool["id"]}
+
+
+def _pool(tx: Transaction, caller: Caller, wish: Record) -> Record | None:
+    pool_id, by_default = wish.get("subnetpool_id"), wish.get("use_default_subnetpool")
+    if by_default and pool_id:
+        raise Invalid(
+            "subnetpool_id and use_default_subnetpool cannot both be specified.", "BadRequest"
+        )
+    if by_default:
+        pool_id = tx.connection.scalar(select(subnetpools.c.id).where(subnetpools.c.is_default))
+        if pool_id is None:
+            raise Invalid(
+                "No default subnetpool found for IPv4 (use_default_subnetpool).", "BadRequest"
+            )
+    return fetch(tx, caller, COLLECTION, pool_id) if pool_id else None
+
+
+def _prefix(
+    tx: Transaction, pool: Record, network: Record, wanted: IPv4Network | None, length: int
+) -> IPv4Network:
+    prefixes = [IPv4Network(text) for text in pool["prefixes"]]
+    if wanted is not None:
+        if not any(wanted.subnet_of(prefix) for prefix in prefixes):
+            raise Conflict(
+                f"Failed to allocate subnet: cidr {wanted} is in no prefix of subnet pool"
+                f" {pool['id']}, which has {', '.join(pool['prefixes'])}.",
+                "SubnetAllocationError",
+            )
+        return wanted
+    found = next_prefix(prefixes, length, _taken(tx, pool, network))
+    if found is None:
+        raise Conflict(
+            "Failed to allocate subnet: Insufficient prefix space to allocate subnet size"
+            f" /{length} in subnet pool {pool['id']}; add prefixes to it.",
+            "SubnetAllocationError",
+        )
+    return found
+
+
+def _taken(tx: Transaction, pool: Record, network: Record) -> list[IPv4Network]:
+    """Return what a new subnet of a network may not overlap, wherever it is."""
+    router_id = network["router_id"]
+    if router_id is None and tx.limits.default_router:
+        router_id = domains.default_router(tx)
+    found = (
+        select(subnets.c.cidr)
+        .join(networks, networks.c.id == subnets.c.network_id)
+        .where(
+            or_(
+                subnets.c.subnetpool_id == pool["id"],
+                subnets.c.network_id == network["id"],
+                networks.c.external,
+                networks.c.router_id == router_id,
+            )
+        )
+    )
+    taken = [IPv4Network(cidr) for cidr in tx.connection.execute(found).scalars()]
+    return [*taken, *tx.limits.reserved_prefixes]
+
+
+def _require_length(pool: Record, length: int) -> None:
+    for bound, kind, wrong in (
+        ("min", "minimum", length < pool["min_prefixlen"]),
+        ("max", "maximum", length > pool["max_prefixlen"]),
+    ):
+        if wrong:
+            raise Invalid(
+                f"Unable to allocate subnet with prefix length {length}, {kind} allowed prefix is"
+                f" {pool[f'{bound}_prefixlen']} ({bound}_prefixlen of subnet pool {pool['id']}).",
+                f"{bound.capitalize()}PrefixSubnetAllocationError",
+            )
+
+
+def _require_quota(tx: Transaction, pool: Record, project_id: str, length: int) -> None:
+    if pool["default_quota"] is None:
+        return
+    mine = select(subnets.c.cidr).where(
+        subnets.c.subnetpool_id == pool["id"], subnets.c.project_id == project_id
+    )
+    cidrs = map(IPv4Network, tx.connection.execute(mine).scalars())
+    used = sum(cidr.num_addresses for cidr in cidrs)
+    if used + (1 << (IPV4_BITS - length)) > pool["default_quota"]:
+        raise Conflict(
+            f"Per-project subnet pool prefix quota exceeded: project {project_id} has {used} of"
+            f" {pool['default_quota']} addresses of subnet pool {pool['id']}, and a /{length} is"
+            " more than what is left.",
+            "SubnetPoolQuotaExceeded",
+        )
+
+
+def _require_sense(tx: Transaction, record: Record) -> None:
+    """Raise Invalid if a pool contradicts itself, or there would be two default ones."""
+    low, high = record["min_prefixlen"], record["max_prefixlen"]
+    for name, wrong, other in (
+        ("min_prefixlen", low > high, "max_prefixlen"),
+        ("default_prefixlen", record["default_prefixlen"] < low, "min_prefixlen"),
+        ("default_prefixlen", record["default_prefixlen"] > high, "max_prefixlen"),
+    ):
+        if wrong:
+            raise Invalid(
+                f"Illegal prefix bounds: {name}={record[name]}, {other}={record[other]}.",
+                "IllegalSubnetPoolPrefixBounds",
+            )
+    others = exists().where(subnetpools.c.is_default, subnetpools.c.id != record["id"])
+    if record["is_default"] and tx.connection.scalar(select(others)):
+        raise Invalid(
+            "Invalid input for is_default. Reason: A default subnetpool for this IP family has"
+            " already been set. Only one default may exist per IP family.",
+            "InvalidInput",
+        )
+
+
+def _texts(prefixes: Sequence[IPv4Network]) -> list[str]:
+    """Return prefixes as texts, merged where they meet."""
+    if not prefixes:
+        raise Invalid("Empty subnet pool prefix list (prefixes).", "EmptySubnetPoolPrefixList")
+    merged: Iterable[IPv4Network] = collapse_addresses(prefixes)
+    return [str(prefix) for prefix in merged]
