@@ -1,0 +1,13 @@
+"""PURE: one flow walked through the desired states of hosts, and why each step is as it is.
+
+    packets      what travels, as values
+    nft          the rule grammar that our two tables use, interpreted
+    conntrack    one host's connection tracking, as far as a single flow shows it
+    cloud        what a walk walks through: hosts, the wires between them, the Internet
+    steps        the step list and the dispositions: the one result that all forms are made from
+    host, nodes  what a host, an instance, a switch and the Internet do with a frame
+    walk         the order in which things happen; ``trace`` and ``trace_lease``
+
+What these modules do not know they answer with UNKNOWN and the text that they do not know; they
+never take it for fine. Intent (ports, groups) is read to name what decided, never to decide.
+"""

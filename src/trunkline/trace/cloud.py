@@ -1,0 +1,220 @@
+"""What a walk walks through: hosts in their desired states, the wires, the Internet.
+
+Also answers what API object stands behind something of the kernel's. That is the only use of a
+snapshot here: what happens to a packet is read off the host states alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from trunkline.hoststate import HostConfig, HostFacts, HostState
+from trunkline.model import PortId
+from trunkline.ownership import tap_name
+from trunkline.snapshot import HostSnapshot, NetworkView, PortView
+
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+EVERYWHERE = IPv4Network("0.0.0.0/0")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiObject:
+    """An object of the Networking API, to name what decided.
+
+    Attributes:
+        kind: As in messages: ``security group rule``.
+        text: What it says, for people.
+    """
+
+    kind: str
+    id: str
+    project_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TracedHost:
+    """A host: what it must be, and what of it is not ours to say.
+
+    Attributes:
+        state: As ``core.compile`` makes it from the snapshot, or as an agent read it back.
+    """
+
+    snapshot: HostSnapshot
+    config: HostConfig
+    facts: HostFacts
+    state: HostState
+
+    @property
+    def name(self) -> str:
+        """Return its name."""
+        return self.config.host
+
+    @cached_property
+    def uplink(self) -> str | None:
+        """Return its external NIC, if it has it."""
+        return self.config.uplink if self.config.uplink in self.facts.links else None
+
+    @cached_property
+    def uplink_interface(self) -> IPv4Interface | None:
+        """Return the uplink's own address with its prefix; a /32 where that is not known."""
+        address = self.facts.uplink_address
+        if self.uplink is None or address is None:
+            return None
+        for prefix, link in self.facts.foreign_prefixes:
+            if link == self.uplink and address in prefix:
+                return IPv4Interface((address, prefix.prefixlen))
+        return IPv4Interface(address)
+
+    @cached_property
+    def own(self) -> dict[IPv4Address, str]:
+        """Return the link of each address of the host's that is known."""
+        found: dict[IPv4Address, str] = {}
+        if self.uplink and self.facts.uplink_address:  # first: it is the uplink's usual source
+            found[self.facts.uplink_address] = self.uplink
+        ours = sorted(self.state.addresses, key=lambda a: a.address.ip)
+        return found | {a.address.ip: a.link for a in ours}
+
+    @cached_property
+    def routes(self) -> tuple[tuple[IPv4Network, str], ...]:
+        """Return its routes, the longest prefix first: connected ones, and the default."""
+        found = {a.address.network: a.link for a in self.state.addresses}
+        found |= dict(self.facts.foreign_prefixes)
+        found = {p: link for p, link in found.items() if p.prefixlen < p.max_prefixlen}
+        if self.uplink:
+            found.setdefault(EVERYWHERE, self.uplink)
+        return tuple(sorted(found.items(), key=lambda one: -one[0].prefixlen))
+
+    @cached_property
+    def ports(self) -> dict[str, PortView]:
+        """Return its ports by the names of their taps."""
+        return {tap_name(port.id): port for port in self.snapshot.ports}
+
+    @cached_property
+    def rules(self) -> dict[str, ApiObject]:
+        """Return its groups' rules by their ids."""
+        return {
+            rule.id: ApiObject(
+                "security group rule", rule.id, group.project_id, f"a rule of group {group.name}"
+            )
+            for group in self.snapshot.groups
+            for rule in group.rules
+        }
+
+    def network_of(self, bridge: str) -> NetworkView | None:
+        """Return the network that a bridge serves, by its alias."""
+        found = self.state.bridges.get(bridge)
+        marked = found.alias.rpartition("=")[2] if found else ""
+        return next((n for n in self.snapshot.networks if n.id == marked), None)
+
+    def groups_of(self, port: PortView) -> tuple[ApiObject, ...]:
+        """Return the groups that a port is in."""
+        return tuple(
+            ApiObject("security group", g.id, g.project_id, f"group {g.name}")
+            for g in self.snapshot.groups
+            if g.id in port.group_ids
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Internet:
+    """What is behind the uplinks: one wire, the provider's router on it, and all else.
+
+    Attributes:
+        device: What the wire is called.
+        routers: The provider's router's addresses; without them it is not known how a host
+            finds its router, and no ARP is told on this wire.
+        answers: Who answers; None is every address that is not private.
+    """
+
+    name: str = "Internet"
+    device: str = "wire"
+    routers: tuple[IPv4Interface, ...] = ()
+    answers: frozenset[IPv4Address] | None = None
+
+    def has(self, address: IPv4Address) -> bool:
+        """Return whether an address is there and answers; on the wire only the router does."""
+        if any(address in router.network for router in self.routers):
+            return address in {router.ip for router in self.routers}
+        if self.answers is not None:
+            return address in self.answers
+        return not any(address in prefix for prefix in PRIVATE)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """All that a walk can pass.
+
+    Attributes:
+        hosts: In the order in which a story takes them.
+        names: What people call ports; one that has no name goes by its id.
+        unplugged: Ports whose interface is not there.
+        switch: What the wire between the trunks is called.
+        pruned: By host, the tags that the switch's port is known not to carry.
+    """
+
+    hosts: tuple[TracedHost, ...]
+    internet: Internet = Internet()
+    names: Mapping[PortId, str] = field(default_factory=dict)
+    unplugged: frozenset[PortId] = frozenset()
+    switch: str = "switch"
+    pruned: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    @cached_property
+    def host(self) -> dict[str, TracedHost]:
+        """Return the hosts by name."""
+        return {host.name: host for host in self.hosts}
+
+    @cached_property
+    def seats(self) -> dict[PortId, tuple[TracedHost, PortView]]:
+        """Return each port with the host that it is on."""
+        return {port.id: (host, port) for host in self.hosts for port in host.snapshot.ports}
+
+    def name(self, port_id: PortId) -> str:
+        """Return what people call a port."""
+        return self.names.get(port_id) or port_id
+
+    def named(self) -> Iterator[tuple[str, PortId]]:
+        """Yield ports by their names, those that people have named first, in their order."""
+        order = {port_id: number for number, port_id in enumerate(self.names)}
+        for port_id in sorted(self.seats, key=lambda p: order.get(p, len(order))):
+            yield self.name(port_id), port_id
+
+    @cached_property
+    def tenant_prefixes(self) -> frozenset[IPv4Network]:
+        """Return every tenant prefix that any of the hosts knows."""
+        return frozenset(p for host in self.hosts for p in host.snapshot.tenant_prefixes)
+
+    def is_tenant(self, address: IPv4Address) -> bool:
+        """Return whether an address is in a tenant's prefix."""
+        return any(address in prefix for prefix in self.tenant_prefixes)
+
+    def network_at(self, address: IPv4Address) -> NetworkView | None:
+        """Return the tenant network that an address is on, if a host serves it."""
+        for host in self.hosts:
+            for network in host.snapshot.networks:
+                if any(address in subnet.cidr for subnet in network.subnets):
+                    return network
+        return None
+
+    @cached_property
+    def floating(self) -> dict[IPv4Address, ApiObject]:
+        """Return every floating IP by its address."""
+        return {
+            f.address: ApiObject("floating IP", f.id, f.project_id, f"floating IP {f.address}")
+            for host in self.hosts
+            for f in host.snapshot.floating_ips
+        }
+
+
+def port_object(port: PortView, name: str) -> ApiObject:
+    """Return a port as an API object."""
+    return ApiObject("port", port.id, port.project_id, f"port {name}")
+
+
+def network_object(network: NetworkView) -> ApiObject:
+    """Return a network as an API object."""
+    return ApiObject("network", network.id, network.project_id, f"network {network.name}")

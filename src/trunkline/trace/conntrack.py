@@ -1,0 +1,147 @@
+"""One host's connection tracking, as far as the packets of one walk show it.
+
+Decides what state a packet's connection is in, and remembers how it is translated. A connection
+is in the table once its first packet got through (nf_conntrack_confirm). Source:
+net/netfilter/nf_conntrack_core.c, nf_nat_core.c, nf_conntrack_proto_tcp.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from trunkline.trace.packets import ECHO_REPLY, ECHO_REQUEST, ICMP, TCP, Packet
+
+NEW, ESTABLISHED, RELATED, INVALID = "new", "established", "related", "invalid"
+
+
+class Ends(NamedTuple):
+    """A connection's ends as one direction has them; of an ICMP query, its id and type."""
+
+    protocol: int
+    source: IPv4Address
+    destination: IPv4Address
+    source_port: int
+    destination_port: int
+
+    def turned(self) -> Ends:
+        """Return what an answer has."""
+        first, second = self.source_port, self.destination_port
+        if self.protocol == ICMP:
+            second = ECHO_REPLY if second == ECHO_REQUEST else ECHO_REQUEST
+        else:
+            first, second = second, first
+        return Ends(self.protocol, self.destination, self.source, first, second)
+
+
+@dataclass
+class Entry:
+    """A connection: as its first packet was, and as its answers will be."""
+
+    original: Ends
+    reply: Ends
+    status: set[str] = field(default_factory=set)
+    answered: bool = False
+
+    def dnat(self, to: IPv4Address) -> None:
+        """Have the connection go to another destination than it says."""
+        self.reply = self.reply._replace(source=to)
+        self.status.add("dnat")
+
+    def snat(self, to: IPv4Address) -> None:
+        """Have the connection come from another source than it says."""
+        self.reply = self.reply._replace(destination=to)
+        self.status.add("snat")
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What connection tracking says of one packet.
+
+    Attributes:
+        is_reply: It travels against the direction of the connection's first packet.
+    """
+
+    state: str
+    entry: Entry | None = None
+    is_reply: bool = False
+
+    @property
+    def status(self) -> frozenset[str]:
+        """Return the connection's status, in nft's words."""
+        return frozenset(self.entry.status) if self.entry else frozenset()
+
+
+UNTRACKED = Tracked(INVALID)
+
+
+class Connections:
+    """A host's table."""
+
+    def __init__(self) -> None:
+        self._table: dict[Ends, tuple[Entry, bool]] = {}
+
+    def track(self, packet: Packet) -> Tracked:
+        """Return what a packet that comes in belongs to."""
+        if packet.about is not None:
+            found = self._table.get(ends(packet.about).turned())
+            return Tracked(RELATED, *found) if found else UNTRACKED
+        found = self._table.get(ends(packet))
+        if found is None:
+            return self._begin(packet)
+        entry, is_reply = found
+        entry.answered = entry.answered or is_reply
+        if packet.protocol == TCP and packet.flags == "A" and not entry.answered:
+            return Tracked(INVALID)  # an ACK to a SYN-ACK that never came by here
+        return Tracked(ESTABLISHED if entry.answered else NEW, entry, is_reply)
+
+    def _begin(self, packet: Packet) -> Tracked:
+        if (packet.protocol == TCP and packet.flags != "S") or packet.icmp == (ECHO_REPLY, 0):
+            return UNTRACKED
+        one = ends(packet)
+        return Tracked(NEW, Entry(one, one.turned()))
+
+    def confirm(self, tracked: Tracked) -> None:
+        """Note a connection whose first packet got through."""
+        if tracked.state == NEW and tracked.entry is not None:
+            self._table[tracked.entry.original] = (tracked.entry, False)
+            self._table[tracked.entry.reply] = (tracked.entry, True)
+
+
+def ends(packet: Packet) -> Ends:
+    """Return a packet's ends."""
+    ports = (packet.source_port or 0, packet.destination_port or 0)
+    if packet.icmp is not None:
+        ports = (packet.source_port or 0, packet.icmp[0])
+    return Ends(packet.protocol, packet.source, packet.destination, *ports)
+
+
+def with_destination(packet: Packet, tracked: Tracked) -> Packet:
+    """Return a packet with the destination that its connection's translation gives it."""
+    if tracked.entry is None:
+        return packet
+    one = tracked.entry
+    to = one.original.source if tracked.is_reply else one.reply.source
+    about = packet.about and replace(packet.about, source=to)
+    return replace(packet, destination=to, about=about)
+
+
+def with_source(packet: Packet, tracked: Tracked) -> Packet:
+    """Return a packet with the source that its connection's translation gives it.
+
+    An ICMP error has a source of its own: only what it quotes is translated, unless it comes
+    from the connection's own end.
+    """
+    if tracked.entry is None:
+        return packet
+    one = tracked.entry
+    before, to = (
+        (one.reply.source, one.original.destination)
+        if tracked.is_reply
+        else (one.original.source, one.reply.destination)
+    )
+    if packet.about is None:
+        return replace(packet, source=to)
+    source = to if packet.source == before else packet.source
+    return replace(packet, source=source, about=replace(packet.about, destination=to))

@@ -1,0 +1,334 @@
+"""What instances, the switch and the Internet do with a frame.
+
+An instance is configured by its lease, read off its host's DHCP server; without one, where the
+network has no DHCP, as its port says. It answers what it is asked: whether something listens is
+not the network's to know. The switch carries every tag, except those it is known to prune.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from trunkline.ownership import tap_name
+from trunkline.snapshot import PortView
+from trunkline.trace.cloud import EVERYWHERE, PRIVATE, Internet, TracedHost
+from trunkline.trace.dhcp import offer
+from trunkline.trace.nft import Unknown
+from trunkline.trace.packets import (
+    BROADCAST,
+    HOST_UNREACHABLE,
+    Arp,
+    Frame,
+    Packet,
+    answer,
+    confirmation,
+    error,
+)
+from trunkline.trace.passage import Fate, Passage
+from trunkline.trace.steps import INSTANCE, INTERNET, SWITCH, Decision, Disposition, Stage
+from trunkline.trace.wiring import Wiring
+
+Routes = tuple[tuple[IPv4Network, IPv4Address | None], ...]
+"""Destinations with their next hops, the longest prefix first; None is on the link."""
+
+
+def reached(passage: Passage, text: str) -> Fate:
+    """Return the fate of a packet that is where it was meant to go."""
+    decision = Decision(Stage.INSTANCE, passage.path[0].device, text)
+    return Fate(passage.packet.role, passage.node, Disposition.DELIVERED, decision, passage.packet)
+
+
+def following(packet: Packet) -> Packet | None:
+    """Return what the receiver of a packet sends because of it."""
+    if packet.role == "request":
+        return answer(packet)
+    if packet.role == "reply" and packet.flags == "SA":
+        return confirmation(packet)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How an instance is configured: its addresses and routes."""
+
+    addresses: tuple[IPv4Address, ...]
+    routes: Routes
+    mtu: int
+
+
+def setup(host: TracedHost, port: PortView) -> Setup | None:
+    """Return how an instance is configured; None if it waits for a lease that nobody gives."""
+    network = next((n for n in host.snapshot.networks if n.id == port.network_id), None)
+    if network is None:
+        return None
+    subnets = {subnet.id: subnet for subnet in network.subnets}
+    routes: list[tuple[IPv4Network, IPv4Address | None]] = []
+    addresses = tuple(fixed.address for fixed in port.fixed_ips)
+    for fixed in port.fixed_ips:
+        subnet = subnets.get(fixed.subnet_id)
+        if subnet is not None:
+            routes.append((subnet.cidr, None))
+            if subnet.gateway is not None and not subnet.enable_dhcp:
+                routes.append((EVERYWHERE, subnet.gateway))
+    if any(s.enable_dhcp for s in subnets.values()):
+        plug = host.state.plugs.get(tap_name(port.id))
+        server = host.state.dhcp.get(plug.bridge or "") if plug else None
+        lease = offer(server, port.mac) if server else None
+        if lease is None:
+            return None
+        routes += lease.routes
+    ordered = tuple(sorted(dict(routes).items(), key=lambda one: -one[0].prefixlen))
+    return Setup(addresses, ordered, network.mtu)
+
+
+class InstanceNode:
+    """An instance, behind one port."""
+
+    def __init__(self, name: str, host: TracedHost, port: PortView, wiring: Wiring) -> None:
+        self.name = name
+        self.port = port
+        self.setup = setup(host, port)
+        self._host = host
+        self._wiring = wiring
+
+    def receive(self, device: str, frame: Frame) -> Passage:
+        """Return what an instance does with a frame."""
+        passage = Passage(self.name, INSTANCE, frame, frame)
+        passage.saw(device, "in")
+        payload = frame.payload
+        if frame.destination_mac not in (BROADCAST, self.port.mac):
+            return passage
+        if isinstance(payload, Arp):
+            self._arp_in(passage, payload)
+        elif payload.destination in (self.setup.addresses if self.setup else ()):
+            passage.fates.append(reached(passage, f"{self.name} has {payload.destination}"))
+            reply = following(payload)
+            if reply is not None:
+                passage.then.append(lambda: self.send(reply))
+        return passage
+
+    def _arp_in(self, passage: Passage, arp: Arp) -> None:
+        if self.setup is None or arp.target not in self.setup.addresses:
+            return
+        self._wiring.learn(self.name, "eth0", arp.sender, arp.sender_mac)
+        if not arp.is_reply:
+            decision = Decision(Stage.ARP, "eth0", f"{self.name} has {arp.target} and answers")
+            passage.decisions.append(decision)
+            reply = Arp(True, self.port.mac, arp.target, arp.sender)  # noqa: FBT003 - a reply
+            frame = Frame(self.port.mac, arp.sender_mac, reply)
+            passage.then.append(lambda: self._wiring.launch(self._emit(frame)))
+
+    def send(self, packet: Packet) -> None:
+        """Send a packet: to a neighbour, or by way of the router that the lease names."""
+        passage = self._begin(Frame(self.port.mac, "", packet))
+        refusal = self._cannot(packet)
+        if refusal is not None:
+            passage.end(*refusal)
+            self._wiring.launch(passage)
+            return
+        hop = self._hop(packet)
+        mac = self._wiring.neighbour(self.name, "eth0", hop, lambda: self._ask(hop))
+        if mac is None:
+            text = f"nobody answers for {hop}"
+            passage.end(Disposition.NOBODY, Decision(Stage.ARP, "eth0", text))
+            self._wiring.launch(passage)
+            return
+        self._wiring.launch(self._emit(Frame(self.port.mac, mac, packet)))
+
+    def _cannot(self, packet: Packet) -> tuple[Disposition, Decision] | None:
+        """Return why the instance itself cannot send a packet."""
+        if self.setup is None:
+            text = f"{self.name} has no address: no DHCP server has an entry for it"
+            return Disposition.NO_LEASE, Decision(Stage.DHCP, "eth0", text)
+        if not any(packet.destination in prefix for prefix, _ in self.setup.routes):
+            text = f"{self.name} has no route to {packet.destination}"
+            return Disposition.NO_ROUTE, Decision(Stage.INSTANCE, "eth0", text)
+        if packet.size > self.setup.mtu:
+            text = f"{packet.size} bytes do not fit into the network's MTU of {self.setup.mtu}"
+            return Disposition.MTU, Decision(Stage.INSTANCE, "eth0", text)
+        return None
+
+    def _hop(self, packet: Packet) -> IPv4Address:
+        assert self.setup is not None
+        hops = (hop for prefix, hop in self.setup.routes if packet.destination in prefix)
+        return next(hops) or packet.destination
+
+    def _ask(self, address: IPv4Address) -> Passage:
+        assert self.setup is not None
+        question = Arp(False, self.port.mac, self.setup.addresses[0], address)  # noqa: FBT003 - a request
+        return self._emit(Frame(self.port.mac, BROADCAST, question))
+
+    def _begin(self, frame: Frame) -> Passage:
+        passage = Passage(self.name, INSTANCE, frame, frame)
+        passage.saw("eth0", "out")
+        return passage
+
+    def _emit(self, frame: Frame) -> Passage:
+        passage = self._begin(frame)
+        tap = tap_name(self.port.id)
+        passage.outs += self._wiring.to_host(self._host.name, tap, frame)
+        return passage
+
+    def broadcast(self, packet: Packet) -> None:
+        """Send a packet to everybody on the segment."""
+        self._wiring.launch(self._emit(Frame(self.port.mac, BROADCAST, packet)))
+
+
+class SwitchNode:
+    """The wire between trunks: one port per host, tagged frames as they are."""
+
+    def __init__(self, name: str, trunks: dict[str, str], wiring: Wiring) -> None:
+        self.name = name
+        self._trunks = trunks
+        self._wiring = wiring
+        self._learned: dict[str, str] = {}
+
+    def receive(self, port: str, frame: Frame) -> Passage:
+        """Return what the switch does with a frame; its ports go by their hosts' names."""
+        passage = Passage(self.name, SWITCH, frame, frame)
+        passage.saw(port, "in")
+        if self._prunes(passage, port):
+            return passage
+        self._learned[frame.source_mac] = port
+        known = self._learned.get(frame.destination_mac)
+        for target in [known] if known else self._trunks:
+            if target != port and not self._prunes(passage, target):
+                passage.saw(target, "out")
+                passage.outs += self._wiring.to_host(target, self._trunks[target], frame)
+        return passage
+
+    def _prunes(self, passage: Passage, port: str) -> bool:
+        tag = passage.frame.tag
+        if tag not in self._wiring.cloud.pruned.get(port, ()):
+            return False
+        text = f"the switch does not carry tag {tag} on {port}'s port"
+        if self._learned.get(passage.frame.destination_mac, port) == port:
+            passage.end(Disposition.NO_VLAN, Decision(Stage.TAG, port, text))
+        return True
+
+
+class InternetNode:
+    """The wire behind the uplinks, the provider's router on it, and all that it leads to."""
+
+    def __init__(self, internet: Internet, hosts: dict[str, TracedHost], wiring: Wiring) -> None:
+        self.name = internet.name
+        self._internet = internet
+        self._hosts = hosts
+        self._wiring = wiring
+
+    def receive(self, port: str, frame: Frame) -> Passage:
+        """Return what becomes of a frame on the wire; its ports go by their hosts' names."""
+        passage = Passage(self.name, INTERNET, frame, frame)
+        passage.saw(port, "in")
+        payload = frame.payload
+        if frame.destination_mac in (BROADCAST, self._wiring.internet_mac()):
+            passage.saw(self._internet.device, "in")
+            if isinstance(payload, Arp):
+                self._arp_in(passage, payload)
+            else:
+                self._ip_in(passage, payload)
+        if frame.destination_mac != self._wiring.internet_mac():
+            passage.saw(self._internet.device, "in")  # the wire is a bridge, and shows all
+            self._across(passage, port)
+        return passage
+
+    def _across(self, passage: Passage, port: str | None) -> None:
+        """Carry a frame to the host whose uplink it is for, or to all but its sender."""
+        frame = passage.frame
+        for name in self._hosts:
+            mine = frame.destination_mac in (BROADCAST, self._wiring.uplink_mac(name))
+            if name != port and mine and self._hosts[name].uplink:
+                passage.saw(name, "out")
+                passage.outs += self._wiring.to_host(name, self._hosts[name].uplink or "", frame)
+
+    def _arp_in(self, passage: Passage, arp: Arp) -> None:
+        if arp.target not in {router.ip for router in self._internet.routers}:
+            return
+        self._wiring.learn(self.name, self._internet.device, arp.sender, arp.sender_mac)
+        if not arp.is_reply:
+            mac = self._wiring.internet_mac()
+            text = f"the provider's router has {arp.target} and answers"
+            passage.decisions.append(Decision(Stage.ARP, self._internet.device, text))
+            reply = Frame(mac, arp.sender_mac, Arp(True, mac, arp.target, arp.sender))  # noqa: FBT003 - a reply
+            passage.then.append(lambda: self._wiring.launch(self._emit(reply)))
+
+    def _ip_in(self, passage: Passage, packet: Packet) -> None:
+        """Route a packet: to a host, to somebody outside, or back as an error."""
+        if self._internet.has(packet.destination) and not self._next_hop(packet.destination):
+            passage.fates.append(reached(passage, f"the Internet has {packet.destination}"))
+            reply = following(packet)
+            if reply is not None:
+                passage.then.append(lambda: self.send(reply))
+        elif any(packet.destination in prefix for prefix in PRIVATE):
+            text = f"the provider's router has no way to the private {packet.destination}"
+            passage.end(Disposition.NO_ROUTE, Decision(Stage.OUTSIDE, self._internet.device, text))
+            if packet.role != "error":
+                passage.then.append(lambda: self._refuse(packet))
+        else:
+            passage.change(replace(packet, ttl=packet.ttl - 1))
+            self._forward(passage)
+
+    def _refuse(self, packet: Packet) -> None:
+        source = self._own_near(packet.source)
+        self.send(error(packet, source, HOST_UNREACHABLE))
+
+    def _forward(self, passage: Passage) -> None:
+        destination = passage.packet.destination
+        mac = self._neighbour(destination)
+        if mac is None:
+            text = f"nobody outside answers for {destination}"
+            decision = Decision(Stage.OUTSIDE, self._internet.device, text)
+            passage.end(Disposition.NOBODY, decision)
+            return
+        passage.frame = Frame(self._wiring.internet_mac(), mac, passage.packet)
+        passage.saw(self._internet.device, "out")
+        self._across(passage, None)
+
+    def send(self, packet: Packet) -> None:
+        """Send a packet from somewhere on the Internet to a host's uplink."""
+        frame = Frame(self._wiring.internet_mac(), "", packet)
+        passage = Passage(self.name, INTERNET, frame, frame)
+        passage.saw(self._internet.device, "out")
+        self._forward(passage)
+        passage.first = passage.frame
+        self._wiring.launch(passage)
+
+    def _next_hop(self, destination: IPv4Address) -> bool:
+        """Return whether an address is one that a host answers for on the wire."""
+        return any(host.own.get(destination) == host.uplink for host in self._hosts.values())
+
+    def _neighbour(self, destination: IPv4Address) -> str | None:
+        """Return the uplink that has an address; asked for by ARP where the router is known."""
+        near = self._near(destination)
+        if near is None:
+            owners = (n for n, h in self._hosts.items() if h.own.get(destination) == h.uplink)
+            owner = next(owners, None)
+            return None if owner is None else self._wiring.uplink_mac(owner)
+        mac = self._wiring.internet_mac()
+
+        def ask() -> Passage:
+            question = Arp(False, mac, near.ip, destination)  # noqa: FBT003 - a request
+            return self._emit(Frame(mac, BROADCAST, question))
+
+        return self._wiring.neighbour(self.name, self._internet.device, destination, ask)
+
+    def _near(self, address: IPv4Address) -> IPv4Interface | None:
+        return next((r for r in self._internet.routers if address in r.network), None)
+
+    def _own_near(self, address: IPv4Address) -> IPv4Address:
+        near = self._near(address)
+        if near is None:
+            raise Unknown("which address the provider's router has")
+        return near.ip
+
+    def _emit(self, frame: Frame) -> Passage:
+        passage = Passage(self.name, INTERNET, frame, frame)
+        passage.saw(self._internet.device, "out")
+        self._across(passage, None)
+        return passage
+
+
+Node = InstanceNode | SwitchNode | InternetNode
+Ask = Callable[[], Passage | None]

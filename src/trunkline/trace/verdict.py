@@ -1,0 +1,137 @@
+"""What a walk comes to: one disposition, one sentence, and the decisions that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from trunkline.model import PortId
+from trunkline.trace.cloud import Cloud
+from trunkline.trace.packets import PROTOCOLS
+from trunkline.trace.passage import Fate
+from trunkline.trace.steps import Decision, Disposition, Stage, Step
+
+Verdict = tuple[Disposition, str, tuple[Decision, ...]]
+EXPOSED = (Disposition.LEAKED, Disposition.NOT_TRANSLATED)
+
+
+class Asked(Protocol):
+    """A flow, as far as a sentence speaks of it (``walk.Flow``)."""
+
+    @property
+    def source(self) -> PortId | None:
+        """Return the sending port; None is the Internet."""
+        ...
+
+    @property
+    def destination(self) -> IPv4Address:
+        """Return the address that it goes to."""
+        ...
+
+    @property
+    def protocol(self) -> int:
+        """Return its protocol's number."""
+        ...
+
+    @property
+    def port(self) -> int | None:
+        """Return its destination port."""
+        ...
+
+
+def judge(cloud: Cloud, flow: Asked, fates: Sequence[Fate], unknown: str | None) -> Verdict:
+    """Return what becomes of a flow.
+
+    Args:
+        cloud: What was walked through.
+        flow: What was asked.
+        fates: Where its packets came to their ends.
+        unknown: What the walk met and did not understand; nothing else is said then.
+    """
+    who, whom = _names(cloud, flow)
+    if unknown is not None:
+        return _unknown(f"whether {who} reaches {whom} is not known: the tracer met {unknown}")
+    for part in ("request", "reply", "confirm"):
+        fate = _fate(fates, part)
+        if fate is None and part == "confirm":
+            break
+        if fate is None:
+            what = "packet" if part == "request" else "answer"
+            return _unknown(f"{who} to {whom}: the tracer lost sight of the {what}")
+        if fate.disposition is not Disposition.DELIVERED:
+            return _failed(who, whom, fate)
+    seen = _delivered(fates)
+    return Disposition.DELIVERED, f"{who} reaches {whom}, and the answer comes back.", seen
+
+
+def _delivered(fates: Sequence[Fate]) -> tuple[Decision, ...]:
+    return tuple(f.decision for f in fates if f.disposition is Disposition.DELIVERED)
+
+
+def _unknown(text: str) -> Verdict:
+    sentence = f"{text[0].upper()}{text[1:]}."
+    return Disposition.UNKNOWN, sentence, (Decision(Stage.INSTANCE, "", text),)
+
+
+def _fate(fates: Sequence[Fate], part: str) -> Fate | None:
+    """Return a packet's fate; that it was exposed outside counts more than what came of it."""
+    of_part = [fate for fate in fates if fate.part == part]
+    exposed = [fate for fate in of_part if fate.disposition in EXPOSED]
+    return next(iter((*exposed, *of_part)), None)
+
+
+def _failed(who: str, whom: str, fate: Fate) -> Verdict:
+    where = f"on {fate.node}, {fate.decision.text}"
+    if fate.part == "request":
+        return fate.disposition, f"{who} does not reach {whom}: {where}.", (fate.decision,)
+    what = "the answer" if fate.part == "reply" else "what follows the answer"
+    sentence = f"{who} reaches {whom}, but {what} does not get through: {where}."
+    return Disposition.ONE_WAY, sentence, (fate.decision,)
+
+
+def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
+    who = "the Internet" if flow.source is None else cloud.name(flow.source)
+    owner = next((cloud.name(p) for p in _owners(cloud, flow.destination)), "")
+    whom = f"{owner} at {flow.destination}" if owner else str(flow.destination)
+    by_number = {number: name for name, number in PROTOCOLS.items()}
+    service = by_number.get(flow.protocol, f"protocol {flow.protocol}")
+    port = "" if flow.port is None else f" {flow.port}"
+    return who[0].upper() + who[1:], f"{whom} by {service}{port}"
+
+
+def _owners(cloud: Cloud, address: IPv4Address) -> list[PortId]:
+    """Return the ports that an address stands for, as a fixed or a floating IP."""
+    floating = [
+        f.port_id for h in cloud.hosts for f in h.snapshot.floating_ips if f.address == address
+    ]
+    fixed = [
+        port_id
+        for port_id, (_, port) in cloud.seats.items()
+        if address in {f.address for f in port.fixed_ips}
+    ]
+    return floating or fixed
+
+
+def judge_lease(
+    cloud: Cloud,
+    port_id: PortId,
+    steps: Sequence[Step],
+    fates: Sequence[Fate],
+    unknown: str | None,
+) -> Verdict:
+    """Return whether an instance gets its lease, and from whom."""
+    name = cloud.name(port_id)
+    if unknown is not None:
+        return _unknown(f"whether {name} gets a lease is not known: the tracer met {unknown}")
+    ends = [fate for fate in fates if fate.disposition is not Disposition.DELIVERED]
+    if ends:
+        return ends[0].disposition, f"{ends[0].decision.text}.", (ends[0].decision,)
+    offers = [s for s in steps if s.packet.startswith("DHCPOFFER")]
+    said = tuple(d for step in steps for d in step.decisions if d.stage is Stage.DHCP)
+    if offers and offers[-1].node == name:
+        what = offers[-1].packet.removeprefix("DHCPOFFER: ")
+        sentence = f"{name} is offered {what}, by {offers[0].node} and nobody else."
+        return Disposition.DELIVERED, sentence, said
+    why = said[0].text if said else "no DHCP server hears it"
+    return Disposition.NO_LEASE, f"{name} gets no lease: {why}.", said
