@@ -139,6 +139,7 @@ def _start_server(scene: Stage) -> subprocess.Popen[bytes]:
         f'listen = ["{scene.server}"]\n'
         f'database = "sqlite:///{scene.directory}/trunkline.db"\n'
         f'users = "{scene.directory}/users.yaml"\n'
+        "quotas = {port = -1}\n"
         "[vlan_ranges]\nphysnet1 = [100, 199]\n"
     )
     with (scene.directory / "server.log").open("wb") as log:

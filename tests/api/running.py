@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from trunkline.client import AgentClient, ApiClient
+from trunkline.core.allocate import QUOTAS
 from trunkline.errors import ServerUnavailable
 from trunkline.lab.waiting import limit_s, until
 
@@ -89,6 +90,7 @@ class Cloud:
             database = "sqlite:///{self.directory}/trunkline.db"
             users = "{self.directory}/users.yaml"
             reserved_prefixes = ["192.168.0.0/16"]
+            quotas = {{ {", ".join(f"{name} = -1" for name in QUOTAS)} }}
             [vlan_ranges]
             physnet1 = [100, 3999]
             physnet2 = [[10, 10], [20, 20]]

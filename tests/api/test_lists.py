@@ -234,7 +234,7 @@ def test_extensions(cloud: Cloud) -> None:
 
     aliases = {extension["alias"] for extension in found}
     assert {"provider", "external-net", "security-group", "binding", "agent"} <= aliases
-    assert {"router", "quotas", "trunk", "qos"}.isdisjoint(aliases)
+    assert {"router", "trunk", "qos"}.isdisjoint(aliases)
     one = cloud.alice.request("GET", "/v2.0/extensions/provider")["extension"]
     assert one["name"] == "Provider Network"
     with pytest.raises(NotFound):

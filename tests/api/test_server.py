@@ -105,7 +105,7 @@ def test_one_line_per_request(cloud: Cloud) -> None:
     """The log says who asked for what, and how it ended."""
     cloud.alice.list("networks")
 
-    assert "GET /v2.0/networks 200" in cloud.log
+    until("the line is written", lambda: "GET /v2.0/networks 200" in cloud.log)
     assert "user=alice" in cloud.log
 
 
@@ -245,6 +245,7 @@ def test_a_configuration(tmp_path: Path) -> None:
         ({"listen": ["https://x:1"]}, "listen"),
         ({"listen": ["http://x:99999"]}, "[Pp]ort"),
         ({"reserved_prefixes": ["x"]}, "x"),
+        ({"quotas": 5}, "quotas"),
         ({"vlan_ranges": 5}, "vlan_ranges"),
     ],
 )
@@ -266,6 +267,16 @@ def test_a_wrong_vlan_range_is_named(tmp_path: Path, vlans: str) -> None:
     path.write_text(path.read_text() + f"\n[vlan_ranges]\nphysnet7 = {vlans}\n")
 
     with pytest.raises(Invalid, match="physnet7"):
+        load(path)
+
+
+@pytest.mark.parametrize("quota", ["ports = 5", "port = -2", 'port = "many"', "port = true"])
+def test_a_wrong_default_quota_is_named(tmp_path: Path, quota: str) -> None:
+    """A resource that has none, and what is no number."""
+    path = written(tmp_path / "c")
+    path.write_text(path.read_text() + f"\n[quotas]\n{quota}\n")
+
+    with pytest.raises(Invalid, match=f"quotas.{quota.partition(' ')[0]}"):
         load(path)
 
 

@@ -16,6 +16,7 @@ from trunkline.api import discovery
 from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
 from trunkline.api.errors import HANDLERS
+from trunkline.api.quotas import QuotaApi
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
 from trunkline.api.wakeups import Wakeups
@@ -47,6 +48,7 @@ def build(database: Database, auth: Auth, wakeups: Wakeups) -> Starlette:
 
     networking = NetworkingApi(store, auth)
     routes = [
+        *QuotaApi(store, auth).routes(),
         *networking.routes(),
         *TagsApi(store, networking).routes(),
         *AgentApi(store, auth, wakeups).routes(),

@@ -6,6 +6,7 @@ users = "/etc/trunkline/users.yaml"
 policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of api/policy.toml
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
 default_router = true                  # false: networks reach nothing until they get a router
+quotas = {port = 2000, network = -1}   # for projects without quotas of their own; -1: any number
 [vlan_ranges]
 physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
 """
@@ -13,13 +14,14 @@ physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from trunkline.core.allocate import Limits
+from trunkline.core.allocate import QUOTAS, Limits
 from trunkline.errors import Invalid
 from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
 
@@ -30,6 +32,7 @@ KEYS = {
     "policy",
     "reserved_prefixes",
     "default_router",
+    "quotas",
     "vlan_ranges",
 }
 
@@ -85,8 +88,20 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
             reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
             default_router=_boolean(values.get("default_router", True), "default_router"),
+            quotas=_quotas(values.get("quotas", {})),
         ),
     )
+
+
+def _quotas(given: Any) -> Mapping[str, int]:
+    if not isinstance(given, dict):
+        raise Invalid(f"quotas must be a table of numbers, not {given!r}")
+    for name, limit in given.items():
+        if name not in QUOTAS:
+            raise Invalid(f"quotas.{name}: there are quotas for {', '.join(QUOTAS)}")
+        if not isinstance(limit, int) or isinstance(limit, bool) or not -1 <= limit < 2**31:
+            raise Invalid(f"quotas.{name}: {limit!r} is no number; -1 is any number")
+    return {**QUOTAS, **given}
 
 
 def _boolean(value: Any, key: str) -> bool:

@@ -26,6 +26,7 @@ from trunkline.db.engine import Database, Transaction
 from trunkline.errors import Invalid, NotFound
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Query, Record, fetch, listed, require_revision
+from trunkline.service.quotas import charge
 
 Result = TypeVar("Result")
 READERS = 4
@@ -120,9 +121,13 @@ class NetworkingApi:
         wanted = [
             table.accept(item, caller, update=False) for item in (given if is_bulk else [given])
         ]
-        records = await self._store.write(
-            lambda tx: [make(tx, caller, dict(values)) for values in wanted]
-        )
+
+        def work(tx: Transaction) -> list[Record]:
+            made = [make(tx, caller, dict(values)) for values in wanted]
+            charge(tx, table.singular, made)
+            return made
+
+        records = await self._store.write(work)
         views = [resource.view(record, caller) for record in records]
         answer = {resource.plural: views} if is_bulk else {table.singular: views[0]}
         return JSONResponse(answer, 201)
@@ -158,7 +163,7 @@ class NetworkingApi:
     async def accept(self, request: Request, verb: str) -> tuple[Caller, Resource]:
         """Return who asks and for what; raise if the policy does not allow it."""
         caller = await self._auth.caller(request)
-        resource = RESOURCES.get(_plain(request.path_params["collection"]))
+        resource = RESOURCES.get(plain(request.path_params["collection"]))
         if resource is None:
             raise NotFound(f"{request.scope['path']}: there is no such collection.", "HTTPNotFound")
         if verb != "get":
@@ -167,14 +172,14 @@ class NetworkingApi:
         return caller, resource
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return a path's last part without the suffix that old clients put there."""
     return name.removesuffix(".json")
 
 
 def object_id(request: Request) -> str:
     """Return the id in a request's path."""
-    return _plain(request.path_params["object_id"])
+    return plain(request.path_params["object_id"])
 
 
 def _condition(

@@ -22,6 +22,20 @@ Pool = tuple[IPv4Address, IPv4Address]
 """First and last address, both included."""
 
 
+QUOTAS: Mapping[str, int] = {
+    "floatingip": 50,
+    "network": 100,
+    "port": 500,
+    "rbac_policy": 10,
+    "router": 10,
+    "security_group": 10,
+    "security_group_rule": 100,
+    "subnet": 100,
+    "subnetpool": -1,
+}
+"""How many of each a project may have, if nobody says otherwise: Neutron's numbers. -1: any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the cloud's administrator lets be allocated.
@@ -32,11 +46,13 @@ class Limits:
         reserved_prefixes: What no tenant's subnet may overlap: the hosts' own networks.
         default_router: Whether networks are on the default router until they get one of their
             own; False: on none.
+        quotas: How many of each resource a project may have that has no quota of its own.
     """
 
     vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     reserved_prefixes: tuple[IPv4Network, ...] = ()
     default_router: bool = True
+    quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
 
 
 def usable(cidr: IPv4Network) -> Pool:

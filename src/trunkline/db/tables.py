@@ -148,6 +148,15 @@ networks = Table(
     UniqueConstraint("physical_network", "segmentation_id"),
 )
 
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("project_id", NAME, primary_key=True),
+    Column("resource", String(64), primary_key=True),
+    Column("hard_limit", Integer, nullable=True),  # null: the server's default
+)
+"""A row for each resource that a project has ever made one of: who counts them locks it."""
+
 rbac_policies = Table(
     "rbac_policies",
     metadata,
