@@ -9,17 +9,10 @@ from frames import MACS, arp, at, echo
 
 from trunkline.lab.packets import Frame
 from trunkline.lab.verdict import Ground, Seen, laws
-from trunkline.lab.walk import (
-    HOST,
-    INSTANCE,
-    INTERNET,
-    SWITCH,
-    Cast,
-    asking_for,
-    carrying,
-    first_of,
-    walk,
-)
+from trunkline.lab.walk import Cast, asking_for, carrying, first_of, walk
+from trunkline.trace.data import outline
+from trunkline.trace.steps import HOST, INSTANCE, INTERNET, SWITCH
+from trunkline.trace.tell import prose
 
 NONCE = bytes(range(16))
 CAST = Cast(
@@ -94,7 +87,7 @@ def test_path_is_in_the_kernels_order() -> None:
     steps = walk(_bridged(), carrying(NONCE), CAST)
 
     assert [step.node for step in steps] == ["VM_1", "left", "switch", "right", "VM_5"]
-    path = [(p["device"], p["tag"]) for p in steps[1].data(CAST)["path"]]
+    path = [(p["device"], p["tag"]) for p in outline(steps[1])["path"]]
     assert path == [("tap(VM_1)", None), ("br100", None), ("vlan100", None), ("eth0", 100)]
 
 
@@ -103,19 +96,19 @@ def test_both_makings_of_a_vlan_device_give_the_same_steps() -> None:
     frames = _bridged()
     kernels = [f for f in frames if f.device != "vlan100t"]
 
-    told = [step.data(CAST) for step in walk(frames, carrying(NONCE), CAST)]
+    told = [outline(step) for step in walk(frames, carrying(NONCE), CAST)]
 
-    assert told == [step.data(CAST) for step in walk(kernels, carrying(NONCE), CAST)]
+    assert told == [outline(step) for step in walk(kernels, carrying(NONCE), CAST)]
 
 
 def test_sentence_names_devices_macs_and_tag() -> None:
     """A step reads as a sentence with what the frames had: devices, owners, MACs, tag."""
     steps = walk(_bridged(), carrying(NONCE), CAST)
 
-    assert steps[0].text == (
+    assert prose(steps[0]) == (
         "VM_1 sends ICMP echo request 10.0.0.3 > 10.0.0.4 to VM_5 (fa:16:3e:00:00:05), out of eth0."
     )
-    assert steps[1].text == (
+    assert prose(steps[1]) == (
         "left takes the ICMP echo request in by tap1 (VM_1), br100;"
         " sends it out by vlan100, eth0 with tag 100."
     )
@@ -131,7 +124,7 @@ def test_translation_is_told() -> None:
     (step,) = walk(frames, carrying(NONCE), CAST)
 
     assert step.changes == ("TTL 64 -> 63", "source 10.0.0.3 -> 91.207.15.105")
-    assert "translates: source 10.0.0.3 -> 91.207.15.105" in step.text
+    assert "translates: source 10.0.0.3 -> 91.207.15.105" in prose(step)
 
 
 def test_translation_back_is_connection_trackings() -> None:
@@ -144,7 +137,7 @@ def test_translation_back_is_connection_trackings() -> None:
     (step,) = walk(frames, carrying(NONCE), CAST)
 
     assert "connection tracking translates it back: destination 91.207.15.105 -> 10.0.0.3" in (
-        step.text
+        prose(step)
     )
 
 
@@ -171,7 +164,7 @@ def test_packet_to_oneself() -> None:
 
     steps = walk(frames, carrying(NONCE), CAST)
 
-    assert [(s.node, s.frames[0].direction) for s in steps] == [
+    assert [(s.node, s.path[0].direction) for s in steps] == [
         ("VM_1", "out"),
         ("left", "in"),
         ("VM_1", "in"),

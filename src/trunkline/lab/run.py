@@ -18,6 +18,7 @@ from trunkline.lab.stage import Stage
 from trunkline.lab.state import Lab
 from trunkline.lab.topology import load
 from trunkline.lab.verdict import Act, Report
+from trunkline.trace.tell import prose
 
 Say = Callable[[str], None]
 
@@ -126,7 +127,7 @@ def tell(report: Report) -> str:
 def _act_lines(act: Act) -> Iterator[str]:
     yield from ("", f"  {act.title[0].upper()}{act.title[1:]}", "")
     for number, step in enumerate(act.steps, start=1):
-        yield f"    {number:2}. {step.text}"
+        yield f"    {number:2}. {prose(step)}"
     yield ""
     for check in act.checks:
         evidence = f"  [{check.evidence}]" if check.evidence else ""

@@ -21,9 +21,10 @@ from trunkline.lab.state import Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
 from trunkline.lab.verdict import Ground, Seen
 from trunkline.lab.waiting import limit_s, until
-from trunkline.lab.walk import HOST, INSTANCE, Cast
-from trunkline.lab.walk import INTERNET as THE_INTERNET
-from trunkline.lab.walk import SWITCH as A_SWITCH
+from trunkline.lab.walk import Cast
+from trunkline.trace.steps import HOST, INSTANCE
+from trunkline.trace.steps import INTERNET as THE_INTERNET
+from trunkline.trace.steps import SWITCH as A_SWITCH
 
 PROBE_S = 3.0
 SILENCE_S = 0.5  # after this long nothing will come: an answer takes a few milliseconds here

@@ -7,12 +7,15 @@ capture, also those that nobody looked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from trunkline.lab.packets import Frame
-from trunkline.lab.walk import HOST, INSTANCE, INTERNET, SWITCH, Cast, Select, Step
+from trunkline.lab.walk import Cast, Select
+from trunkline.trace.data import outline
+from trunkline.trace.steps import HOST, INSTANCE, INTERNET, SWITCH, Step
+from trunkline.trace.tell import prose
 
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 
@@ -49,7 +52,6 @@ class Report:
     key: str
     title: str
     acts: tuple[Act, ...]
-    cast: Cast = field(repr=False)
 
     @property
     def passed(self) -> bool:
@@ -63,16 +65,16 @@ class Report:
             "scenario": self.key,
             "title": self.title,
             "passed": self.passed,
-            "acts": [_act_data(act, self.cast) for act in self.acts],
+            "acts": [_act_data(act) for act in self.acts],
         }
 
 
-def _act_data(act: Act, cast: Cast) -> dict[str, Any]:
+def _act_data(act: Act) -> dict[str, Any]:
     return {
         "title": act.title,
         "remarks": list(act.remarks),
-        "steps": [step.data(cast) for step in act.steps],
-        "walk": [step.text for step in act.steps],
+        "steps": [outline(step) for step in act.steps],
+        "walk": [prose(step) for step in act.steps],
         "checks": [
             {"text": c.text, "passed": c.passed, "evidence": c.evidence} for c in act.checks
         ],

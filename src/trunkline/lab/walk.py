@@ -1,6 +1,6 @@
 """Captured frames told as a walk: which node took a packet where, and what it did to it.
 
-Pure. A step is one node's passage of one packet; all of it is read off frames: the devices, the
+Pure. A step is of the same type as the tracer's, and all of it is read off frames: the devices, the
 tag, the MACs, and what differs between the first and the last of them. Nothing is predicted.
 Devices of one node come in the order in which its kernel passes them, because a bridge shows
 some packets to a capture only after it has forwarded them.
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any
 
 from trunkline.lab.packets import (
     BROADCAST,
@@ -21,8 +20,8 @@ from trunkline.lab.packets import (
     UNREACHABLE,
     Frame,
 )
-
-INSTANCE, HOST, SWITCH, INTERNET = "instance", "host", "switch", "internet"
+from trunkline.trace.passage import kernel_order
+from trunkline.trace.steps import INSTANCE, SWITCH, Header, Sighting, Step
 
 Select = Callable[[Frame], str | None]
 """Names the packet that a frame is a sighting of; None for a frame of no interest."""
@@ -48,47 +47,17 @@ class Cast:
         """Return whose a MAC is; of an unknown one, itself."""
         return "everybody" if mac == BROADCAST else self.macs.get(mac, mac)
 
-    def device(self, frame: Frame) -> str:
-        """Return a device's name that is the same in every run: a tap goes by its owner."""
-        owner = self.taps.get(frame.device)
-        return f"tap({owner})" if owner else frame.device
-
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One node's passage of one packet.
+class _Passage:
+    """One node's sightings of one packet, in the order of the kernel's path; at least one."""
 
-    Attributes:
-        packet: What the packet is, the same text at every node.
-        frames: Its sightings, in the order of the kernel's path; at least one.
-        text: The passage as a sentence.
-    """
-
-    packet: str
-    node: str
+    step: Step
     frames: tuple[Frame, ...]
-    text: str
 
     @property
-    def changes(self) -> tuple[str, ...]:
-        """Return what the node did to the packet's IP header."""
-        return tuple(_changes(self.frames[0], self.frames[-1]))
-
-    def data(self, cast: Cast) -> dict[str, Any]:
-        """Return the step as plain data, the same in every run of the same scenario."""
-        first, last = self.frames[0], self.frames[-1]
-        return {
-            "packet": self.packet,
-            "node": self.node,
-            "path": [
-                {"device": cast.device(f), "direction": f.direction, "tag": f.vlan_id}
-                for f in self.frames
-            ],
-            "from": cast.owner(first.source_mac),
-            "to": cast.owner(last.destination_mac),
-            "addresses": _addresses(last),
-            "changes": list(self.changes),
-        }
+    def node(self) -> str:
+        return self.step.node
 
 
 def walk(frames: Iterable[Frame], select: Select, cast: Cast) -> tuple[Step, ...]:
@@ -104,13 +73,13 @@ def walk(frames: Iterable[Frame], select: Select, cast: Cast) -> tuple[Step, ...
         if packet and _is_told(frame, cast):
             packets.setdefault(packet, []).append(frame)
     pending = [
-        [Step(packet, path[0].node, path, _tell(packet, path, cast)) for path in _paths(seen, cast)]
+        [_Passage(_step(packet, path, cast), path) for path in _paths(seen, cast)]
         for packet, seen in packets.items()
     ]
-    steps: list[Step] = []
+    passages: list[_Passage] = []
     while pending:
-        steps += _unfold(pending.pop(0), pending)
-    return tuple(steps)
+        passages += _unfold(pending.pop(0), pending)
+    return tuple(passage.step for passage in passages)
 
 
 def _paths(seen: list[Frame], cast: Cast) -> Iterator[tuple[Frame, ...]]:
@@ -131,19 +100,19 @@ def _paths(seen: list[Frame], cast: Cast) -> Iterator[tuple[Frame, ...]]:
         yield _path(returned, cast)
 
 
-def _unfold(steps: list[Step], pending: list[list[Step]]) -> Iterator[Step]:
-    """Yield a packet's steps, each after the packets that the node had to wait for."""
-    for step in steps:
-        while pending and _waits_for(step, pending[0]):
+def _unfold(passages: list[_Passage], pending: list[list[_Passage]]) -> Iterator[_Passage]:
+    """Yield a packet's passages, each after the packets that the node had to wait for."""
+    for passage in passages:
+        while pending and _waits_for(passage, pending[0]):
             yield from _unfold(pending.pop(0), pending)
-        yield step
+        yield passage
 
 
-def _waits_for(step: Step, other: list[Step]) -> bool:
+def _waits_for(passage: _Passage, other: list[_Passage]) -> bool:
     """Return whether a node sent or got another packet while it held this one."""
-    came = [f.at_ns for f in step.frames if f.direction == "in"]
-    left = [f.at_ns for f in step.frames if f.direction == "out"]
-    if not came or not left or step.node not in (other[0].node, other[-1].node):
+    came = [f.at_ns for f in passage.frames if f.direction == "in"]
+    left = [f.at_ns for f in passage.frames if f.direction == "out"]
+    if not came or not left or passage.node not in (other[0].node, other[-1].node):
         return False
     return min(came) < other[0].frames[0].at_ns < min(left)
 
@@ -172,110 +141,48 @@ def _path(frames: Iterable[Frame], cast: Cast) -> tuple[Frame, ...]:
     once: dict[tuple[str, str], Frame] = {}
     for frame in frames:
         once.setdefault((frame.device, frame.direction), frame)
-    return tuple(sorted(once.values(), key=lambda f: (_place(f), cast.device(f))))
+    return tuple(sorted(once.values(), key=lambda f: kernel_order(_sighting(f, cast))))
 
 
-def _place(frame: Frame) -> int:
-    """Return where on its way through a host a packet passes a device.
-
-    NIC, VLAN device or tap, bridge, and out again: bridge, VLAN device or tap, NIC.
-    """
-    depth = 2 if frame.device.startswith("br") else 1
-    if frame.device.startswith("eth"):
-        depth = 0
-    return depth if frame.direction == "in" else 5 - depth
-
-
-def _changes(before: Frame, after: Frame) -> Iterator[str]:
-    if not before.ip or not after.ip:
-        return
-    if before.ip.ttl != after.ip.ttl:
-        yield f"TTL {before.ip.ttl} -> {after.ip.ttl}"
-    if before.ip.source != after.ip.source:
-        yield f"source {before.ip.source} -> {after.ip.source}"
-    if before.ip.destination != after.ip.destination:
-        yield f"destination {before.ip.destination} -> {after.ip.destination}"
+def _step(packet: str, path: tuple[Frame, ...], cast: Cast) -> Step:
+    """Return a passage as a step: all of it is read off its first and its last frame."""
+    first, last = path[0], path[-1]
+    return Step(
+        packet=packet,
+        part=_part(first),
+        node=first.node,
+        node_role=cast.roles[first.node],
+        path=tuple(_sighting(frame, cast) for frame in path),
+        sender=cast.owner(first.source_mac),
+        sender_mac=first.source_mac,
+        receiver=cast.owner(last.destination_mac),
+        receiver_mac=last.destination_mac,
+        before=_header(first),
+        after=_header(last),
+    )
 
 
-def _addresses(frame: Frame) -> str:
+def _sighting(frame: Frame, cast: Cast) -> Sighting:
+    return Sighting(frame.device, frame.direction, frame.vlan_id, cast.taps.get(frame.device, ""))
+
+
+def _part(frame: Frame) -> str:
+    """Return what a packet is to the flow, as far as it shows by itself."""
     if frame.arp:
-        return f"{frame.arp.sender} > {frame.arp.target}"
-    return f"{frame.ip.source} > {frame.ip.destination}" if frame.ip else ""
+        return "arp"
+    if frame.dhcp:
+        return "dhcp"
+    if frame.ip is None:
+        return "request"
+    if frame.ip.icmp:
+        return {ECHO_REQUEST: "request", ECHO_REPLY: "reply"}.get(frame.ip.icmp[0], "error")
+    return "reply" if "A" in frame.ip.flags and "S" in frame.ip.flags else "request"
 
 
-def _tell(packet: str, path: tuple[Frame, ...], cast: Cast) -> str:
-    """Return a passage as a sentence."""
-    node, role = path[0].node, cast.roles[path[0].node]
-    ins = [f for f in path if f.direction == "in"]
-    outs = [f for f in path if f.direction == "out"]
-    if role == INSTANCE:
-        return _tell_instance(packet, path[0], cast)
-    parts = []
-    if ins:
-        name = packet.partition(":")[0]
-        parts.append(f"takes the {name} in by {_devices(ins, cast)}")
-    parts += _tell_changes(path)
-    if outs:
-        start = "sends it out by" if ins else f"sends {_packet(packet, outs[0], cast)}, out by"
-        parts.append(f"{start} {_devices(outs, cast)}")
-    elif role == HOST:
-        parts.append("it goes no further")
-    elif role == INTERNET:
-        parts.append("it is for the Internet itself")
-    return f"{node} {'; '.join(parts)}."
-
-
-def _tell_instance(packet: str, frame: Frame, cast: Cast) -> str:
-    what = _packet(packet, frame, cast)
-    if frame.direction == "out":
-        return f"{frame.node} sends {what}, out of {frame.device}."
-    return f"{frame.node} receives {what}, on {frame.device}."
-
-
-def _packet(packet: str, frame: Frame, cast: Cast) -> str:
-    """Return what a packet is, with its addresses here and the MAC at the cable's other end."""
-    peer = f"to {_mac(frame.destination_mac, cast)}"
-    if frame.direction == "in":
-        peer = f"from {_mac(frame.source_mac, cast)}"
-    if frame.ip and not frame.dhcp:
-        return f"{packet} {frame.ip.source} > {frame.ip.destination} {peer}"
-    return f"{packet}, {peer}"
-
-
-def _mac(mac: str, cast: Cast) -> str:
-    owner = cast.owner(mac)
-    return f"MAC {mac}" if owner == mac else f"{owner} ({mac})"
-
-
-def _tell_changes(path: tuple[Frame, ...]) -> Iterator[str]:
-    before, after = path[0], path[-1]
-    changes = list(_changes(before, after))
-    ttl = [c for c in changes if c.startswith("TTL")]
-    translated = [c for c in changes if not c.startswith("TTL")]
-    if ttl:
-        yield f"routes it ({ttl[0]}, new MACs)"
-    if translated:
-        how = "connection tracking translates it back" if _is_answer(before) else "translates"
-        yield f"{how}: {', '.join(translated)}"
-
-
-def _is_answer(frame: Frame) -> bool:
-    ip = frame.ip
-    if ip is None:
-        return False
-    if ip.icmp:
-        return ip.icmp[0] != ECHO_REQUEST
-    return "A" in ip.flags and "S" in ip.flags
-
-
-def _devices(frames: Iterable[Frame], cast: Cast) -> str:
-    """Return devices in order, each with the tag that its frames carry."""
-    words = []
-    for frame in frames:
-        owner = cast.taps.get(frame.device)
-        tag = f" with tag {frame.vlan_id}" if frame.vlan_id is not None else ""
-        words.append(f"{frame.device}{f' ({owner})' if owner else ''}{tag}")
-    return ", ".join(words)
+def _header(frame: Frame) -> Header | None:
+    if frame.arp:
+        return Header(frame.arp.sender, frame.arp.target)
+    return Header(frame.ip.source, frame.ip.destination, frame.ip.ttl) if frame.ip else None
 
 
 def carrying(nonce: bytes) -> Select:

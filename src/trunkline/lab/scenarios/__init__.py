@@ -43,7 +43,7 @@ def play(stage: Stage, scenario: Scenario) -> Report:
             f" {stage.topology.name} does not have; add it"
         )
     acts = scenario.play(stage)
-    return Report(scenario.key, scenario.title, acts, stage.cast)
+    return Report(scenario.key, scenario.title, acts)
 
 
 SCENARIOS = {
