@@ -44,6 +44,14 @@ FLOATING_OWNER = "network:floatingip"
 """``device_owner`` of the port that reserves a floating IP's address on its external network."""
 
 
+class Provisioning(StrEnum):
+    """Where a network is, besides the hosts that one of its instances lives on."""
+
+    ON_DEMAND = "on_demand"  # nowhere else, as in the article
+    ROUTER = "router"  # wherever a network of the same router is
+    EVERYWHERE = "everywhere"  # on every host, as soon as the network exists
+
+
 class GatewayMode(StrEnum):
     """Which address instances of a network have as their gateway."""
 

@@ -7,6 +7,8 @@ policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of a
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
 default_router = true                  # false: networks reach nothing until they get a router
 quotas = {port = 2000, network = -1}   # for projects without quotas of their own; -1: any number
+provisioning = "on_demand"             # or "router", "everywhere": of networks that do not say so
+gateway = "per_host"                   # or "anycast": likewise
 [vlan_ranges]
 physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
 """
@@ -16,14 +18,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from trunkline.core.allocate import QUOTAS, Limits
 from trunkline.errors import Invalid
-from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
 
 KEYS = {
     "listen",
@@ -33,6 +36,8 @@ KEYS = {
     "reserved_prefixes",
     "default_router",
     "quotas",
+    "provisioning",
+    "gateway",
     "vlan_ranges",
 }
 
@@ -89,6 +94,8 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
             default_router=_boolean(values.get("default_router", True), "default_router"),
             quotas=_quotas(values.get("quotas", {})),
+            provisioning=_choice(values, "provisioning", Provisioning.ON_DEMAND),
+            gateway=_choice(values, "gateway", GatewayMode.PER_HOST),
         ),
     )
 
@@ -102,6 +109,17 @@ def _quotas(given: Any) -> Mapping[str, int]:
         if not isinstance(limit, int) or isinstance(limit, bool) or not -1 <= limit < 2**31:
             raise Invalid(f"quotas.{name}: {limit!r} is no number; -1 is any number")
     return {**QUOTAS, **given}
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _choice(values: dict[str, Any], key: str, usual: Choice) -> Choice:
+    given = values.get(key, usual.value)
+    choices = list(type(usual))
+    if given not in choices:
+        raise Invalid(f"{key} must be one of {', '.join(choices)}, not {given!r}")
+    return type(usual)(given)
 
 
 def _boolean(value: Any, key: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trunkline.api import convert as c
 from trunkline.api.attributes import Attribute, Default, Table
 from trunkline.db.engine import Transaction
-from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN
+from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
 from trunkline.service import (
     availability,
     floating_ips,
@@ -114,6 +114,10 @@ NETWORK = Table(
             field="segmentation_id",
             filter=c.filter_number,
         ),
+        Attribute(
+            "trunkline:provisioning", c.one_of(*Provisioning), field="provisioning", put=True
+        ),
+        Attribute("trunkline:gateway", c.one_of(*GatewayMode), field="gateway", put=True),
         Attribute("status"),
         Attribute("subnets"),
         Attribute("availability_zone_hints", always=[], filter=None),

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
+from trunkline.model import GatewayMode, Provisioning
+
 MAC_PREFIX = "fa:16:3e"
 """First half of a made MAC: OpenStack's own, which hypervisors and people recognise."""
 
@@ -47,12 +49,16 @@ class Limits:
         default_router: Whether networks are on the default router until they get one of their
             own; False: on none.
         quotas: How many of each resource a project may have that has no quota of its own.
+        provisioning: Where a network is that does not say so.
+        gateway: The gateway mode of a network that names none.
     """
 
     vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     reserved_prefixes: tuple[IPv4Network, ...] = ()
     default_router: bool = True
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
+    provisioning: Provisioning = Provisioning.ON_DEMAND
+    gateway: GatewayMode = GatewayMode.PER_HOST
 
 
 def usable(cidr: IPv4Network) -> Pool:

@@ -30,7 +30,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from trunkline.model import GATEWAY_OWNER
+from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
 
 metadata = MetaData(
     naming_convention={
@@ -145,6 +145,14 @@ networks = Table(
     Column("physical_network", String(64), nullable=False),
     Column("segmentation_id", Integer, nullable=True),
     Column("router_id", ID, ForeignKey("routers.id", use_alter=True), nullable=True, index=True),
+    Column(
+        "provisioning",
+        String(16),
+        nullable=False,
+        index=True,
+        server_default=Provisioning.ON_DEMAND,
+    ),
+    Column("gateway", String(16), nullable=False, server_default=GatewayMode.PER_HOST),
     UniqueConstraint("physical_network", "segmentation_id"),
 )
 

@@ -51,7 +51,7 @@ def choose_any(tx: Transaction, available: Sequence[Record], device_owner: str) 
             "IpAddressGenerationFailureNoMatchingSubnet",
         )
     for subnet in suited:
-        address = _next_free(tx, subnet, ())
+        address = next_free(tx, subnet)
         if address is not None:
             return [_row(subnet, address)]
     if suited:
@@ -130,7 +130,7 @@ def exhausted(subnet: Record) -> Conflict:
     )
 
 
-def _next_free(tx: Transaction, subnet: Record, also_taken: Iterable[str]) -> str | None:
+def next_free(tx: Transaction, subnet: Record, also_taken: Iterable[str] = ()) -> str | None:
     """Return a free address of the pools and move the subnet's cursor there."""
     pools = [(IPv4Address(p["start"]), IPv4Address(p["end"])) for p in subnet["allocation_pools"]]
     cursor = subnet["cursor"] and IPv4Address(subnet["cursor"])
@@ -154,7 +154,7 @@ def _keep_or_choose(
     for row in held:
         if row["subnet_id"] == subnet["id"] and row not in chosen:
             return row
-    address = _next_free(tx, subnet, [row["ip_address"] for row in chosen])
+    address = next_free(tx, subnet, [row["ip_address"] for row in chosen])
     if address is None:
         raise exhausted(subnet)
     return _row(subnet, address)

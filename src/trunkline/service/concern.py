@@ -5,34 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Select,
-    and_,
-    bindparam,
-    exists,
-    not_,
-    select,
-    update,
-)
+from sqlalchemy import BindParameter, Select, bindparam, exists, select, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import counters, hosts, port_groups, ports, security_group_rules
-from trunkline.model import GATEWAY_OWNER, HostName
-
-SERVICE_OWNERS = "network:%"  # routers, DHCP servers, floating IPs: no instances
-
-
-def is_instance_owner(device_owner: str) -> bool:
-    """Return whether a port of this ``device_owner`` is plugged into an instance."""
-    return device_owner != GATEWAY_OWNER and not device_owner.startswith("network:")
-
-
-def instance_ports() -> ColumnElement[bool]:
-    """Return the same as a condition on ``ports``."""
-    owner = ports.c.device_owner
-    return and_(owner != GATEWAY_OWNER, not_(owner.like(SERVICE_OWNERS)))
+from trunkline.db.tables import counters, hosts, port_groups, security_group_rules
 
 
 def _hosts_with_ports_in(groups: BindParameter[Any] | Select[Any]) -> Select[Any]:
@@ -53,24 +29,9 @@ _NAMING_GROUP = _hosts_with_ports_in(
 )
 
 
-def serving_network(tx: Transaction, network_id: str) -> set[HostName]:
-    """Return the hosts that an instance port of the network is bound to."""
-    found = (
-        select(ports.c.host)
-        .distinct()
-        .where(ports.c.network_id == network_id, ports.c.host != "", instance_ports())
-    )
-    return set(tx.connection.execute(found).scalars())
-
-
 def differs(before: Mapping[str, Any], after: Mapping[str, Any], columns: Collection[str]) -> bool:
     """Return whether a change is one of these columns'; the others show in no snapshot."""
     return any(before[column] != after[column] for column in columns)
-
-
-def network_changed(tx: Transaction, network_id: str) -> None:
-    """Move the hosts that serve a network."""
-    tx.moved |= serving_network(tx, network_id)
 
 
 def group_changed(tx: Transaction, group_id: str) -> None:

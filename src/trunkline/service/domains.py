@@ -15,6 +15,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, routers, subnets
 from trunkline.errors import Invalid
 from trunkline.model import ROUTER_INTERFACE_OWNER
+from trunkline.service import gateways
 
 _DEFAULT = select(routers.c.id).where(routers.c.is_default)
 
@@ -45,12 +46,17 @@ def settle(tx: Transaction, network_id: str) -> None:
 
     Raises:
         Invalid: A subnet of the network overlaps another one there.
+        Conflict: A host that then serves more networks finds a subnet exhausted.
     """
     router_id = home(tx, network_id)
     _require_disjoint(tx, network_id, router_id)
-    tx.connection.execute(
-        update(networks).where(networks.c.id == network_id).values(router_id=router_id)
-    )
+    now = select(networks.c.router_id).where(networks.c.id == network_id)
+    if tx.connection.scalar(now) == router_id:
+        return
+    with gateways.resettled(tx, network_id):
+        tx.connection.execute(
+            update(networks).where(networks.c.id == network_id).values(router_id=router_id)
+        )
 
 
 def _require_disjoint(tx: Transaction, network_id: str, router_id: str | None) -> None:

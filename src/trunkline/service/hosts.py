@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, not_, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, false, not_, or_, select, update
 
 from trunkline.db.engine import Transaction, add_host, format_time
 from trunkline.db.tables import hosts, ports
+from trunkline.errors import Conflict
 from trunkline.model import HostName, PortStatus
+from trunkline.service import gateways
 from trunkline.service.addresses import CHUNK
 from trunkline.service.collections import Collection, Record
+from trunkline.service.provisioning import served
+
+log = logging.getLogger("trunkline.server")
 
 DOWN_AFTER_S = 75  # as in Neutron's agent_down_time
 BEAT_AT_MOST_EVERY_S = 30  # a long poll is a sign of life, but not worth a write each time
+
+
+_HEARTBEAT = select(hosts.c.heartbeat_at).where(hosts.c.host == bindparam("of_host"))
 
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
@@ -61,12 +70,29 @@ def greet(tx: Transaction, host: HostName) -> None:
     """Note that a host's agent lives, and make the host known if it is not."""
     if revision(tx, host) is None:
         add_host(tx, host)
+    last = tx.connection.scalar(_HEARTBEAT, {"of_host": host})
     tx.connection.execute(update(hosts).where(hosts.c.host == host).values(heartbeat_at=tx.now))
+    if last is None:
+        _enlist(tx, host)
+
+
+def _enlist(tx: Transaction, host: HostName) -> None:
+    """Let a host serve the networks that are everywhere, from its agent's first word on.
+
+    One whose subnet is exhausted is there without an address; the log says so, as there is
+    nobody to refuse it to.
+    """
+    for network_id in sorted(served(tx, host)):
+        try:
+            gateways.ensure(tx, network_id, host)
+        except Conflict as error:
+            log.warning("host %s: %s", host, error)
+    tx.moved.add(host)
 
 
 def needs_greeting(tx: Transaction, host: HostName) -> bool:
     """Return whether the last sign of life is missing or getting old."""
-    last = tx.connection.scalar(select(hosts.c.heartbeat_at).where(hosts.c.host == host))
+    last = tx.connection.scalar(_HEARTBEAT, {"of_host": host})
     return last is None or last < _before(tx, BEAT_AT_MOST_EVERY_S)
 
 

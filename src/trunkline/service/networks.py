@@ -28,6 +28,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER
+from trunkline.service import gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -37,11 +38,17 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
-from trunkline.service.concern import claim_prefixes, differs, network_changed
+from trunkline.service.concern import claim_prefixes, differs
+from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
 
 STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
 SHOWN = {"name", "mtu", "admin_state_up"}  # columns in hosts' snapshots
+PLACED = {
+    "external",
+    "provisioning",
+    "gateway",
+}  # columns that decide on which hosts it is, and how
 EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
 
 
@@ -101,9 +108,13 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         Conflict: The VLAN is taken, or all ranges are.
     """
     del caller  # anybody who may write; which attributes is the edge's business
-    record = new_record(tx, {**values, **_segment(tx, values), "router_id": None})
+    _require_placeable(values)
+    usual = {"provisioning": tx.limits.provisioning.value, "gateway": tx.limits.gateway.value}
+    made = {**usual, **values, **_segment(tx, values), "router_id": None}
+    record = new_record(tx, made)
     tx.connection.execute(insert(networks), record)
     follow_columns(tx, {}, record)
+    network_changed(tx, record["id"])
     return {**record, "subnets": [], "borrowers": [], "status": STATUS}
 
 
@@ -111,19 +122,35 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     """Change a network; its segment stays, for frames of its instances are on the wire.
 
     Raises:
+        Invalid: Provisioning or gateway mode of an external network.
         Conflict: It would become external or tenant's while it has subnets or ports, or no
-            longer be shared while others use it.
+            longer be shared while others use it, or its gateway mode would change under
+            instances, or a subnet is exhausted.
     """
     record = fetch_own(tx, caller, COLLECTION, network_id)
-    if values.get("external", record["external"]) != record["external"]:
-        require_empty(tx, record)
     changed = {**values, **touched(tx, record)}
-    tx.connection.execute(update(networks).where(networks.c.id == network_id), changed)
     after = {**record, **changed}
+    _require_placeable({"external": after["external"], **values})
+    if after["external"] != record["external"]:
+        require_empty(tx, record)
+    if after["gateway"] != record["gateway"]:
+        _require_unplugged(tx, record)
     follow_columns(tx, record, after)
+    if differs(record, after, PLACED):
+        with gateways.resettled(tx, network_id):
+            _store(tx, record, changed)
+    else:
+        _store(tx, record, changed)
     if differs(record, after, SHOWN):
         network_changed(tx, network_id)
     return after
+
+
+def _store(tx: Transaction, record: Record, changed: Record) -> None:
+    tx.connection.execute(update(networks).where(networks.c.id == record["id"]), changed)
+    if changed.get("gateway", record["gateway"]) != record["gateway"]:
+        gateways.drop_all(tx, record["id"])
+        gateways.ensure_everywhere(tx, record["id"])
 
 
 def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:
@@ -142,9 +169,32 @@ def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:
         )
     if record["subnets"]:
         claim_prefixes(tx, record)
-    tx.connection.execute(delete(ports).where(mine))
-    tx.connection.execute(delete(subnets).where(subnets.c.network_id == network_id))
-    tx.connection.execute(delete(networks).where(networks.c.id == network_id))
+    with gateways.resettled(tx, network_id):
+        tx.connection.execute(delete(ports).where(mine))
+        tx.connection.execute(delete(subnets).where(subnets.c.network_id == network_id))
+        tx.connection.execute(delete(networks).where(networks.c.id == network_id))
+
+
+def _require_placeable(values: Record) -> None:
+    """Raise Invalid if an external network would get what only bridges on hosts have."""
+    given = sorted(values.keys() & {"provisioning", "gateway"})
+    if values["external"] and given:
+        raise Invalid(
+            f"Invalid input for trunkline:{given[0]}. Reason: the network is external"
+            " (router:external) and has no bridge on any host; leave it out.",
+            "InvalidInput",
+        )
+
+
+def _require_unplugged(tx: Transaction, record: Record) -> None:
+    hosts = sorted(plugged(tx, record["id"]))
+    if hosts:
+        raise Conflict(
+            f"trunkline:gateway of network {record['id']} cannot change while instances are plugged"
+            f" in on {len(hosts)} host(s), {hosts[0]} for one: their leases name the gateway that"
+            " they have. Unbind or delete their ports first.",
+            "NetworkInUse",
+        )
 
 
 def require_empty(tx: Transaction, record: Record) -> None:

@@ -19,7 +19,14 @@ from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports
 from trunkline.errors import Conflict, Forbidden, Invalid
-from trunkline.model import FLOATING_OWNER, GATEWAY_OWNER, HostName, PortStatus
+from trunkline.model import (
+    FLOATING_OWNER,
+    GATEWAY_OWNER,
+    ROUTER_INTERFACE_OWNER,
+    GatewayMode,
+    HostName,
+    PortStatus,
+)
 from trunkline.service import addresses, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -31,16 +38,15 @@ from trunkline.service.collections import (
     own,
     touched,
 )
-from trunkline.service.concern import (
-    differs,
-    is_instance_owner,
-    membership_changed,
-    serving_network,
-)
+from trunkline.service.concern import differs, membership_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.provisioning import instance_ports, is_instance_owner, linked, serving
 from trunkline.service.security_groups import GROUPS, default_group
 
 GUESSES = 4  # MACs tried per look-up; two of 2^24 rarely meet
+
+SERVICE_PORTS = frozenset({GATEWAY_OWNER, FLOATING_OWNER, ROUTER_INTERFACE_OWNER})
+"""``device_owner`` of the ports that Trunkline makes for itself."""
 
 SHOWN = frozenset(
     {"mac_address", "admin_state_up", "dns_name", "port_security_enabled", "device_owner"}
@@ -211,6 +217,12 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
             "InvalidInput",
         )
     _require_bindable(network, host)
+    if network["gateway"] == GatewayMode.ANYCAST:
+        raise Conflict(
+            f"trunkline:gateway of network {network_id} is anycast: all hosts have its subnets'"
+            " gateway_ip, so no host has an address of its own there.",
+            "PortInUse",
+        )
     mine = exists().where(
         ports.c.network_id == network_id,
         ports.c.host == host,
@@ -227,7 +239,7 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
     fixed = (
         addresses.resolve(tx, available, wanted)
         if wanted
-        else [gateways.choose(tx, subnet) for subnet in available]
+        else [gateways.choose(tx, subnet, HostName(host)) for subnet in available]
     )
     named = {"name": values["name"], "description": values["description"]}
     record = new_record(tx, {**gateways.port_columns(network_id, host), **named})
@@ -265,21 +277,29 @@ def _require_changeable(tx: Transaction, record: Record, values: Record) -> None
     """Raise if a change would break what another object relies on."""
     owner = record["device_owner"]
     becomes = values.get("device_owner", owner)
-    service_ports = {GATEWAY_OWNER, FLOATING_OWNER}
-    if owner != becomes and service_ports & {owner, becomes}:
+    if owner != becomes and SERVICE_PORTS & {owner, becomes}:
         raise Invalid(
             f"Invalid input for device_owner. Reason: a port does not become or cease to be"
-            f" {becomes if becomes in service_ports else owner}; make another port.",
+            f" {becomes if becomes in SERVICE_PORTS else owner}; make another port.",
             "InvalidInput",
         )
-    if owner in service_ports and values.keys() - {"fixed_ips", "name", "description"}:
-        refused = sorted(values.keys() - {"fixed_ips", "name", "description"})
-        raise Conflict(
-            f"Port {record['id']} is {owner}: its {', '.join(refused)} cannot be changed.",
-            "ServicePortInUse",
-        )
+    if owner in SERVICE_PORTS:
+        refused = sorted(values.keys() - {"name", "description"} - _movable(record))
+        if refused:
+            raise Conflict(
+                f"Port {record['id']} is {owner}: its {', '.join(refused)} cannot be changed.",
+                "ServicePortInUse",
+            )
     if "fixed_ips" in values:
         _require_no_floating(tx, record, values["fixed_ips"])
+
+
+def _movable(record: Record) -> set[str]:
+    """Return ``fixed_ips`` if a service port may get other addresses than the subnet's gateway."""
+    of_subnet = record["device_owner"] == ROUTER_INTERFACE_OWNER or (
+        record["device_owner"] == GATEWAY_OWNER and not record["host"]
+    )
+    return set() if of_subnet else {"fixed_ips"}
 
 
 def _require_no_floating(tx: Transaction, record: Record, wanted: Sequence[Record]) -> None:
@@ -306,15 +326,16 @@ def _require_deletable(tx: Transaction, record: Record) -> None:
             "ServicePortInUse",
         )
     if record["device_owner"] == GATEWAY_OWNER and _is_serving(tx, record):
+        where = f"host {record['host']}" if record["host"] else "every host"
         raise Conflict(
-            f"Port {record['id']} cannot be deleted: instances on host {record['host']} use it as"
-            " their gateway. It goes with the last of them.",
+            f"Port {record['id']} cannot be deleted: it is the gateway of network"
+            f" {record['network_id']} on {where}, and goes when the network does.",
             "ServicePortInUse",
         )
 
 
 def _is_serving(tx: Transaction, record: Record) -> bool:
-    return record["host"] in serving_network(tx, record["network_id"])
+    return not record["host"] or record["host"] in serving(tx, record["network_id"])
 
 
 def _mac(tx: Transaction, network_id: str, given: str | None) -> str:
@@ -423,7 +444,11 @@ def _arrived(tx: Transaction, record: Record) -> None:
         return
     tx.moved.add(HostName(record["host"]))
     if is_instance_owner(record["device_owner"]):
-        gateways.ensure(tx, record["network_id"], HostName(record["host"]))
+        network_id, host = record["network_id"], HostName(record["host"])
+        if _has_instance(tx, network_id, host, besides=record["id"]):
+            gateways.ensure(tx, network_id, host)
+        else:
+            gateways.settle(tx, host, linked(tx, network_id))
 
 
 def _left(tx: Transaction, record: Record) -> None:
@@ -431,4 +456,24 @@ def _left(tx: Transaction, record: Record) -> None:
         return
     tx.moved.add(HostName(record["host"]))
     if is_instance_owner(record["device_owner"]):
-        gateways.release(tx, record["network_id"], HostName(record["host"]))
+        network_id, host = record["network_id"], HostName(record["host"])
+        if not _has_instance(tx, network_id, host, besides=record["id"]):
+            gateways.settle(tx, host, linked(tx, network_id))
+
+
+_INSTANCES_THERE = (
+    select(ports.c.id)
+    .where(
+        ports.c.network_id == bindparam("of_network"),
+        ports.c.host == bindparam("of_host"),
+        instance_ports(),
+        ports.c.id != bindparam("besides"),
+    )
+    .limit(1)
+)
+
+
+def _has_instance(tx: Transaction, network_id: str, host: HostName, *, besides: str) -> bool:
+    """Return whether an instance on a host has another port of a network."""
+    where = {"of_network": network_id, "of_host": host, "besides": besides}
+    return tx.connection.scalar(_INSTANCES_THERE, where) is not None

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, rbac_policies
 from trunkline.errors import Conflict
-from trunkline.service import sharing
+from trunkline.service import gateways, sharing
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Collection, Record, fetch, fetch_own, own, touched
 from trunkline.service.networks import COLLECTION as NETWORKS
@@ -145,7 +145,9 @@ def _follow(tx: Transaction, network: Record) -> None:
     }
     if any(network[column] != value for column, value in changed.items()):
         where = networks.c.id == network["id"]
-        tx.connection.execute(update(networks).where(where), {**changed, **touched(tx, network)})
+        with gateways.resettled(tx, network["id"]):
+            after = {**changed, **touched(tx, network)}
+            tx.connection.execute(update(networks).where(where), after)
 
 
 def _lent(tx: Transaction, network: Record, action: str, target: str | None = None) -> bool:

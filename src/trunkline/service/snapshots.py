@@ -29,6 +29,7 @@ from trunkline.model import (
     DomainId,
     FixedIp,
     FloatingIpId,
+    GatewayMode,
     GroupId,
     HostName,
     HostRoute,
@@ -41,8 +42,8 @@ from trunkline.model import (
     SubnetId,
 )
 from trunkline.service import gateways
-from trunkline.service.concern import instance_ports
 from trunkline.service.hosts import revision
+from trunkline.service.provisioning import SERVED, instance_ports
 from trunkline.service.security_groups import VERSIONS, protocol_number
 from trunkline.snapshot import (
     FloatingView,
@@ -151,11 +152,13 @@ def _hostname(port_id: str, fixed: Sequence[FixedIp]) -> str:
 
 
 def _networks(
-    tx: Transaction, host: HostName, served: Collection[NetworkId]
+    tx: Transaction, host: HostName, plugged: Collection[NetworkId]
 ) -> tuple[NetworkView, ...]:
-    if not served:
-        return ()
-    own_addresses = gateways.held(tx, host)
+    where = {"of_host": host, "plugged": sorted(plugged)}
+    rows = tx.connection.execute(SERVED, where).all()
+    served = {row.id for row in rows}
+    anycast = {row.id for row in rows if row.gateway == GatewayMode.ANYCAST}
+    own_addresses = gateways.held(tx, host, anycast)
     by_network: dict[str, list[SubnetView]] = defaultdict(list)
     for row in _rows(tx, select(subnets).where(subnets.c.network_id.in_(sorted(served)))):
         by_network[row.network_id].append(_subnet(row, own_addresses.get(row.id)))
@@ -169,8 +172,9 @@ def _networks(
             mtu=row.mtu,
             subnets=tuple(sorted(by_network[row.id], key=attrgetter("id"))),
             router_id=row.router_id and RouterId(row.router_id),
+            gateway_mode=GatewayMode(row.gateway),
         )
-        for row in _rows(tx, select(networks).where(networks.c.id.in_(sorted(served))))
+        for row in rows
     ]
     return tuple(sorted(views, key=attrgetter("id")))
 

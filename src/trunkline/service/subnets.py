@@ -16,7 +16,7 @@ from trunkline.core.allocate import Pool, default_pools, usable
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, networks, ports, subnets
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import GATEWAY_OWNER
+from trunkline.model import GATEWAY_OWNER, GatewayMode
 from trunkline.service import domains, gateways, subnetpools
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -28,8 +28,9 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
-from trunkline.service.concern import claim_prefixes, differs, network_changed
+from trunkline.service.concern import claim_prefixes, differs
 from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import lent_networks
 
 SHOWN = {"enable_dhcp", "dns_nameservers", "host_routes"}  # columns in hosts' snapshots
@@ -85,7 +86,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     tx.connection.execute(insert(subnets), record)
     if not network["external"]:
         domains.settle(tx, network["id"])
-    gateways.ensure_everywhere(tx, network["id"])
+        gateways.ensure_everywhere(tx, network["id"])
     del record["cursor"]
     return record
 
@@ -106,16 +107,42 @@ def update_(tx: Transaction, caller: Caller, subnet_id: str, values: Record) -> 
     _require_pools(cidr, gateway, pools)
     changed = {**values, **touched(tx, record)}
     changed |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
-    tx.connection.execute(update(subnets).where(subnets.c.id == subnet_id), changed)
+    after = {**record, **changed}
     network = fetch(tx, caller, NETWORKS, record["network_id"])
-    if not network["external"] and (record["gateway_ip"] is None) != (gateway is None):
+    if not network["external"]:
+        _require_gateway_free(tx, network, record, after)
+    tx.connection.execute(update(subnets).where(subnets.c.id == subnet_id), changed)
+    if not network["external"]:
+        _move_gateways(tx, network, record, after)
+    if differs(record, after, SHOWN):
+        network_changed(tx, network["id"])
+    return after
+
+
+def _require_gateway_free(tx: Transaction, network: Record, before: Record, after: Record) -> None:
+    """Raise Conflict if ``gateway_ip`` would change while somebody relies on that very address."""
+    if before["gateway_ip"] == after["gateway_ip"]:
+        return
+    holder = gateways.lender(tx, before)
+    anycast = network["gateway"] == GatewayMode.ANYCAST
+    if holder is None and anycast and plugged(tx, network["id"]):
+        holder = "the gateway of every host, which instances use"
+    if holder is not None:
+        raise Conflict(
+            f"Current gateway ip {before['gateway_ip']} of subnet {before['id']} already in use by"
+            f" {holder}. Unable to update gateway_ip.",
+            "GatewayIpInUse",
+        )
+
+
+def _move_gateways(tx: Transaction, network: Record, before: Record, after: Record) -> None:
+    """Let router and gateway addresses of a network follow a change of a subnet."""
+    if (before["gateway_ip"] is None) != (after["gateway_ip"] is None):
         claim_prefixes(tx, network)
         domains.settle(tx, network["id"])
-    gateways.ensure_everywhere(tx, record["network_id"])
-    after = {**record, **changed}
-    if differs(record, after, SHOWN):
-        network_changed(tx, record["network_id"])
-    return after
+    if before["gateway_ip"] != after["gateway_ip"] and network["gateway"] == GatewayMode.ANYCAST:
+        gateways.drop_subnet(tx, network["id"], after["id"])
+    gateways.ensure_everywhere(tx, network["id"])
 
 
 def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:
