@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from trunkline import errors
-from trunkline.hoststate import HostFacts, Problem
+from trunkline.hoststate import HostConfig, HostFacts, Problem
 from trunkline.model import HostName, PortId, PortStatus
+from trunkline.report import encode
 from trunkline.snapshot import HostSnapshot, Part, assemble, decode_section
 
 TIMEOUT_S = 30.0
@@ -43,6 +44,7 @@ SINGULAR = {
     "rbac-policies": "rbac_policy",
     "network-ip-availabilities": "network_ip_availability",
     "agents": "agent",
+    "traces": "trace",
 }
 
 
@@ -248,6 +250,7 @@ class AgentClient:
         problems: Collection[Problem],
         facts: HostFacts,
         *,
+        config: HostConfig,
         full: bool,
     ) -> None:
         """Tell the server what the host is like.
@@ -257,6 +260,7 @@ class AgentClient:
             ports: Status of ports that are bound to the host.
             problems: What could not be done as asked.
             facts: What the machine offers.
+            config: How it is cabled.
             full: Whether ``ports`` has all of them: any other is DOWN.
 
         Raises:
@@ -268,19 +272,10 @@ class AgentClient:
             "full": full,
             "ports": {port_id: PortStatus(status).value for port_id, status in ports.items()},
             "problems": [{"subject": p.subject, "text": p.text} for p in problems],
-            "facts": _facts_out(facts),
+            "facts": encode(config, facts),
         }
         self._channel.json("POST", f"{self._base}/report", body)
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
-
-
-def _facts_out(facts: HostFacts) -> dict[str, Any]:
-    return {
-        "vlan_making": None if facts.vlan_making is None else facts.vlan_making.value,
-        "links": sorted(facts.links),
-        "uplink_address": None if facts.uplink_address is None else str(facts.uplink_address),
-        "missing": list(facts.missing),
-    }

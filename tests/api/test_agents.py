@@ -14,7 +14,7 @@ from running import Cloud
 
 from trunkline.client import AgentClient
 from trunkline.errors import Conflict, Invalid
-from trunkline.hoststate import HostFacts, Problem, VlanMaking
+from trunkline.hoststate import HostConfig, HostFacts, Problem, VlanMaking
 from trunkline.lab.waiting import limit_s, until
 from trunkline.model import GATEWAY_OWNER, PortId, PortStatus
 from trunkline.ownership import gateway_mac
@@ -22,6 +22,7 @@ from trunkline.snapshot import HostSnapshot
 
 _numbers = count(1)
 FACTS = HostFacts(vlan_making=VlanMaking.KERNEL, missing=("nothing",))
+CONFIG = HostConfig("any", {"physnet1": "eth0"}, "eth1", None, (), "/var/lib/trunkline")
 
 
 @pytest.fixture
@@ -432,13 +433,13 @@ def test_a_report_sets_the_status_of_the_hosts_own_ports(
     status = {PortId(port["id"]): PortStatus.ACTIVE for port in (mine, theirs)}
 
     with cloud.agent(left) as agent:
-        agent.report(1, status, [], FACTS, full=False)
+        agent.report(1, status, [], FACTS, config=CONFIG, full=False)
     assert cloud.alice.show("ports", mine["id"])["status"] == "ACTIVE"
     assert cloud.alice.show("ports", theirs["id"])["status"] == "DOWN"
     with cloud.agent(left) as agent:
-        agent.report(1, {}, [], FACTS, full=False)
+        agent.report(1, {}, [], FACTS, config=CONFIG, full=False)
         assert cloud.alice.show("ports", mine["id"])["status"] == "ACTIVE"
-        agent.report(1, {}, [], FACTS, full=True)
+        agent.report(1, {}, [], FACTS, config=CONFIG, full=True)
     assert cloud.alice.show("ports", mine["id"])["status"] == "DOWN"
 
 
@@ -451,16 +452,16 @@ def test_a_rebound_port_is_down_until_its_new_host_reports(
     port = cloud.instance(network, left)
     active = {PortId(port["id"]): PortStatus.ACTIVE}
     with cloud.agent(left) as agent:
-        agent.report(1, active, [], FACTS, full=True)
+        agent.report(1, active, [], FACTS, config=CONFIG, full=True)
 
     moved = cloud.admin.update("ports", port["id"], {"binding:host_id": right})
 
     assert moved["status"] == "DOWN"
     with cloud.agent(left) as agent:
-        agent.report(1, active, [], FACTS, full=True)
+        agent.report(1, active, [], FACTS, config=CONFIG, full=True)
     assert cloud.alice.show("ports", port["id"])["status"] == "DOWN"
     with cloud.agent(right) as agent:
-        agent.report(1, active, [], FACTS, full=True)
+        agent.report(1, active, [], FACTS, config=CONFIG, full=True)
     assert cloud.alice.show("ports", port["id"])["status"] == "ACTIVE"
     assert set(gateways(cloud, network)) == {right}
 
@@ -470,7 +471,7 @@ def test_hosts_are_agents(cloud: Cloud, hosts: tuple[str, str, str]) -> None:
     left, right, _ = hosts
     cloud.instance(cloud.network(), right)
     with cloud.agent(left) as agent:
-        agent.report(7, {}, [Problem("port x", "is odd")], FACTS, full=True)
+        agent.report(7, {}, [Problem("port x", "is odd")], FACTS, config=CONFIG, full=True)
 
     (found,) = cloud.admin.list("agents", host=left)
 

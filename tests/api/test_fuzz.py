@@ -22,7 +22,8 @@ words = st.sampled_from(
     ["", "x", "default", "10.0.0.0/8", "10.77.0.0/24", "10.77.0.1", "10.77.0.9", "::1", "fe80::/64",
      "tcp", "icmp", "IPv4", "IPv6", "ingress", "egress", "true", "1", "-1", "4095", "vlan", "flat",
      "physnet1", "fa:16:3e:00:00:01", "compute:nova", "trunkline:gateway", "network:floatingip",
-     "h1", "a/b", "p1", "access_as_shared", "access_as_external", "network", "*", UNKNOWN]
+     "h1", "a/b", "p1", "access_as_shared", "access_as_external", "network", "*", "internet",
+     UNKNOWN]
 )  # fmt: skip
 scalars = (
     st.none()
@@ -57,6 +58,7 @@ class Known:
                 cloud.admin.create("subnetpools", {"name": "f", "prefixes": ["10.99.0.0/16"]})["id"]
             ],
             "rbac-policies": [cloud.admin.list("rbac-policies", object_id=external["id"])[0]["id"]],
+            "traces": [UNKNOWN],
         }  # fmt: skip
         self.ids = [object_id for found in self.by_collection.values() for object_id in found]
 

@@ -75,6 +75,9 @@ SAMPLES: dict[str, Sample] = {
     ),
     "network-ip-availabilities": an_ip_availability,
     "agents": an_agent,
+    "traces": lambda cloud: cloud.alice.create(
+        "traces", {"source": "internet", "destination": "192.0.2.77"}
+    ),
 }
 """How to make one object, of project p1 if it belongs to one, by the resource's path."""
 

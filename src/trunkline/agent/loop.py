@@ -103,6 +103,7 @@ class Reporter:
     """Tells the server what changed since it was last told; all of it after a silence."""
 
     client: AgentClient
+    config: HostConfig
     told: dict[PortId, PortStatus] = field(default_factory=dict)
     told_rest: object = None
     tried_at: float = 0.0
@@ -126,6 +127,7 @@ class Reporter:
                 ports=news if self.complete else outcome.ports,
                 problems=(*outcome.failures, *outcome.problems),
                 facts=outcome.facts,
+                config=self.config,
                 full=not self.complete,
             )
         except (ServerUnavailable, RequestError) as error:

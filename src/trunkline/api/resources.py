@@ -20,12 +20,15 @@ from trunkline.service import (
     sharing,
     subnetpools,
     subnets,
+    traces,
 )
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Collection, Record
 
 PORT_NUMBER_MAX = 65535
 MTU_DEFAULT = 1500
+IP_HEADER_BYTES = 20
+TRACE_SIZE = 84  # of a usual ping
 
 Create = Callable[[Transaction, Caller, Record], Record]
 Update = Callable[[Transaction, Caller, str, Record], Record]
@@ -307,6 +310,21 @@ RBAC_POLICY = Table(
     ),
 )
 
+TRACE = Table(
+    "trace",
+    (
+        *_standard(),
+        Attribute("source", c.name, Default.REQUIRED),
+        Attribute("destination", c.name, Default.REQUIRED),
+        Attribute("protocol", c.protocol, "icmp"),
+        Attribute("port", c.or_null(c.integer(1, PORT_NUMBER_MAX)), None, filter=c.filter_number),
+        Attribute("source_address", c.or_null(c.address_text), None),
+        Attribute("size", c.integer(IP_HEADER_BYTES, MTU_MAX), TRACE_SIZE, filter=c.filter_number),
+        Attribute("disposition", filter=None),
+        Attribute("answer", filter=None),
+    ),
+)
+
 
 def _as_seen(record: Record, caller: Caller) -> Record:
     """Return a network, shared if it is lent to the caller's project or to everybody."""
@@ -362,5 +380,8 @@ RESOURCES = {
         "network_ip_availabilities", IP_AVAILABILITY, availability.COLLECTION
     ),
     "agents": Resource("agents", AGENT, hosts.COLLECTION),
+    "traces": Resource(
+        "traces", TRACE, traces.COLLECTION, traces.create, delete=traces.delete_
+    ),
 }  # fmt: skip
 """By the path under ``/v2.0/``."""

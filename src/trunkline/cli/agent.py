@@ -101,7 +101,7 @@ def _run_until(config: AgentConfig, inbox: Inbox, stop: Event) -> None:
 
     host = config.host.host
     logging.getLogger("trunkline.agent").info("host %s, server %s", host, config.server)
-    reporter = Reporter(AgentClient(config.server, config.token, host))
+    reporter = Reporter(AgentClient(config.server, config.token, host), config.host)
     with listening(AgentClient(config.server, config.token, host), inbox, stop):
         Loop(LinuxKernel(), config.host, reporter, inbox).run(stop)
 

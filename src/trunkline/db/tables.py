@@ -317,3 +317,16 @@ floating_ips = Table(
     UniqueConstraint("network_id", "ip_address"),
     UniqueConstraint("port_id", "fixed_ip_address"),
 )
+
+traces = Table(
+    "traces",
+    metadata,
+    *_standard(),
+    Column("source", NAME, nullable=False),  # as asked
+    Column("destination", NAME, nullable=False),
+    Column("protocol", String(16), nullable=False),
+    Column("port", Integer, nullable=True),
+    Column("source_address", ADDRESS, nullable=True),
+    Column("size", Integer, nullable=False),
+    Column("answer", JSON, nullable=False),  # trunkline.trace.data, as its project may see it
+)

@@ -57,6 +57,7 @@ class Disposition(StrEnum):
     INVALID = "connection unknown"
     MTU = "too big"
     TTL = "TTL exceeded"
+    DENIED = "denied"  # for a reason that the caller may not know (``narrow``)
     UNKNOWN = "unknown"
 
 

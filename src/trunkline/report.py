@@ -1,0 +1,83 @@
+"""What an agent tells the server of its host: how it is cabled, and what the machine offers.
+
+``encode`` and ``decode`` are each other's inverse, but for the state directory, which is the
+host's own business. An agent may be older than the server: what it does not tell is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """What a host's desired state depends on beside its snapshot."""
+
+    config: HostConfig
+    facts: HostFacts
+
+
+def encode(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
+    """Return configuration and facts as plain data."""
+    return {
+        "vlan_making": None if facts.vlan_making is None else facts.vlan_making.value,
+        "links": sorted(facts.links),
+        "uplink_address": _text(facts.uplink_address),
+        "foreign_prefixes": [[str(prefix), link] for prefix, link in facts.foreign_prefixes],
+        "bridge_netfilter": facts.bridge_netfilter,
+        "missing": list(facts.missing),
+        "cabling": {
+            "trunks": dict(config.trunks),
+            "uplink": config.uplink,
+            "routing_source": _text(config.routing_source),
+            "snat_exempt": [str(prefix) for prefix in config.snat_exempt],
+            "guard_absent_prefixes": config.guard_absent_prefixes,
+        },
+    }
+
+
+def decode(host: str, data: Mapping[str, Any]) -> HostReport | None:
+    """Return what ``encode`` made this of; None if the agent told less, or something odd."""
+    try:
+        return HostReport(_config(host, data["cabling"]), _facts(data))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _config(host: str, data: Mapping[str, Any]) -> HostConfig:
+    return HostConfig(
+        host=host,
+        trunks={str(name): str(nic) for name, nic in data["trunks"].items()},
+        uplink=None if data["uplink"] is None else str(data["uplink"]),
+        routing_source=_address(data["routing_source"]),
+        snat_exempt=tuple(IPv4Network(str(prefix)) for prefix in data["snat_exempt"]),
+        state_dir="",
+        guard_absent_prefixes=bool(data["guard_absent_prefixes"]),
+    )
+
+
+def _facts(data: Mapping[str, Any]) -> HostFacts:
+    making = data["vlan_making"]
+    return HostFacts(
+        vlan_making=None if making is None else VlanMaking(making),
+        links=frozenset(map(str, data["links"])),
+        uplink_address=_address(data["uplink_address"]),
+        foreign_prefixes=tuple(
+            (IPv4Network(str(prefix)), str(link)) for prefix, link in data["foreign_prefixes"]
+        ),
+        bridge_netfilter=bool(data["bridge_netfilter"]),
+        missing=tuple(map(str, data["missing"])),
+    )
+
+
+def _text(address: IPv4Address | None) -> str | None:
+    return None if address is None else str(address)
+
+
+def _address(text: Any) -> IPv4Address | None:
+    return None if text is None else IPv4Address(str(text))

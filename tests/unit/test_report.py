@@ -1,0 +1,43 @@
+"""What an agent tells of its host comes out of JSON as it went in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import clouds
+import pytest
+
+from trunkline.hoststate import HostFacts
+from trunkline.report import decode, encode
+
+
+@pytest.mark.parametrize(
+    ("config", "facts"),
+    [
+        (clouds.CONFIG, clouds.FACTS),
+        (replace(clouds.CONFIG, uplink=None, routing_source=None), HostFacts(vlan_making=None)),
+        (
+            replace(clouds.CONFIG, guard_absent_prefixes=False),
+            replace(clouds.FACTS, bridge_netfilter=False, missing=("nft",)),
+        ),
+    ],
+)
+def test_there_and_back(config: Any, facts: HostFacts) -> None:
+    """Encode and decode are each other's inverse, but for the state directory."""
+    found = decode("compute1", json.loads(json.dumps(encode(config, facts))))
+
+    assert found is not None
+    assert found.facts == facts
+    assert found.config == replace(config, state_dir="")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cabling": None}, {"cabling": {}}, {"links": 7}, {"vlan_making": "x"}, {"uplink_address": 1}],
+)
+def test_less_than_that_is_nothing(change: dict[str, Any]) -> None:
+    """An agent that is older, or says something odd, has told nothing."""
+    assert decode("compute1", {**encode(clouds.CONFIG, clouds.FACTS), **change}) is None
+    assert decode("compute1", {}) is None
