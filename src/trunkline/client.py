@@ -43,6 +43,7 @@ SINGULAR = {
     "subnetpools": "subnetpool",
     "rbac-policies": "rbac_policy",
     "network-ip-availabilities": "network_ip_availability",
+    "audit-events": "audit_event",
     "agents": "agent",
     "traces": "trace",
 }

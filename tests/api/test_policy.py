@@ -55,6 +55,12 @@ def an_ip_availability(cloud: Cloud) -> dict[str, Any]:
     return {"id": cloud.alice.create("networks", {})["id"]}
 
 
+def an_audit_event(cloud: Cloud) -> dict[str, Any]:
+    """Change something, and return the event of it."""
+    network = cloud.alice.create("networks", {})
+    return cloud.admin.list("audit-events", resource_id=network["id"])[0]
+
+
 def an_agent(cloud: Cloud) -> dict[str, Any]:
     """Let an agent report."""
     with cloud.agent("policy-host") as agent:
@@ -74,6 +80,7 @@ SAMPLES: dict[str, Sample] = {
         "subnetpools", {"name": "policy", "prefixes": ["10.0.0.0/8"]}
     ),
     "network-ip-availabilities": an_ip_availability,
+    "audit-events": an_audit_event,
     "agents": an_agent,
     "traces": lambda cloud: cloud.alice.create(
         "traces", {"source": "internet", "destination": "192.0.2.77"}

@@ -245,6 +245,7 @@ def test_a_configuration(tmp_path: Path) -> None:
         ({"listen": ["https://x:1"]}, "listen"),
         ({"listen": ["http://x:99999"]}, "[Pp]ort"),
         ({"reserved_prefixes": ["x"]}, "x"),
+        ({"audit_retention_days": 0}, "audit_retention_days"),
         ({"quotas": 5}, "quotas"),
         ({"vlan_ranges": 5}, "vlan_ranges"),
     ],

@@ -7,7 +7,9 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,13 +23,17 @@ from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
 from trunkline.api.wakeups import Wakeups
 from trunkline.db.engine import Database
+from trunkline.errors import RequestError
 from trunkline.model import HostName
+from trunkline.service import audit
 from trunkline.service.hosts import revisions
+
+PRUNE_EVERY_S = 600
 
 log = logging.getLogger("trunkline.server")
 
 
-def build(database: Database, auth: Auth, wakeups: Wakeups) -> Starlette:
+def build(database: Database, auth: Auth, wakeups: Wakeups, audit_retention_days: int) -> Starlette:
     """Return the API as an ASGI application, on a database whose schema is up to date."""
     store = Store(database)
 
@@ -39,11 +45,15 @@ def build(database: Database, auth: Auth, wakeups: Wakeups) -> Starlette:
             loop.call_soon_threadsafe(wakeups.moved, hosts)
 
         database.on_moved = on_moved
-        looking = loop.create_task(wakeups.look(lambda: store.read(revisions)))
+        tasks = [
+            loop.create_task(wakeups.look(lambda: store.read(revisions))),
+            loop.create_task(_prune(store, audit_retention_days)),
+        ]
         yield
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         store.close()
 
     networking = NetworkingApi(store, auth)
@@ -61,8 +71,19 @@ def build(database: Database, auth: Auth, wakeups: Wakeups) -> Starlette:
     )
 
 
+async def _prune(store: Store, retention_days: int) -> None:
+    """Keep the audit within its bounds: now, and from time to time."""
+    while True:
+        try:
+            while await store.write(lambda tx: audit.prune(tx, retention_days)):
+                pass
+        except (SQLAlchemyError, RequestError) as error:
+            log.warning("old audit events stay until the next time: %s", error)
+        await asyncio.sleep(PRUNE_EVERY_S)
+
+
 class RequestLog:
-    """Writes a line per request: method, path, status, milliseconds, user."""
+    """Gives each request an id, and writes a line: method, path, status, milliseconds, user, id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -74,11 +95,13 @@ class RequestLog:
             return
         started = time.perf_counter()
         status = 500
+        request_id = scope["trunkline.request_id"] = f"req-{uuid4()}"
 
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"].append((b"x-openstack-request-id", request_id.encode()))
             await send(message)
 
         try:
@@ -87,4 +110,7 @@ class RequestLog:
             milliseconds = (time.perf_counter() - started) * 1000
             user = scope.get("trunkline.user", "-")
             path = scope["path"].encode("ascii", "backslashreplace").decode()
-            log.info("%s %s %d %.1fms user=%s", scope["method"], path, status, milliseconds, user)
+            log.info(
+                "%s %s %d %.1fms user=%s %s",
+                scope["method"], path, status, milliseconds, user, request_id,
+            )  # fmt: skip

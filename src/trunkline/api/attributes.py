@@ -97,6 +97,14 @@ class Table:
             if a.shown and (not wanted or a.name in wanted)
         }
 
+    def whole(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record as the API shows it to somebody who sees all of it."""
+        return {a.name: record[a.key] for a in self._own}
+
+    @cached_property
+    def _own(self) -> tuple[Attribute, ...]:
+        return tuple(a for a in self.attributes if a.shown and a.always is Default.ABSENT)
+
     def accept(self, body: Any, caller: Caller, *, update: bool) -> dict[str, Any]:
         """Return the values that a request's object sets, by field, converted and complete.
 

@@ -6,6 +6,7 @@ users = "/etc/trunkline/users.yaml"
 policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of api/policy.toml
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
 default_router = true                  # false: networks reach nothing until they get a router
+audit_retention_days = 365             # how long it is known who changed what
 quotas = {port = 2000, network = -1}   # for projects without quotas of their own; -1: any number
 provisioning = "on_demand"             # or "router", "everywhere": of networks that do not say so
 gateway = "per_host"                   # or "anycast": likewise
@@ -28,12 +29,15 @@ from trunkline.core.allocate import QUOTAS, Limits
 from trunkline.errors import Invalid
 from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
 
+DAYS_MAX = 36_500
+
 KEYS = {
     "listen",
     "database",
     "users",
     "policy",
     "reserved_prefixes",
+    "audit_retention_days",
     "default_router",
     "quotas",
     "provisioning",
@@ -50,12 +54,14 @@ class ServerConfig:
         listen: (host, port) of each TCP address, or a path of each Unix socket.
         database: SQLAlchemy's URL.
         policy: Lines that replace the policy's own.
+        audit_retention_days: How old an audit event gets.
     """
 
     listen: tuple[tuple[str, int] | Path, ...]
     database: str
     users: Path
     policy: Path | None
+    audit_retention_days: int
     limits: Limits
 
 
@@ -89,6 +95,7 @@ def parse(values: dict[str, Any]) -> ServerConfig:
         database=str(values["database"]),
         users=Path(str(values["users"])),
         policy=Path(str(values["policy"])) if "policy" in values else None,
+        audit_retention_days=_days(values.get("audit_retention_days", 365)),
         limits=Limits(
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
             reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
@@ -98,6 +105,12 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             gateway=_choice(values, "gateway", GatewayMode.PER_HOST),
         ),
     )
+
+
+def _days(given: Any) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= DAYS_MAX:
+        raise Invalid(f"audit_retention_days: {given!r} is no number of days, 1 to {DAYS_MAX}")
+    return given
 
 
 def _quotas(given: Any) -> Mapping[str, int]:

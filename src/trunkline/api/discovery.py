@@ -48,7 +48,7 @@ EXTENSIONS = {
     "subnet_allocation": "Subnet Allocation",
     "tag-creation": "Tag creation extension",
     "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation",
-    "trunkline": "Where networks are provisioned, and their gateway mode",
+    "trunkline": "Trunkline's own: provisioning and gateway mode of networks, the audit",
 }
 """Neutron's names by alias: what works here, and nothing else."""
 

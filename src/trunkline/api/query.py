@@ -26,7 +26,7 @@ def parse(table: Table, caller: Caller, params: QueryParams) -> Query:
         Invalid: A filter is unknown, or a value malformed.
     """
     known = {attribute.name: attribute for attribute in table.seen_by(caller)}
-    if "updated_at" in known:
+    if "created_at" in known:
         known[CHANGED_SINCE] = Attribute(CHANGED_SINCE, filter=filter_time)
     if "tags" in known:
         known |= {name: replace(known["tags"], name=name) for name in TAG_FILTERS}

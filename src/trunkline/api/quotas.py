@@ -10,12 +10,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.api import convert
+from trunkline.api.audit import actor
 from trunkline.api.auth import Auth
 from trunkline.api.body import read_json, unwrap
 from trunkline.api.routes import Store, plain
 from trunkline.db.engine import Transaction
 from trunkline.errors import Forbidden, Invalid, NotFound
-from trunkline.service import quotas
+from trunkline.service import audit, quotas
 from trunkline.service.caller import Caller
 
 LIMIT_MAX = 2**31 - 1
@@ -76,19 +77,30 @@ class QuotaApi:
 
     async def update(self, request: Request) -> Response:
         """Set some of a project's quotas."""
-        await self._caller(request, "update_quota")
+        who = actor(request, await self._caller(request, "update_quota"))
         project_id = _project_id(request)
         wanted, force = _accept(unwrap(await read_json(request), "quota"))
-        found = await self._store.write(
-            lambda tx: quotas.change(tx, project_id, wanted, force=force)
-        )
-        return JSONResponse({"quota": found})
+
+        def work(tx: Transaction) -> dict[str, int]:
+            before = quotas.of_project(tx, project_id)
+            after = quotas.change(tx, project_id, wanted, force=force)
+            audit.note(tx, who, "quota", _known(project_id, before), _known(project_id, after))
+            return after
+
+        return JSONResponse({"quota": await self._store.write(work)})
 
     async def delete(self, request: Request) -> Response:
         """Give a project the default quotas again."""
-        await self._caller(request, "delete_quota")
+        who = actor(request, await self._caller(request, "delete_quota"))
         project_id = _project_id(request)
-        await self._store.write(lambda tx: quotas.reset(tx, project_id))
+
+        def work(tx: Transaction) -> None:
+            before = quotas.of_project(tx, project_id)
+            quotas.reset(tx, project_id)
+            after = quotas.of_project(tx, project_id)
+            audit.note(tx, who, "quota", _known(project_id, before), _known(project_id, after))
+
+        await self._store.write(work)
         return Response(status_code=204)
 
     async def _caller(self, request: Request, action: str) -> Caller:
@@ -112,6 +124,10 @@ def _project_id(request: Request) -> str:
     except ValueError as error:
         raise Invalid(f"Invalid input for project_id. Reason: {error}.", "InvalidInput") from None
     return project_id
+
+
+def _known(project_id: str, limits: dict[str, int]) -> dict[str, Any]:
+    return {**limits, "id": project_id, "project_id": project_id}
 
 
 def _accept(given: Any) -> tuple[dict[str, int], bool]:

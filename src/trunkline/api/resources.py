@@ -10,6 +10,7 @@ from trunkline.api.attributes import Attribute, Default, Table
 from trunkline.db.engine import Transaction
 from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
 from trunkline.service import (
+    audit,
     availability,
     floating_ips,
     hosts,
@@ -51,6 +52,7 @@ class Resource:
         collection: How its records are found.
         prepare: Writes that a reading needs first, such as making the default group.
         finish: Adds to a record what follows from it, before it is shown.
+        audited: Whether the audit tells of it; no, where an object is a question.
     """
 
     plural: str
@@ -61,6 +63,7 @@ class Resource:
     delete: Delete | None = None
     prepare: Prepare | None = None
     finish: Finish = _as_it_is
+    audited: bool = True
 
     def view(self, record: Record, caller: Caller, fields: Iterable[str] = ()) -> Record:
         """Return a record as the API shows it to a caller."""
@@ -275,6 +278,23 @@ IP_AVAILABILITY = Table(
     ),
 )
 
+AUDIT_EVENT = Table(
+    "audit_event",
+    (
+        Attribute("id"),
+        Attribute("created_at"),
+        Attribute("request_id"),
+        Attribute("user_id"),
+        Attribute("user_name"),
+        Attribute("project_id"),
+        Attribute("action"),
+        Attribute("resource_type"),
+        Attribute("resource_id"),
+        Attribute("resource_project_id"),
+        Attribute("changes", filter=None),
+    ),
+)
+
 AGENT = Table(
     "agent",
     (
@@ -379,9 +399,10 @@ RESOURCES = {
     "network-ip-availabilities": Resource(
         "network_ip_availabilities", IP_AVAILABILITY, availability.COLLECTION
     ),
+    "audit-events": Resource("audit_events", AUDIT_EVENT, audit.COLLECTION),
     "agents": Resource("agents", AGENT, hosts.COLLECTION),
     "traces": Resource(
-        "traces", TRACE, traces.COLLECTION, traces.create, delete=traces.delete_
+        "traces", TRACE, traces.COLLECTION, traces.create, delete=traces.delete_, audited=False
     ),
 }  # fmt: skip
 """By the path under ``/v2.0/``."""

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.api.address import root
+from trunkline.api.audit import Audited
 from trunkline.api.auth import Auth
 from trunkline.api.body import read_json, unwrap
 from trunkline.api.precondition import expected_revision
@@ -112,6 +113,7 @@ class NetworkingApi:
         """Make one object, or several at once: all of them or none."""
         caller, resource = await self.accept(request, "create")
         make = _method(resource.create, request)
+        audited = Audited(request, caller, resource)
         body = await read_json(request)
         table = resource.table
         is_bulk = isinstance(body, dict) and resource.plural in body
@@ -125,6 +127,8 @@ class NetworkingApi:
         def work(tx: Transaction) -> list[Record]:
             made = [make(tx, caller, dict(values)) for values in wanted]
             charge(tx, table.singular, made)
+            for record in made:
+                audited.made(tx, record)
             return made
 
         records = await self._store.write(work)
@@ -139,10 +143,11 @@ class NetworkingApi:
         require = _condition(request, caller, resource)
         given = unwrap(await read_json(request), resource.table.singular)
         values = resource.table.accept(given, caller, update=True)
+        audited, wanted = Audited(request, caller, resource), object_id(request)
 
         def work(tx: Transaction) -> Record:
             require(tx)
-            return change(tx, caller, object_id(request), dict(values))
+            return audited.changed(tx, wanted, lambda: change(tx, caller, wanted, dict(values)))
 
         record = await self._store.write(work)
         return JSONResponse({resource.table.singular: resource.view(record, caller)})
@@ -152,10 +157,11 @@ class NetworkingApi:
         caller, resource = await self.accept(request, "delete")
         remove = _method(resource.delete, request)
         require = _condition(request, caller, resource)
+        audited, wanted = Audited(request, caller, resource), object_id(request)
 
         def work(tx: Transaction) -> None:
             require(tx)
-            remove(tx, caller, object_id(request))
+            audited.deleted(tx, wanted, lambda: remove(tx, caller, wanted))
 
         await self._store.write(work)
         return Response(status_code=204)

@@ -42,7 +42,7 @@ def serve(config: ServerConfig) -> None:
     database = _open(config)
     sockets = [_listen(address) for address in config.listen]
     wakeups = Wakeups()
-    server = _Server(build(database, Auth(users), wakeups), wakeups)
+    server = _Server(build(database, Auth(users), wakeups, config.audit_retention_days), wakeups)
     signal.signal(signal.SIGHUP, lambda _number, _frame: users.reload())
     for number in (signal.SIGTERM, signal.SIGINT):  # Uvicorn raises what ended it once more
         signal.signal(number, server.handle_exit)

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.api import convert
+from trunkline.api.audit import Audited
 from trunkline.api.body import read_json, unwrap
 from trunkline.api.resources import Resource
 from trunkline.api.routes import NetworkingApi, Store, object_id
@@ -82,9 +83,13 @@ class TagsApi:
 
     async def _set(self, request: Request, change: Any, wanted: Any) -> Any:
         caller, resource = await self._accept(request, "update")
-        collection = resource.collection
+        audited, collection, one = (
+            Audited(request, caller, resource),
+            resource.collection,
+            object_id(request),
+        )
         return await self._store.write(
-            lambda tx: change(tx, caller, collection, object_id(request), wanted)
+            lambda tx: audited.changed(tx, one, lambda: change(tx, caller, collection, one, wanted))
         )
 
     async def _accept(self, request: Request, verb: str) -> tuple[Caller, Resource]:

@@ -330,3 +330,20 @@ traces = Table(
     Column("size", Integer, nullable=False),
     Column("answer", JSON, nullable=False),  # trunkline.trace.data, as its project may see it
 )
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", ID, primary_key=True),  # UUIDv7: sorts by time
+    Column("created_at", TIME, nullable=False),
+    Column("request_id", String(40), nullable=False),
+    Column("user_id", NAME, nullable=False),
+    Column("user_name", NAME, nullable=False),
+    Column("project_id", NAME, nullable=False),  # the user's
+    Column("action", String(8), nullable=False),
+    Column("resource_type", String(64), nullable=False),
+    Column("resource_id", NAME, nullable=False, index=True),
+    Column("resource_project_id", NAME, nullable=False),
+    Column("changes", JSON, nullable=False),
+)
+"""Rows are added and, when old, deleted; never changed."""

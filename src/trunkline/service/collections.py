@@ -210,7 +210,9 @@ def _filter(collection: Collection, name: str, values: Sequence[Any]) -> Conditi
     if name in collection.special:
         return collection.special[name](values)
     if name == CHANGED_SINCE:
-        changed: Condition = collection.table.c.updated_at >= min(values)
+        columns = collection.table.c
+        when = columns.updated_at if "updated_at" in columns else columns.created_at
+        changed: Condition = when >= min(values)
         return changed
     if name in TAG_FILTERS:
         return or_(false(), *(_tagged(collection, name, tags) for tags in values))
