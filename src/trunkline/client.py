@@ -40,6 +40,7 @@ SINGULAR = {
     "security-groups": "security_group",
     "security-group-rules": "security_group_rule",
     "floatingips": "floatingip",
+    "reserved-addresses": "reserved_address",
     "subnetpools": "subnetpool",
     "rbac-policies": "rbac_policy",
     "network-ip-availabilities": "network_ip_availability",

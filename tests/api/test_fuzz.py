@@ -54,6 +54,7 @@ class Known:
             "security-groups": [group["id"]],
             "floatingips": [floating["id"]],
             "security-group-rules": [UNKNOWN],
+            "reserved-addresses": [UNKNOWN],
             "subnetpools": [
                 cloud.admin.create("subnetpools", {"name": "f", "prefixes": ["10.99.0.0/16"]})["id"]
             ],

@@ -61,6 +61,13 @@ def an_audit_event(cloud: Cloud) -> dict[str, Any]:
     return cloud.admin.list("audit-events", resource_id=network["id"])[0]
 
 
+def a_reserved_address(cloud: Cloud) -> dict[str, Any]:
+    """Reserve an address of a network of project p1."""
+    subnet = cloud.network()["subnet"]
+    wish = {"subnet_id": subnet["id"], "ip_address": subnet["cidr"].replace("0/24", "7")}
+    return cloud.alice.create("reserved-addresses", wish)
+
+
 def an_agent(cloud: Cloud) -> dict[str, Any]:
     """Let an agent report."""
     with cloud.agent("policy-host") as agent:
@@ -80,6 +87,7 @@ SAMPLES: dict[str, Sample] = {
         "subnetpools", {"name": "policy", "prefixes": ["10.0.0.0/8"]}
     ),
     "network-ip-availabilities": an_ip_availability,
+    "reserved-addresses": a_reserved_address,
     "audit-events": an_audit_event,
     "agents": an_agent,
     "traces": lambda cloud: cloud.alice.create(

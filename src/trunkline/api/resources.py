@@ -17,6 +17,7 @@ from trunkline.service import (
     networks,
     ports,
     rbac,
+    reservations,
     security_groups,
     sharing,
     subnetpools,
@@ -154,6 +155,15 @@ SUBNET = Table(
         Attribute("ipv6_address_mode", always=None, filter=None),
         Attribute("service_types", c.list_of(c.service_type), (), put=True, filter=None),
         _TAGS,
+    ),
+)
+
+RESERVED_ADDRESS = Table(
+    "reserved_address",
+    (
+        *_standard(),
+        Attribute("subnet_id", c.uuid, Default.REQUIRED),
+        Attribute("ip_address", c.address_text, Default.REQUIRED),
     ),
 )
 
@@ -392,6 +402,10 @@ RESOURCES = {
     "floatingips": Resource(
         "floatingips", FLOATING_IP, floating_ips.COLLECTION, floating_ips.create,
         floating_ips.update_, floating_ips.delete_,
+    ),
+    "reserved-addresses": Resource(
+        "reserved_addresses", RESERVED_ADDRESS, reservations.COLLECTION, reservations.create,
+        reservations.update_, reservations.delete_,
     ),
     "rbac-policies": Resource(
         "rbac_policies", RBAC_POLICY, rbac.COLLECTION, rbac.create, rbac.update_, rbac.delete_

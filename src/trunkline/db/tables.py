@@ -257,6 +257,16 @@ fixed_ips = Table(
     Column("port_id", ID, ForeignKey("ports.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+reserved_addresses = Table(
+    "reserved_addresses",
+    metadata,
+    *_standard(),
+    Column("subnet_id", ID, ForeignKey("subnets.id", ondelete="CASCADE"), nullable=False),
+    Column("ip_address", ADDRESS, nullable=False),
+    UniqueConstraint("subnet_id", "ip_address"),
+)
+"""Addresses that nobody is given. One may be a port's from before, until that port gives it up."""
+
 security_groups = Table(
     "security_groups",
     metadata,

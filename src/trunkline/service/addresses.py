@@ -7,11 +7,11 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, bindparam, delete, insert, select, union_all, update
 
 from trunkline.core.allocate import next_address, usable, walk
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import fixed_ips, subnets
+from trunkline.db.tables import fixed_ips, reserved_addresses, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.service.collections import Record
 
@@ -23,8 +23,15 @@ FixedIpRow = dict[str, str]
 
 
 _OF_NETWORK = select(subnets).where(subnets.c.network_id == bindparam("of_network"))
-_TAKEN = select(fixed_ips.c.ip_address).where(fixed_ips.c.subnet_id == bindparam("of_subnet"))
-_TAKEN_AMONG = _TAKEN.where(fixed_ips.c.ip_address.in_(bindparam("among", expanding=True)))
+_NOT_FREE = tuple(
+    select(table.c.ip_address).where(table.c.subnet_id == bindparam("of_subnet"))
+    for table in (fixed_ips, reserved_addresses)
+)
+_AMONG: BindParameter[Any] = bindparam("among", expanding=True)
+_TAKEN = union_all(*_NOT_FREE)
+_TAKEN_AMONG = union_all(
+    *(found.where(found.selected_columns.ip_address.in_(_AMONG)) for found in _NOT_FREE)
+)
 _MOVE_CURSOR = update(subnets).where(subnets.c.id == bindparam("of_subnet"))
 _ADD = insert(fixed_ips)
 
@@ -114,7 +121,7 @@ def replace(
 
 
 def taken(tx: Transaction, subnet: Record, among: Sequence[str] | None = None) -> set[str]:
-    """Return the subnet's taken addresses: all of them, or those among the given few."""
+    """Return the subnet's taken or reserved addresses: all, or those among the given few."""
     if among is None:
         return set(tx.connection.execute(_TAKEN, {"of_subnet": subnet["id"]}).scalars())
     few = {"of_subnet": subnet["id"], "among": list(among)}
@@ -170,12 +177,8 @@ def _subnet_for(available: Sequence[Record], want: FixedIpRow) -> Record:
                 " the port's network.",
                 "InvalidInput",
             )
-        if "ip_address" in want and not _fits(subnet, want["ip_address"]):
-            raise Invalid(
-                f"IP address {want['ip_address']} is not a valid IP for the specified subnet"
-                f" {subnet['cidr']} (fixed_ips).",
-                "InvalidIpForSubnet",
-            )
+        if "ip_address" in want:
+            require_inside(subnet, want["ip_address"], "fixed_ips")
         return subnet
     subnet = next((s for s in available if _fits(s, want["ip_address"])), None)
     if subnet is None:
@@ -185,6 +188,16 @@ def _subnet_for(available: Sequence[Record], want: FixedIpRow) -> Record:
             "InvalidIpForNetwork",
         )
     return subnet
+
+
+def require_inside(subnet: Record, address: str, attribute: str) -> None:
+    """Raise Invalid, which names the attribute, unless a subnet's interfaces may have this."""
+    if not _fits(subnet, address):
+        raise Invalid(
+            f"IP address {address} is not a valid IP for the specified subnet {subnet['cidr']}"
+            f" ({attribute}).",
+            "InvalidIpForSubnet",
+        )
 
 
 def _fits(subnet: Record, address: str) -> bool:
@@ -206,7 +219,7 @@ def _require_free(tx: Transaction, rows: Sequence[FixedIpRow]) -> None:
         if taken(tx, {"id": row["subnet_id"]}, [row["ip_address"]]):
             raise Conflict(
                 f"Unable to complete operation: IP address {row['ip_address']} (fixed_ips) is"
-                f" already allocated in subnet {row['subnet_id']}.",
+                f" already allocated, or reserved, in subnet {row['subnet_id']}.",
                 "IpAddressInUse",
             )
 
