@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import NamedTuple
 
 
 class VlanMaking(StrEnum):
@@ -98,12 +99,12 @@ class Vlan:
     up: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Plug:
+class Plug(NamedTuple):
     """An instance's interface and the bridge it is plugged into.
 
     The interface is the hypervisor's: we neither create nor delete it. In an actual state,
-    ``bridge`` is None for an interface that is there and not plugged in anywhere.
+    ``bridge`` is None for an interface that is there and not plugged in anywhere. A tuple,
+    because a host has thousands, and tuples compare ten times as fast as dataclasses.
 
     Attributes:
         hairpin: The bridge may send a frame back out of the interface that it came from: an

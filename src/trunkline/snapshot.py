@@ -8,12 +8,13 @@ so that equal snapshots are equal bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, ip_network
+from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from trunkline.model import (
     Direction,
@@ -34,6 +35,31 @@ from trunkline.model import (
 
 GroupDomain = tuple[GroupId, DomainId]
 """A security group, in one routing domain."""
+
+
+T = TypeVar("T")
+
+
+class Parted(tuple[T, ...]):  # noqa: SLOT001 - a tuple's subclass can have no slots with content
+    """Values in order, with the sections they came in; what did not change is the same object.
+
+    Equal to the plain tuple of the same values.
+    """
+
+    parts: tuple[tuple[T, ...], ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[T, ...]], key: Callable[[T], Any]) -> Parted[T]:
+        """Return the values of all parts, sorted by a key."""
+        kept = tuple(parts)
+        values = cls(sorted(chain.from_iterable(kept), key=key))
+        values.parts = kept or ((),)
+        return values
+
+
+def parts_of(values: tuple[T, ...]) -> tuple[tuple[T, ...], ...]:
+    """Return the sections that values came in, or all of them as one."""
+    return values.parts if isinstance(values, Parted) else (values,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +202,10 @@ class HostSnapshot:
 # --- sections -------------------------------------------------------------------------------
 #
 # A snapshot travels in sections, so that one more port costs one small section and not the whole.
-# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<2 hex>`` and ``floating_ips/<2 hex>`` by
-# the start of the object's id, ``group/<id>``, ``members/<group id>/<domain id>/<hex>`` by the
-# address's last four bits.
+# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>`` and ``floating_ips/<0..63>`` by
+# the first six bits of the object's id (a balance: 1,000 ports are 64 sections of 16, and a poll
+# names each), ``group/<id>``, ``members/<group id>/<domain id>/<hex>`` by the address's last four
+# bits.
 
 Part = tuple[Any, ...]
 """One decoded section: the values of one kind that it holds, sorted."""
@@ -197,9 +224,11 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
         "tenant_prefixes": [str(prefix) for prefix in snapshot.tenant_prefixes],
     }
     for port in snapshot.ports:
-        sections.setdefault(f"ports/{port.id[:2]}", []).append(_port_out(port))
+        sections.setdefault(f"ports/{_bucket(port.id)}", []).append(_port_out(port))
     for floating in snapshot.floating_ips:
-        sections.setdefault(f"floating_ips/{floating.id[:2]}", []).append(_floating_out(floating))
+        sections.setdefault(f"floating_ips/{_bucket(floating.id)}", []).append(
+            _floating_out(floating)
+        )
     for group in snapshot.groups:
         sections[f"group/{group.id}"] = [_group_out(group)]
     for (group_id, domain), addresses in snapshot.members.items():
@@ -209,6 +238,10 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
             name = f"members/{group_id}/{domain}/{int(address) & 15:x}"
             sections.setdefault(name, []).append(str(address))
     return {name: _canonical(values) for name, values in sections.items() if values or "/" in name}
+
+
+def _bucket(uuid: str) -> int:
+    return int(uuid[:2], 16) >> 2
 
 
 def digest(section: str) -> str:
@@ -228,25 +261,25 @@ def decode_section(name: str, data: Sequence[Any]) -> Part:
 
 def assemble(host: HostName, revision: int, parts: Mapping[str, Part]) -> HostSnapshot:
     """Return the snapshot that consists of these decoded sections, keyed by their names."""
-    by_kind: dict[str, list[Any]] = {kind: [] for kind in _DECODERS}
-    members: dict[GroupDomain, list[IPv4Address]] = {}
+    by_kind: dict[str, list[Part]] = {kind: [] for kind in _DECODERS}
+    members: dict[GroupDomain, list[Part]] = {}
     for name, part in parts.items():
         kind, _, rest = name.partition("/")
         if kind == "members":
             group_id, domain, _ = rest.split("/")
-            members.setdefault((GroupId(group_id), DomainId(domain)), []).extend(part)
+            members.setdefault((GroupId(group_id), DomainId(domain)), []).append(part)
         else:
-            by_kind[kind].extend(part)
+            by_kind[kind].append(part)
     return HostSnapshot(
         host=host,
         revision=revision,
-        networks=tuple(sorted(by_kind["networks"], key=_id)),
-        routers=tuple(sorted(by_kind["routers"], key=_id)),
-        ports=tuple(sorted(by_kind["ports"], key=_id)),
-        groups=tuple(sorted(by_kind["group"], key=_id)),
-        members={key: tuple(sorted(members[key])) for key in sorted(members)},
-        floating_ips=tuple(sorted(by_kind["floating_ips"], key=_id)),
-        tenant_prefixes=tuple(sorted(by_kind["tenant_prefixes"])),
+        networks=Parted.of(by_kind["networks"], _id),
+        routers=Parted.of(by_kind["routers"], _id),
+        ports=Parted.of(by_kind["ports"], _id),
+        groups=Parted.of(by_kind["group"], _id),
+        members={key: Parted.of(members[key], int) for key in sorted(members)},
+        floating_ips=Parted.of(by_kind["floating_ips"], _id),
+        tenant_prefixes=tuple(sorted(chain.from_iterable(by_kind["tenant_prefixes"]))),
     )
 
 

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 
 from trunkline.core.compile import compile_host
 from trunkline.core.connections import Judge
-from trunkline.core.diff import diff_host
+from trunkline.core.diff import diff_host, misplaced_plugs
+from trunkline.core.kept import kept
 from trunkline.core.nat import routing_source
 from trunkline.errors import KernelError
 from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem
@@ -16,7 +17,7 @@ from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
 from trunkline.operations import CutConnections, Operation, RunNft
 from trunkline.ownership import TABLE, tap_name
-from trunkline.snapshot import HostSnapshot
+from trunkline.snapshot import HostSnapshot, PortView, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +198,15 @@ def _without_effect(operations: Iterable[Operation]) -> tuple[Problem, ...]:
 def _port_states(
     snapshot: HostSnapshot, desired: HostState, actual: HostState
 ) -> dict[PortId, PortStatus]:
-    states = {}
-    for port in snapshot.ports:
-        tap = tap_name(port.id)
-        wanted = desired.plugs.get(tap)
-        plugged = wanted is not None and actual.plugs.get(tap) == wanted
-        states[port.id] = PortStatus.ACTIVE if plugged else PortStatus.DOWN
-    return states
+    taps: dict[str, PortId] = {}
+    for part in parts_of(snapshot.ports):
+        taps |= _taps(part)
+    unplugged = taps.keys() - (desired.plugs.keys() & actual.plugs.keys())
+    unplugged |= {plug.tap for plug, _ in misplaced_plugs(desired.plugs, actual.plugs)}
+    states = dict.fromkeys(taps.values(), PortStatus.ACTIVE)
+    return states | {taps[tap]: PortStatus.DOWN for tap in unplugged & taps.keys()}
+
+
+@kept()
+def _taps(ports: tuple[PortView, ...]) -> dict[str, PortId]:
+    return {tap_name(port.id): port.id for port in ports}

@@ -6,29 +6,42 @@ to everybody else's, because the segment reaches every host (article, scenario 1
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from trunkline.core.links import Served
+from trunkline.core.kept import kept
+from trunkline.core.links import Served, by_network
 from trunkline.hoststate import DhcpServer
-from trunkline.model import NetworkId, SubnetId
-from trunkline.snapshot import NetworkView, PortView, SubnetView
+from trunkline.model import SubnetId
+from trunkline.snapshot import NetworkView, PortView, SubnetView, parts_of
 
 LEASE_TIME_S = 86400  # nova's dhcp_lease_time since Juno
 
 
-def compile_dhcp(served: Iterable[Served], ports: Iterable[PortView]) -> dict[str, DhcpServer]:
+def compile_dhcp(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> dict[str, DhcpServer]:
     """Return the DHCP server of each bridge that needs one, by bridge."""
-    hosts: dict[NetworkId, dict[str, str]] = {}
-    by_network = {s.network.id: _dhcp_subnets(s.network) for s in served}
+    hosts: dict[str, dict[str, str]] = {s.bridge: {} for s in served}
+    for part in parts_of(ports):
+        for bridge, lines in _hosts(served, part).items():
+            hosts[bridge] |= lines
+    configs = _configs(served)
+    return {b: DhcpServer(b, config, hosts[b]) for b, config in configs.items()}
+
+
+@kept()
+def _configs(served: tuple[Served, ...]) -> dict[str, str]:
+    """Return the configuration of each DHCP server by bridge."""
+    return {s.bridge: _config(s) for s in served if _dhcp_subnets(s.network)}
+
+
+@kept()
+def _hosts(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> dict[str, dict[str, str]]:
+    """Return by bridge, and then by port, the lines of the ports that get an address."""
+    hosts: dict[str, dict[str, str]] = {}
+    places = by_network(served)
     for port in ports:
-        line = _host_line(port, by_network.get(port.network_id, {}))
-        if line:
-            hosts.setdefault(port.network_id, {})[port.id] = line
-    return {
-        s.bridge: DhcpServer(s.bridge, _config(s), hosts.get(s.network.id, {}))
-        for s in served
-        if by_network[s.network.id]
-    }
+        place = places.get(port.network_id)
+        line = _host_line(port, _dhcp_subnets(place.network)) if place else ""
+        if place and line:
+            hosts.setdefault(place.bridge, {})[port.id] = line
+    return hosts
 
 
 def _dhcp_subnets(network: NetworkView) -> dict[SubnetId, SubnetView]:

@@ -6,9 +6,10 @@ before the rules that bound it go, and plugged in after the rules that bind it a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
+from trunkline.core.kept import kept
 from trunkline.core.nftdiff import diff_tables
 from trunkline.hoststate import Bridge, DhcpServer, HostState, Plug, Vlan
 from trunkline.operations import (
@@ -30,9 +31,10 @@ from trunkline.operations import (
 
 def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
     """Return the operations that turn ``actual`` into ``desired``, in the order to run them."""
+    misplaced = misplaced_plugs(desired.plugs, actual.plugs)
     return tuple(
         chain(
-            _unplug(desired, actual),
+            _unplug(actual, misplaced),
             _stop_dhcp(desired, actual),
             _change_rules(desired, actual),
             _remove_addresses(desired, actual),
@@ -42,17 +44,30 @@ def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
             _set_sysctls(desired, actual),
             _add_addresses(desired, actual),
             _serve_dhcp(desired, actual),
-            _plug(desired, actual),
+            _plug(misplaced),
         )
     )
 
 
-def _unplug(desired: HostState, actual: HostState) -> Iterator[Operation]:
+@kept(4)
+def misplaced_plugs(
+    desired: Mapping[str, Plug], actual: Mapping[str, Plug]
+) -> tuple[tuple[Plug, Plug | None], ...]:
+    """Return the interfaces that are there and not as they must be, and how they must be.
+
+    The one walk along all interfaces of a host, nearly all of which are right.
+    """
+    wanted = desired.get
+    return tuple((plug, wanted(tap)) for tap, plug in actual.items() if wanted(tap) != plug)
+
+
+def _unplug(
+    actual: HostState, misplaced: Iterable[tuple[Plug, Plug | None]]
+) -> Iterator[Operation]:
     """Unplug interfaces from bridges of ours that they should not be in."""
-    for tap, plug in actual.plugs.items():
-        wanted = desired.plugs.get(tap)
-        if plug.bridge in actual.bridges and (wanted is None or wanted.bridge != plug.bridge):
-            yield ChangeLink(tap, (("master", ""),))
+    for present, wanted in misplaced:
+        if present.bridge in actual.bridges and (wanted is None or wanted.bridge != present.bridge):
+            yield ChangeLink(present.tap, (("master", ""),))
 
 
 def _stop_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
@@ -166,12 +181,11 @@ def _host_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpH
     )
 
 
-def _plug(desired: HostState, actual: HostState) -> Iterator[Operation]:
+def _plug(misplaced: Iterable[tuple[Plug, Plug | None]]) -> Iterator[Operation]:
     """Plug in the interfaces that are there; the others wait for their hypervisor."""
-    for tap, present in actual.plugs.items():
-        wanted = desired.plugs.get(tap)
-        if wanted is not None and wanted != present:
-            yield ChangeLink(tap, tuple(_plug_changes(wanted, present)))
+    for present, wanted in misplaced:
+        if wanted is not None:
+            yield ChangeLink(present.tap, tuple(_plug_changes(wanted, present)))
 
 
 def _plug_changes(wanted: Plug, present: Plug) -> Iterator[tuple[str, str]]:

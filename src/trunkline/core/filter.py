@@ -12,16 +12,17 @@ Ports are elements: one more port adds elements, and no rule unless its combinat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
+from sys import intern
 
 from trunkline import ownership
-from trunkline.core.links import Served
+from trunkline.core.kept import kept
+from trunkline.core.links import Served, by_network
 from trunkline.core.nat import nft_prefix
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.model import Direction, GroupId, Rule
-from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView
+from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView, parts_of
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 ICMP = 1
@@ -37,11 +38,11 @@ def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...]) -> str:
     return f"{direction}-{digest}"
 
 
-def compile_group_chains(groups: Iterable[GroupView], ports: Iterable[PortView]) -> list[Chain]:
+def compile_group_chains(groups: Iterable[GroupView], ports: tuple[PortView, ...]) -> list[Chain]:
     """Return a chain per group and per combination of groups, each way."""
     chains = [_group_chain(group, direction) for group in groups for direction in Direction]
     known = {group.id for group in groups}
-    combinations = {p.group_ids for p in ports if p.port_security}
+    combinations = set().union(*map(_combinations, parts_of(ports)))
     for combination in sorted(combinations):
         present = tuple(g for g in combination if g in known)
         for direction in Direction:
@@ -51,11 +52,16 @@ def compile_group_chains(groups: Iterable[GroupView], ports: Iterable[PortView])
     return chains
 
 
+@kept()
+def _combinations(ports: tuple[PortView, ...]) -> set[tuple[GroupId, ...]]:
+    return {port.group_ids for port in ports if port.port_security}
+
+
 def _group_name(group_id: GroupId, direction: Direction) -> str:
     return f"group-{group_id}-{direction}"
 
 
-@lru_cache(maxsize=4096)
+@kept()
 def _group_chain(group: GroupView, direction: Direction) -> Chain:
     rules = tuple(
         rule_text(rule)
@@ -93,8 +99,8 @@ def _service_words(rule: Rule) -> list[str]:
 
 
 def compile_filter_sets(
-    served: Iterable[Served],
-    ports: Iterable[PortView],
+    served: tuple[Served, ...],
+    ports: tuple[PortView, ...],
     tenant_prefixes: Iterable[IPv4Network],
     members: Mapping[GroupDomain, tuple[IPv4Address, ...]],
 ) -> list[NftSet]:
@@ -108,13 +114,10 @@ def compile_filter_sets(
     }
     egress: dict[str, str] = {}
     ingress: dict[str, str] = {}
-    by_network = {s.network.id: s.bridge for s in served}
-    for port in ports:
-        bridge = by_network.get(port.network_id)
-        if bridge and port.port_security:
-            for key, out, into in _port_elements(port, bridge):
-                egress[key] = out
-                ingress[key] = into
+    for part in parts_of(ports):
+        out, into = _group_elements(served, part)
+        egress |= out
+        ingress |= into
     sets = [
         NftSet("bridges", "type ifname", elements=bridges),
         NftSet("gateways", "typeof iifname . ip saddr", elements=gateways),
@@ -134,19 +137,53 @@ def _member_sets(members: Mapping[GroupDomain, tuple[IPv4Address, ...]]) -> list
     """Return each named group's addresses as a set; one table has all domains of the host."""
     by_group: dict[GroupId, dict[str, str]] = {}
     for (group_id, _), who in members.items():
-        by_group.setdefault(group_id, {}).update(dict.fromkeys(map(str, who), ""))
+        elements = by_group.setdefault(group_id, {})
+        for part in parts_of(who):
+            elements |= _texts(part)
     return [
         NftSet(f"members-{group_id}", "type ipv4_addr", elements=elements)
         for group_id, elements in by_group.items()
     ]
 
 
-@lru_cache(maxsize=65536)
-def _port_elements(port: PortView, bridge: str) -> tuple[tuple[str, str, str], ...]:
-    """Return (key, egress verdict, ingress verdict) for each address of a port."""
-    out = f"goto {groups_chain(Direction.EGRESS, port.group_ids)}"
-    into = f"goto {groups_chain(Direction.INGRESS, port.group_ids)}"
-    return tuple((f'"{bridge}" . {fixed.address}', out, into) for fixed in port.fixed_ips)
+@kept()
+def _texts(addresses: tuple[IPv4Address, ...]) -> dict[str, str]:
+    return _interned(map(str, addresses))
+
+
+@kept()
+def _group_elements(
+    served: tuple[Served, ...], ports: tuple[PortView, ...]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return egress and ingress verdicts by bridge and address."""
+    places = by_network(served)
+    egress: dict[str, str] = {}
+    ingress: dict[str, str] = {}
+    for port in ports:
+        if port.network_id in places and port.port_security:
+            out = intern(f"goto {groups_chain(Direction.EGRESS, port.group_ids)}")
+            into = intern(f"goto {groups_chain(Direction.INGRESS, port.group_ids)}")
+            bridge = places[port.network_id].bridge
+            keys = _interned(f'"{bridge}" . {fixed.address}' for fixed in port.fixed_ips)
+            egress |= dict.fromkeys(keys, out)
+            ingress |= dict.fromkeys(keys, into)
+    return egress, ingress
+
+
+def _interned(elements: Iterable[str]) -> dict[str, str]:
+    """Return elements of a set.
+
+    Interned, as those read back are: equal ones are identical, so that to compare two sets of
+    thousands costs no look at a letter.
+    """
+    return dict.fromkeys(map(intern, elements), "")
+
+
+def _merged(parts: Iterable[dict[str, str]]) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for part in parts:
+        merged |= part
+    return merged
 
 
 def compile_filter_chains(uplink: str | None, *, guard: bool) -> list[Chain]:
@@ -220,18 +257,10 @@ def _forward_rules(uplink: str | None, *, guard: bool) -> tuple[str, ...]:
     return (*rules, "iifname @bridges drop", "oifname @bridges drop")
 
 
-def compile_spoof_sets(served: Iterable[Served], ports: Iterable[PortView]) -> list[NftSet]:
+def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
     """Return which interface may send with which MAC and address."""
-    taps: dict[str, str] = {}
-    macs: dict[str, str] = {}
-    addresses: dict[str, str] = {}
-    present = {s.network.id for s in served}
-    for port in ports:
-        if port.network_id in present and port.port_security:
-            tap, mac, pairs = _spoof_elements(port)
-            taps[tap] = ""
-            macs[mac] = ""
-            addresses.update(dict.fromkeys(pairs, ""))
+    found = [_spoof_elements(served, part) for part in parts_of(ports)]
+    taps, macs, addresses = (_merged(kind) for kind in zip(*found, strict=True))
     return [
         NftSet("ports", "type ifname", elements=taps),
         NftSet("macs", "typeof iifname . ether saddr", elements=macs),
@@ -239,11 +268,20 @@ def compile_spoof_sets(served: Iterable[Served], ports: Iterable[PortView]) -> l
     ]
 
 
-@lru_cache(maxsize=65536)
-def _spoof_elements(port: PortView) -> tuple[str, str, tuple[str, ...]]:
-    tap = f'"{ownership.tap_name(port.id)}"'
-    mac = f"{tap} . {port.mac}"
-    return tap, mac, tuple(f"{mac} . {fixed.address}" for fixed in port.fixed_ips)
+@kept()
+def _spoof_elements(
+    served: tuple[Served, ...], ports: tuple[PortView, ...]
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return interfaces, interfaces with their MAC, and both with each address."""
+    places = by_network(served)
+    bound = [p for p in ports if p.network_id in places and p.port_security]
+    taps = {p.id: f'"{ownership.tap_name(p.id)}"' for p in bound}
+    pairs = (f"{taps[p.id]} . {p.mac} . {f.address}" for p in bound for f in p.fixed_ips)
+    return (
+        _interned(taps.values()),
+        _interned(f"{taps[p.id]} . {p.mac}" for p in bound),
+        _interned(pairs),
+    )
 
 
 def compile_hairpin_sets(
@@ -255,7 +293,7 @@ def compile_hairpin_sets(
     (LP#1011134); so only what is addressed to the port itself may turn round.
     """
     taps = {f.port_id for f in floating}
-    ends = [(f'"{ownership.tap_name(p.id)}"', p.mac) for p in ports if p.id in taps]
+    ends = [(f'"{ownership.tap_name(p.id)}"', p.mac) for p in ports if taps and p.id in taps]
     return [
         NftSet(
             "hairpins",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Interface
+from sys import intern
 
 from trunkline import ownership
+from trunkline.core.kept import kept
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
-from trunkline.model import HostName
-from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView
+from trunkline.model import HostName, NetworkId
+from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView, parts_of
 
 BRIDGE_SYSCTLS = {
     # Per device, not ip_forward: a host becomes no router between NICs that are not ours.
@@ -53,7 +56,13 @@ def choose_served(
             problems.append(Problem(f"network {network.id}", hindrance))
         else:
             served[bridge] = Served(network, bridge, trunk)
-    return tuple(served.values()), tuple(problems)
+    return _same(tuple(served.values())), tuple(problems)
+
+
+@lru_cache(maxsize=64)
+def _same(served: tuple[Served, ...]) -> tuple[Served, ...]:
+    """Return the one object that stands for these, so that what is made of it can be kept."""
+    return served
 
 
 def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) -> str:
@@ -123,7 +132,7 @@ def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]
 
 
 def compile_plugs(
-    served: Iterable[Served], ports: Iterable[PortView], floating: Iterable[FloatingView]
+    served: tuple[Served, ...], ports: tuple[PortView, ...], floating: Iterable[FloatingView]
 ) -> dict[str, Plug]:
     """Return where each port's interface belongs, by interface, present yet or not.
 
@@ -131,15 +140,26 @@ def compile_plugs(
     translated while it is bridged, and leaves by the interface that it came from
     (net/bridge/br_netfilter_hooks.c, "bridged DNAT").
     """
-    by_network = {s.network.id: s for s in served}
-    hairpins = {f.port_id for f in floating}
-    plugs = {}
-    for port in ports:
-        place = by_network.get(port.network_id)
-        if place and port.admin_up:
-            tap = ownership.tap_name(port.id)
-            plugs[tap] = Plug(tap, place.bridge, place.network.mtu, hairpin=port.id in hairpins)
+    plugs: dict[str, Plug] = {}
+    for part in parts_of(ports):
+        plugs |= _plugs(served, part)
+    for tap in {ownership.tap_name(f.port_id) for f in floating} & plugs.keys():
+        plugs[tap] = plugs[tap]._replace(hairpin=True)
     return plugs
+
+
+@kept()
+def _plugs(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> dict[str, Plug]:
+    places = by_network(served)
+    wanted = ((p, places[p.network_id]) for p in ports if p.network_id in places and p.admin_up)
+    plugs = (Plug(intern(ownership.tap_name(p.id)), s.bridge, s.network.mtu) for p, s in wanted)
+    return {plug.tap: plug for plug in plugs}
+
+
+@kept()
+def by_network(served: tuple[Served, ...]) -> dict[NetworkId, Served]:
+    """Return what is served by network id."""
+    return {s.network.id: s for s in served}
 
 
 def compile_gateways(served: Iterable[Served]) -> frozenset[Address]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from trunkline.core.kept import kept
 from trunkline.hoststate import Chain, NftSet, Table
 
 TableKey = tuple[str, str]
 
 
+@kept(4)
 def diff_tables(
     desired: Mapping[TableKey, Table], actual: Mapping[TableKey, Table]
 ) -> tuple[str, ...]:
@@ -114,7 +116,13 @@ def _element_diff(
     present = actual.sets[name].elements if name in actual.sets else {}
     if wanted == present:
         return {}, {}
-    return dict(wanted.items() - present.items()), dict(present.items() - wanted.items())
+    new = {key: wanted[key] for key in wanted.keys() - present.keys()}
+    gone = {key: present[key] for key in present.keys() - wanted.keys()}
+    if desired.sets[name].is_map and {**present, **new} != {**wanted, **gone}:
+        changed = [key for key in wanted.keys() & present.keys() if wanted[key] != present[key]]
+        new |= {key: wanted[key] for key in changed}
+        gone |= {key: present[key] for key in changed}
+    return new, gone
 
 
 def _element_lines(verb: str, where: str, name: str, elements: dict[str, str]) -> Iterator[str]:

@@ -208,7 +208,7 @@ class FakeKernel:
             n: replace(v, bridge=None) if v.bridge == name else v for n, v in self.vlans.items()
         }
         self.taps = {
-            n: replace(t, bridge=None, hairpin=False) if t.bridge == name else t
+            n: t._replace(bridge=None, hairpin=False) if t.bridge == name else t
             for n, t in self.taps.items()
         }
         self.addresses = {a for a in self.addresses if a.link != name}
@@ -268,8 +268,7 @@ def _changed_plug(plug: Plug, changes: dict[str, str]) -> Plug:
     bridge = _master(changes, plug.bridge)
     hairpin = changes.get("hairpin", "on" if plug.hairpin else "off") == "on"
     _refuse("hairpin" in changes and bridge is None, f"{plug.tap} is no bridge port")
-    return replace(
-        plug,
+    return plug._replace(
         mtu=int(changes.get("mtu", plug.mtu)),
         up=_up(changes, up=plug.up),
         bridge=bridge,

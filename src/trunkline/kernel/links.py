@@ -225,7 +225,7 @@ def _decode_link(body: bytes) -> Link:
     abroad = IFLA_LINK_NETNSID in found  # then IFLA_LINK counts in another namespace
     return Link(
         index=index,
-        name=text(found.get(IFLA_IFNAME)),
+        name=sys.intern(text(found.get(IFLA_IFNAME))),  # compared with core's all the time
         kind=kind,
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
         mtu=number(found.get(IFLA_MTU)),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from itertools import pairwise
+from sys import intern
 
 from trunkline.hoststate import Chain, Hook, NftSet, Table
 
@@ -364,11 +365,14 @@ def _references(texts: Iterable[str]) -> list[str]:
 
 
 def _elements(text: str) -> Iterator[tuple[str, str]]:
-    """Yield element and value of a comma-separated list; a set's value is empty."""
+    """Yield element and value of a comma-separated list; a set's value is empty.
+
+    Interned, as ``core`` has them, so that a set of thousands is compared by identity.
+    """
     for part in text.split(","):
         element, _, value = part.strip().partition(" : ")
         if element:
-            yield element.removesuffix("/32"), value
+            yield intern(element.removesuffix("/32")), intern(value)
 
 
 def _hook(base: re.Match[str]) -> Hook:

@@ -1,0 +1,42 @@
+"""Answers kept by the identity of the question: cost follows the change.
+
+A snapshot's unchanged sections are the same objects as before. What is made of one is found
+again here by its address in memory, which costs the same however much the section holds, where
+``functools.lru_cache`` would hash and compare all of it. For pure functions of immutable values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def kept(maximum: int = 4096) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that keeps a function's answers, and the arguments, so ids stay theirs.
+
+    Answers are shared between callers: they are not to be changed.
+
+    Args:
+        maximum: How many answers; then all are forgotten, which costs working them out again.
+    """
+
+    def keeping(function: Callable[P, R]) -> Callable[P, R]:
+        answers: dict[tuple[int, ...], tuple[tuple[object, ...], R]] = {}
+
+        @wraps(function)
+        def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+            key = tuple(map(id, args))
+            found = answers.get(key)
+            if found is None:
+                if len(answers) >= maximum:
+                    answers.clear()
+                found = answers[key] = args, function(*args, **kwargs)
+            return found[1]
+
+        return ask
+
+    return keeping
