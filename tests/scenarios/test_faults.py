@@ -49,6 +49,13 @@ def test_lost_translation(broken: Stage) -> None:
     assert not report.passed
     assert "it leaves by eth1 with source 91.207.15.105" in _failed(report)
     assert "no private address on the external wire" in _failed(report)
+    (prediction,) = report.acts[0].predictions
+    first = prediction.deviations[0]
+    assert (first.packet, first.node, first.field) == ("ICMP echo request", "compute1", "addresses")
+    assert (first.predicted, first.observed) == (
+        "91.207.15.105 > 8.8.8.8",
+        "10.0.0.3 > 8.8.8.8",
+    )
 
 
 def test_swapped_tags(broken: Stage) -> None:

@@ -40,12 +40,33 @@ def test_walk_of_scenario_6_is_asymmetric(stage: Stage) -> None:
     (act,) = play(stage, SCENARIOS["6"]).acts
 
     tags = {
-        (step.packet, place["tag"])
+        (step.packet, sighting.tag)
         for step in act.steps
         if step.node == "switch" and step.packet.startswith("ICMP")
-        for place in step.data(stage.cast)["path"]
+        for sighting in step.path
     }
     assert tags == {("ICMP echo request", 102), ("ICMP echo reply", 100)}
+
+
+def test_a_question_is_answered_and_proved(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``lab trace`` predicts; with ``--live`` a real probe is sent, and every step agrees."""
+    name = ["--name", stage.topology.name]
+    floating = str(stage.floating("VM_6").address)
+
+    assert main(["lab", "trace", "VM_1", "VM_6", *name]) == 0
+    assert main(["lab", "trace", "VM_1", "VM_6", "--live", *name]) == 0
+    assert main(["lab", "trace", "VM_1", "VM_6", "--proto", "udp", "--port", "53", *name]) == 1
+    capsys.readouterr()
+    live = ["--proto", "udp", "--port", "53", "--live"]
+    assert main(["lab", "trace", "VM_1", "VM_6", *live, *name]) == 1
+    assert "steps were seen as predicted" in capsys.readouterr().out
+    assert main(["lab", "trace", "VM_1", floating, "--live", *name]) == 1
+    assert "A real probe met silence." in capsys.readouterr().out
+    assert main(["lab", "trace", "VM_9", "VM_6", *name]) == 2
+    assert main(["lab", "trace", "VM_1", "VM_6", "--proto", "tcp", *name]) == 2
+    assert main(["lab", "trace", "internet", "VM_6", "--live", *name]) == 2
 
 
 @pytest.mark.usefixtures("machine")

@@ -194,8 +194,8 @@ def test_asking_comes_before_passing_on() -> None:
         ("ICMP echo request", "VM_1"),
         ("ARP request", "left"),
         ("ARP request", "VM_6"),
-        ("ARP reply", "VM_6"),
-        ("ARP reply", "left"),
+        ("ARP reply to 10.1.0.1", "VM_6"),
+        ("ARP reply to 10.1.0.1", "left"),
         ("ICMP echo request", "left"),
         ("ICMP echo request", "VM_6"),
     ]

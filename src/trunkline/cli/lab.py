@@ -10,6 +10,8 @@ from argparse import REMAINDER, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable
 from pathlib import Path
 
+from trunkline.cli.trace import add_flow, add_forms, show
+
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Register the command and its verbs."""
@@ -29,6 +31,12 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     capture = _verb(verbs, "capture", _capture, "show frames as they pass, until interrupted")
     capture.add_argument("places", nargs="+", metavar="NODE[:IF]")
     _verb(verbs, "pingall", _pingall, "ping from every instance to every other")
+    trace = _verb(verbs, "trace", _trace, "say what path a packet takes, and show it")
+    trace.add_argument("source", help="an instance, or 'internet'")
+    trace.add_argument("destination", help="an instance, or an address")
+    trace.add_argument("--live", action="store_true", help="send it, and compare what was seen")
+    add_flow(trace)
+    add_forms(trace)
     run = _verb(verbs, "run", _run, "play the article's scenarios")
     run.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="1 to 7, 6b; none is all")
     run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
@@ -120,6 +128,24 @@ def _pingall(args: Namespace) -> int:
     _need_root()
     print(show.pingall(state.find_complete(args.name)))
     return 0
+
+
+def _trace(args: Namespace) -> int:
+    from trunkline.lab import question, state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    lab = state.find_complete(args.name)
+    flow = question.Question(
+        args.source, args.destination, args.proto, args.port, args.source_address, args.size
+    )
+    if not args.live:
+        return show(question.predict(lab, flow), args)
+    with state.locked(args.name):
+        prediction, met = question.shoot(lab, flow)
+    code = show(prediction.trace, args)
+    if not args.json:
+        print(question.tell(prediction, met))
+    return 1 if prediction.deviations else code
 
 
 def _run(args: Namespace) -> int:

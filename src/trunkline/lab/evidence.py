@@ -6,6 +6,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address
 
 from trunkline.lab.packets import BROADCAST, HOST_UNREACHABLE, UNREACHABLE
+from trunkline.lab.predict import Prediction
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Check, Seen, on_trunk
@@ -15,12 +16,12 @@ def answered(shot: Shot, by: IPv4Address, what: str = "ping") -> Check:
     """Return whether a probe was answered, by whom it ought to be."""
     answer = shot.answer
     passed = answer.kind == "reply" and answer.by == by
-    return Check(f"{what} is answered by {by}", passed, _met(shot))
+    return Check(f"{what} is answered by {by}", passed, met(shot))
 
 
 def no_answer(what: str, shot: Shot) -> Check:
     """Return whether a probe met nothing but silence."""
-    return Check(f"{what} gets no answer", shot.answer.kind == "silence", _met(shot))
+    return Check(f"{what} gets no answer", shot.answer.kind == "silence", met(shot))
 
 
 def came_as_error(shot: Shot, by: Collection[IPv4Address]) -> Check:
@@ -28,10 +29,11 @@ def came_as_error(shot: Shot, by: Collection[IPv4Address]) -> Check:
     answer = shot.answer
     passed = answer.icmp == (UNREACHABLE, HOST_UNREACHABLE) and answer.by in by
     who = " or ".join(map(str, sorted(by)))
-    return Check(f"the sender gets 'host unreachable' from {who}", passed, _met(shot))
+    return Check(f"the sender gets 'host unreachable' from {who}", passed, met(shot))
 
 
-def _met(shot: Shot) -> str:
+def met(shot: Shot) -> str:
+    """Return what a probe met: a reply, an error, silence, and from whom."""
     answer = shot.answer
     icmp = f" (ICMP type {answer.icmp[0]} code {answer.icmp[1]})" if answer.icmp else ""
     by = f" from {answer.by}" if answer.by else ""
@@ -77,6 +79,17 @@ def has_route(stage: Stage, node: str, route: str) -> Check:
     routes = stage.routes(node)
     found = any(line.startswith(route) for line in routes)
     return Check(f"{node} has the route {route}", found, "; ".join(routes))
+
+
+def as_predicted(prediction: Prediction) -> Check:
+    """Return whether each step that was seen is as the tracer said beforehand, and none is more."""
+    wrong = prediction.deviations
+    if wrong:
+        evidence = f"{len(wrong)} deviate, first {wrong[0].text}"
+    else:
+        evidence = f"{len(prediction.comparison)} steps, {prediction.trace.disposition}"
+    passed = not wrong and bool(prediction.comparison)
+    return Check("every step is as predicted", passed, evidence)
 
 
 def tracked(

@@ -129,6 +129,9 @@ def _act_lines(act: Act) -> Iterator[str]:
     for number, step in enumerate(act.steps, start=1):
         yield f"    {number:2}. {prose(step)}"
     yield ""
+    for prediction in act.predictions:
+        yield f"    predicted: {prediction.trace.sentence}"
+        yield from (f"      deviates: {one.text}" for one in prediction.deviations)
     for check in act.checks:
         evidence = f"  [{check.evidence}]" if check.evidence else ""
         yield f"    {'ok  ' if check.passed else 'FAIL'}  {check.text}{evidence}"

@@ -6,7 +6,7 @@ is as before when it is left. Decides nothing about what ought to be seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -16,27 +16,38 @@ from trunkline.kernel import conntrack, netns
 from trunkline.lab import build, life, probe
 from trunkline.lab.capture import Capture
 from trunkline.lab.cloud import Cloud, Seat, Segment
+from trunkline.lab.predict import Prediction, held_against, traced_cloud
 from trunkline.lab.probe import Answer
 from trunkline.lab.state import Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
 from trunkline.lab.verdict import Ground, Seen
 from trunkline.lab.waiting import limit_s, until
-from trunkline.lab.walk import Cast
+from trunkline.lab.walk import Cast, Select, any_arp, carrying, connecting, first_of, walk
+from trunkline.trace.cloud import Cloud as TracedCloud
+from trunkline.trace.packets import ICMP, TCP, UDP
 from trunkline.trace.steps import HOST, INSTANCE
 from trunkline.trace.steps import INTERNET as THE_INTERNET
 from trunkline.trace.steps import SWITCH as A_SWITCH
+from trunkline.trace.walk import Flow, trace
 
 PROBE_S = 3.0
 SILENCE_S = 0.5  # after this long nothing will come: an answer takes a few milliseconds here
 SIGUSR1 = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A probe's answer and all frames that were captured meanwhile."""
+@dataclass(frozen=True)
+class Take:
+    """All frames that were captured while something happened, and what was predicted of it."""
+
+    seen: Seen
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Shot(Take):
+    """A take of a probe, with its answer."""
 
     answer: Answer
-    seen: Seen
 
 
 class Stage:
@@ -83,31 +94,74 @@ class Stage:
             if namespace in there:
                 netns.run(namespace, ["ip", "neigh", "flush", "all"], limit_s(10))
 
-    def shoot(self, fire: Callable[[], Answer]) -> Shot:
-        """Send a probe with empty ARP caches, and capture all that happens."""
+    def shoot(
+        self, flow: Flow, fire: Callable[[], Answer], told: Callable[[bytes], Select]
+    ) -> Shot:
+        """Predict a flow; send its probe with empty ARP caches, and capture all that happens.
+
+        Args:
+            flow: What the probe is, for the tracer.
+            fire: Sends it.
+            told: Selects its packets, given its nonce.
+        """
+        predicted = trace(self.traced(), flow)
         self.forget_neighbours()
         with self.capture() as capture:
             answer = fire()
-            return Shot(answer, Seen(capture.frames()))
+            seen = Seen(capture.frames())
+        story = first_of(told(answer.nonce), any_arp(build.MANAGEMENT_LINK))
+        observed = walk(seen, story, self.cast)
+        return Shot(seen, held_against(predicted, observed), answer)
+
+    def traced(self, *, dark: Collection[str] = ()) -> TracedCloud:
+        """Return the cloud as the tracer wants it; instances in ``dark`` are switched off."""
+        return traced_cloud(self.lab, self.cloud, self.seats.values(), dark=dark)
+
+    def flow(self, instance: str, to: IPv4Address, protocol: int, port: int | None = None) -> Flow:
+        """Return a flow from an instance."""
+        return Flow(self.seats[instance].port_id, to, protocol, port)
 
     def ping(self, instance: str, to: IPv4Address, *, hope: bool = True) -> Shot:
         """Ping from an instance; without hope of an answer the wait for it is short."""
         namespace = self.lab.namespace(instance)
-        return self.shoot(lambda: probe.ping(namespace, to, _patience_s(hope=hope)))
+        flow = self.flow(instance, to, ICMP)
+        return self.shoot(flow, lambda: probe.ping(namespace, to, _patience_s(hope=hope)), carrying)
 
     def tcp(
-        self, instance: str, peer: str, to: IPv4Address | None = None, *, hope: bool = True
+        self,
+        instance: str,
+        peer: str,
+        to: IPv4Address | None = None,
+        *,
+        port: int = probe.PORT,
+        hope: bool = True,
     ) -> Shot:
         """Connect from an instance to a listener on another."""
         a, b = self.lab.namespace(instance), self.lab.namespace(peer)
         address = to or self.seats[peer].address
-        return self.shoot(lambda: probe.tcp(a, b, address, _patience_s(hope=hope)))
+        return self.shoot(
+            self.flow(instance, address, TCP, port),
+            lambda: probe.tcp(a, b, address, _patience_s(hope=hope), port),
+            lambda _: connecting(None, port),
+        )
 
-    def udp(self, instance: str, peer: str, *, hope: bool = True) -> Shot:
+    def udp(
+        self,
+        instance: str,
+        peer: str,
+        to: IPv4Address | None = None,
+        *,
+        port: int = probe.PORT,
+        hope: bool = True,
+    ) -> Shot:
         """Send by UDP from an instance to another."""
         a, b = self.lab.namespace(instance), self.lab.namespace(peer)
-        address = self.seats[peer].address
-        return self.shoot(lambda: probe.udp(a, b, address, _patience_s(hope=hope)))
+        address = to or self.seats[peer].address
+        return self.shoot(
+            self.flow(instance, address, UDP, port),
+            lambda: probe.udp(a, b, address, _patience_s(hope=hope), port),
+            carrying,
+        )
 
     def settle(self) -> None:
         """Wait until every agent has applied what the server wants."""
@@ -194,7 +248,13 @@ class Stage:
             f"the guard of {host} is {'up' if guard else 'down'}",
             lambda: (has_guard in self.output(host, "nft", "list", "ruleset")) is guard,
         )
+        until(f"{host} has reported its guard", lambda: self._guard(host) is guard)
         self.settle()
+
+    def _guard(self, host: str) -> bool:
+        """Return what a host's agent last reported of its configuration."""
+        (agent,) = self.cloud.admin.list("agents", host=host)
+        return bool(agent["configurations"]["facts"]["cabling"]["guard_absent_prefixes"])
 
     def reborn(self, instance: str) -> None:
         """End an instance and plug in another one in its place, not booted yet."""

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from trunkline.lab.packets import Frame
+from trunkline.lab.predict import Prediction
 from trunkline.lab.walk import Cast, Select
 from trunkline.trace.data import outline
 from trunkline.trace.steps import HOST, INSTANCE, INTERNET, SWITCH, Step
@@ -34,6 +35,7 @@ class Act:
     """A part of a scenario: something was done, this was seen, and this it means.
 
     Attributes:
+        predictions: What the tracer said of each probe beforehand, held against the frames.
         remarks: What a reader of the article should know beside it.
         frames: All that was captured meanwhile.
     """
@@ -42,6 +44,7 @@ class Act:
     steps: tuple[Step, ...]
     checks: tuple[Check, ...]
     frames: tuple[Frame, ...]
+    predictions: tuple[Prediction, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -75,9 +78,19 @@ def _act_data(act: Act) -> dict[str, Any]:
         "remarks": list(act.remarks),
         "steps": [outline(step) for step in act.steps],
         "walk": [prose(step) for step in act.steps],
+        "predicted": [_prediction_data(one) for one in act.predictions],
         "checks": [
             {"text": c.text, "passed": c.passed, "evidence": c.evidence} for c in act.checks
         ],
+    }
+
+
+def _prediction_data(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "disposition": prediction.trace.disposition.value,
+        "sentence": prediction.trace.sentence,
+        "steps": [outline(step) for step in prediction.trace.steps],
+        "deviations": [one.text for one in prediction.deviations],
     }
 
 

@@ -19,7 +19,10 @@ from trunkline.lab.packets import (
     HOST_UNREACHABLE,
     UNREACHABLE,
     Frame,
+    Ip,
 )
+from trunkline.trace.packets import UDP
+from trunkline.trace.packets import Arp as TracedArp
 from trunkline.trace.passage import kernel_order
 from trunkline.trace.steps import INSTANCE, SWITCH, Header, Sighting, Step
 
@@ -193,7 +196,7 @@ def carrying(nonce: bytes) -> Select:
         if ip is None or nonce not in ip.payload:
             return None
         if ip.icmp is None:
-            return "TCP or UDP data"
+            return _data_name(ip)
         names = {
             (ECHO_REQUEST, 0): "ICMP echo request",
             (ECHO_REPLY, 0): "ICMP echo reply",
@@ -204,15 +207,25 @@ def carrying(nonce: bytes) -> Select:
     return select
 
 
-def connecting(address: IPv4Address, port: int) -> Select:
-    """Select the packets that open a TCP connection to a server's own address and port."""
+def _data_name(ip: Ip) -> str:
+    """Return what a packet with data is called: a probe's answer comes from the lower port."""
+    if ip.protocol != UDP or ip.ports is None:
+        return "TCP data"
+    return "UDP" if ip.ports[0] > ip.ports[1] else "UDP answer"
+
+
+def connecting(address: IPv4Address | None, port: int) -> Select:
+    """Select the packets that open a TCP connection to a server's own address and port.
+
+    Without an address, to any address.
+    """
 
     def select(frame: Frame) -> str | None:
         ip = frame.ip
         if ip is None or ip.ports is None:
             return None
         ends = zip((ip.source, ip.destination), ip.ports, strict=True)
-        if (address, port) not in ends:
+        if not any(end[1] == port and address in (None, end[0]) for end in ends):
             return None
         return {"S": "TCP SYN", "SA": "TCP SYN-ACK"}.get(ip.flags)
 
@@ -221,16 +234,26 @@ def connecting(address: IPv4Address, port: int) -> Select:
 
 def asking_for(addresses: Iterable[IPv4Address]) -> Select:
     """Select ARP requests and replies about these addresses."""
-    wanted = frozenset(addresses)
+    wanted, every = frozenset(addresses), any_arp()
 
     def select(frame: Frame) -> str | None:
         arp = frame.arp
         if arp is None:
             return None
-        if arp.is_reply:
-            return f"ARP reply: {arp.sender} is here" if arp.sender in wanted else None
-        question = f"ARP request: who has {arp.target}? tell {arp.sender}"
-        return question if arp.target in wanted else None
+        about = arp.sender if arp.is_reply else arp.target
+        return every(frame) if about in wanted else None
+
+    return select
+
+
+def any_arp(*except_on: str) -> Select:
+    """Select every ARP message, but for those on some devices."""
+
+    def select(frame: Frame) -> str | None:
+        arp = frame.arp
+        if arp is None or frame.device in except_on:
+            return None
+        return TracedArp(arp.is_reply, arp.sender_mac, arp.sender, arp.target).name
 
     return select
 

@@ -72,7 +72,7 @@ class Arp:
     def name(self) -> str:
         """Return what a story calls it."""
         if self.is_reply:
-            return f"ARP reply: {self.sender} is here"
+            return f"ARP reply to {self.target}: {self.sender} is here"
         return f"ARP request: who has {self.target}? tell {self.sender}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from trunkline.lab.stage import Shot, Stage
+from trunkline.lab.evidence import as_predicted
+from trunkline.lab.stage import Shot, Stage, Take
 from trunkline.lab.verdict import Act, Check, Seen, laws
 from trunkline.lab.walk import Select, asking_for, carrying, first_of, walk
 
@@ -16,16 +17,23 @@ ECHO, REPLY = "ICMP echo request", "ICMP echo reply"
 def act(
     stage: Stage,
     title: str,
-    seen: Seen,
+    takes: Iterable[Take],
     select: Select,
     checks: Iterable[Check],
     *remarks: str,
     leak: bool = False,
 ) -> Act:
-    """Return an act: its walk, its checks, and the laws over all that was captured."""
+    """Return an act: its walk, its checks, the prediction's, and the laws over all captured."""
+    takes = tuple(takes)
+    seen = together(takes)
     steps = walk(seen, select, stage.cast)
-    all_checks = (*checks, *laws(seen, stage.ground, stage.cast, leak=leak))
-    return Act(title, steps, all_checks, seen.frames, remarks)
+    predicted = tuple(take.prediction for take in takes)
+    all_checks = (
+        *checks,
+        *map(as_predicted, predicted),
+        *laws(seen, stage.ground, stage.cast, leak=leak),
+    )
+    return Act(title, steps, all_checks, seen.frames, predicted, remarks)
 
 
 def told(shot: Shot, *asked: IPv4Address) -> Select:
@@ -40,6 +48,6 @@ def absent(stage: Stage) -> Check:
     return Check(f"{LEFT} has no {segment.bridge} and no vlan{segment.vlan_id}", not links)
 
 
-def together(shots: Iterable[Shot]) -> Seen:
-    """Return the frames of several shots, in order."""
-    return Seen(tuple(frame for shot in shots for frame in shot.seen))
+def together(takes: Iterable[Take]) -> Seen:
+    """Return the frames of several takes, in order."""
+    return Seen(tuple(frame for take in takes for frame in take.seen))

@@ -56,7 +56,7 @@ def _floating_shut_act(stage: Stage) -> Act:
         " floating address; the article does not say so."
     )
     title = "rules for fixed prefixes do not let floating IPs in"
-    return act(stage, title, shot.seen, carried, checks, remark)
+    return act(stage, title, [shot], carried, checks, remark)
 
 
 def _floating_act(stage: Stage, sender: str, receiver: str) -> Act:
@@ -92,7 +92,7 @@ def _floating_act(stage: Stage, sender: str, receiver: str) -> Act:
     )
     story = told(shot, stage.gateway(sender))
     title = f"{sender} pings {receiver} by its floating IP {target}"
-    return act(stage, title, shot.seen, story, checks, *remarks)
+    return act(stage, title, [shot], story, checks, *remarks)
 
 
 def _shows(what: str, frames: Seen, source: IPv4Address, target: IPv4Address) -> Check:
@@ -115,7 +115,7 @@ def _same_host_act(stage: Stage) -> Act:
         nothing("nothing of it leaves", on_wire(probe, stage.ground, stage.cast)),
     ]
     title = f"VM_1 pings a floating IP on its own host, VM_2's {target}"
-    return act(stage, title, shot.seen, carried, checks)
+    return act(stage, title, [shot], carried, checks)
 
 
 def _oneself_act(stage: Stage) -> Act:
@@ -130,4 +130,4 @@ def _oneself_act(stage: Stage) -> Act:
         nothing("nothing of it leaves", on_wire(probe, stage.ground, stage.cast)),
     ]
     title = f"VM_1 pings its own floating IP {target}"
-    return act(stage, title, shot.seen, carried, checks)
+    return act(stage, title, [shot], carried, checks)

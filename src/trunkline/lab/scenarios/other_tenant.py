@@ -41,7 +41,6 @@ def _closed_act(stage: Stage) -> Act:
         stage.ping("VM_1", target.address, hope=False),
         stage.tcp("VM_1", "VM_3", hope=False),
     )
-    seen = together(shots)
     probe = shots[0].seen.of(carrying(shots[0].answer.nonce))
     checks = [
         no_answer("ping", shots[0]),
@@ -55,7 +54,7 @@ def _closed_act(stage: Stage) -> Act:
     ]
     title = "without rules for the other tenant, nothing passes"
     story = first_of(carrying(shots[0].answer.nonce), connecting(stage.seats["VM_3"].address, PORT))
-    return act(stage, title, seen, story, checks)
+    return act(stage, title, shots, story, checks)
 
 
 def _tcp_only_act(stage: Stage) -> Act:
@@ -80,7 +79,8 @@ def _tcp_only_act(stage: Stage) -> Act:
         " its ping needs an ICMP rule in each group too."
     )
     title = "with the article's two rules, tcp 1-65535, TCP passes and ping does not"
-    return act(stage, title, seen, connecting(stage.seats["VM_3"].address, PORT), checks, remark)
+    story = connecting(stage.seats["VM_3"].address, PORT)
+    return act(stage, title, shots, story, checks, remark)
 
 
 def _routed_act(stage: Stage) -> Act:
@@ -101,7 +101,8 @@ def _routed_act(stage: Stage) -> Act:
         only_broadcasts_on_trunk(stage, shot.seen),
     ]
     story = told(shot, stage.gateway("VM_1"), target.address)
-    return act(stage, "with ICMP allowed too, the ping is routed", shot.seen, story, checks)
+    title = "with ICMP allowed too, the ping is routed"
+    return act(stage, title, [shot], story, checks)
 
 
 def play_6(stage: Stage) -> tuple[Act, ...]:
@@ -128,7 +129,7 @@ def play_6(stage: Stage) -> tuple[Act, ...]:
     ]
     story = told(shot, stage.gateway("VM_1"), target.address)
     title = "VM_1 pings VM_6: other tenant, other host, asymmetric"
-    return (act(stage, title, shot.seen, story, checks),)
+    return (act(stage, title, [shot, tcp], story, checks),)
 
 
 def play_6b(stage: Stage) -> tuple[Act, ...]:
@@ -165,7 +166,7 @@ def _leak_act(stage: Stage) -> Act:
     )
     story = told(shot, stage.gateway("VM_1"))
     title = "as the article has it: the packet follows the default route"
-    return act(stage, title, shot.seen, story, checks, remark, leak=True)
+    return act(stage, title, [shot], story, checks, remark, leak=True)
 
 
 def _guarded_act(stage: Stage) -> Act:
@@ -180,4 +181,4 @@ def _guarded_act(stage: Stage) -> Act:
     ]
     story = told(shot, stage.gateway("VM_1"))
     title = "with the default guard: answered at once, nothing leaves"
-    return act(stage, title, shot.seen, story, checks)
+    return act(stage, title, [shot], story, checks)

@@ -13,10 +13,13 @@ from trunkline.lab.evidence import (
     untouched,
 )
 from trunkline.lab.packets import BROADCAST, Frame
+from trunkline.lab.predict import held_against
 from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, act, told
-from trunkline.lab.stage import Stage
+from trunkline.lab.stage import Stage, Take
 from trunkline.lab.verdict import Act, Check, Seen, on_trunk, on_wire, reversed_path
 from trunkline.lab.walk import Select, asking_for, carrying, leasing, walk
+from trunkline.trace.steps import Trace
+from trunkline.trace.walk import trace_lease
 
 
 def play_1(stage: Stage) -> tuple[Act, ...]:
@@ -29,6 +32,10 @@ def play_1(stage: Stage) -> tuple[Act, ...]:
     for instance in ("VM_1", "VM_4"):
         stage.reborn(instance)
     stage.settle()
+    told = {
+        "VM_1": trace_lease(stage.traced(dark=["VM_4"]), stage.seats["VM_1"].port_id),
+        "VM_4": trace_lease(stage.traced(), stage.seats["VM_4"].port_id),
+    }
     with stage.capture() as capture:
         for instance in ("VM_1", "VM_4"):
             build.boot_instance(stage.lab, instance)
@@ -36,7 +43,7 @@ def play_1(stage: Stage) -> tuple[Act, ...]:
         for instance in _one_per_host(stage, network):
             stage.renew(instance)
         seen = Seen(capture.frames())
-    return tuple(_boot_act(stage, instance, seen) for instance in ("VM_1", "VM_4"))
+    return tuple(_boot_act(stage, instance, seen, one) for instance, one in told.items())
 
 
 def _one_per_host(stage: Stage, network: str) -> list[str]:
@@ -45,7 +52,7 @@ def _one_per_host(stage: Stage, network: str) -> list[str]:
     return list({seat.host: seat.instance for seat in seats}.values())
 
 
-def _boot_act(stage: Stage, instance: str, seen: Seen) -> Act:
+def _boot_act(stage: Stage, instance: str, seen: Seen, predicted: Trace) -> Act:
     seat, segment = stage.seats[instance], stage.segment(instance)
     gateway, client = stage.gateway(instance), leasing(seat.mac)
     serving = {s.host: s for s in stage.seats.values() if s.network == seat.network}
@@ -81,7 +88,9 @@ def _boot_act(stage: Stage, instance: str, seen: Seen) -> Act:
         f" on it, {', '.join(others)} included; a server knows its own host's instances only."
     )
     story = _discover_and_offer(seat.mac)
-    return act(stage, f"{instance} boots on {seat.host}", seen, story, checks, remark)
+    title = f"{instance} boots on {seat.host}"
+    prediction = held_against(predicted, walk(seen, story, stage.cast))
+    return act(stage, title, [Take(seen, prediction)], story, checks, remark)
 
 
 def _discover_and_offer(mac: str) -> Select:
@@ -128,7 +137,16 @@ def play_2(stage: Stage) -> tuple[Act, ...]:
         f" default gateway. It is the source address; the frame left to {', '.join(router)}."
     )
     title = f"VM_1, with a fixed IP only, pings {target}"
-    return (act(stage, title, shot.seen, told(shot, gateway), checks, remark),)
+    return (
+        act(
+            stage,
+            title,
+            [shot],
+            told(shot, gateway),
+            checks,
+            remark,
+        ),
+    )
 
 
 def play_3(stage: Stage) -> tuple[Act, ...]:
@@ -161,7 +179,15 @@ def play_3(stage: Stage) -> tuple[Act, ...]:
         ),
     ]
     title = "VM_1 pings VM_2: same tenant, same host"
-    return (act(stage, title, shot.seen, told(shot, target.address), checks),)
+    return (
+        act(
+            stage,
+            title,
+            [shot],
+            told(shot, target.address),
+            checks,
+        ),
+    )
 
 
 def play_4(stage: Stage) -> tuple[Act, ...]:
@@ -188,4 +214,13 @@ def play_4(stage: Stage) -> tuple[Act, ...]:
     ]
     remark = "The article's last step says 'VM_1 and VM_2'; it means VM_1 and VM_5."
     title = "VM_1 pings VM_5: same tenant, other host"
-    return (act(stage, title, shot.seen, told(shot, target.address), checks, remark),)
+    return (
+        act(
+            stage,
+            title,
+            [shot],
+            told(shot, target.address),
+            checks,
+            remark,
+        ),
+    )
