@@ -10,4 +10,12 @@
 
 What these modules do not know they answer with UNKNOWN and the text that they do not know; they
 never take it for fine. Intent (ports, groups) is read to name what decided, never to decide.
+
+All flows at once are counted from intent instead, which is a second way to the same answer:
+
+    verify_cloud     all hosts' snapshots and settings, joined
+    verify_services  services as rules tell them apart
+    verify_flow      one flow judged, plainly: what the fast engine has to agree with
+    reach            all pairs of ports, exactly; what rules allow is in reach_policy
+    reach_public     the same for floating IPs and the Internet
 """

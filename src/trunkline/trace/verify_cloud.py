@@ -1,0 +1,204 @@
+"""The whole cloud as reachability sees it: every host's snapshot and settings, joined.
+
+Decides which ports are plugged in at all and which host has a route to which subnet. Knows
+nothing of rules' meaning, of single flows, or of how the snapshots came here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from trunkline.model import (
+    DomainId,
+    FloatingIpId,
+    GroupId,
+    HostName,
+    HostRoute,
+    NetworkId,
+    ProjectId,
+    SubnetId,
+)
+from trunkline.snapshot import GroupView, HostSnapshot, NetworkView, PortView, RouterView
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What a host's administrator and its machine add to the snapshot.
+
+    Attributes:
+        uplink: Whether there is an external NIC.
+        source: What instances without a floating IP look like outside; None is no translation.
+        exempt: Destinations for which instances keep their own source.
+        guard: Tenant prefixes that the host does not serve are refused, and do not leak.
+        unserved: Networks of the snapshot that the host cannot serve.
+    """
+
+    uplink: bool = True
+    source: IPv4Address | None = None
+    exempt: tuple[IPv4Network, ...] = ()
+    guard: bool = True
+    unserved: frozenset[NetworkId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host: its settings, the networks that it has a bridge for, the subnets it routes to."""
+
+    name: HostName
+    settings: HostSettings
+    networks: frozenset[NetworkId]
+    routes: frozenset[SubnetId]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A tenant network, with its prefixes and the routing domain that it is part of.
+
+    Attributes:
+        domain: Networks of one domain are routed to each other where a host serves both.
+        router: What routes; None is a network of its own, without a gateway.
+        host_routes: Routes handed to instances, by subnet; where they lead is not modelled.
+    """
+
+    id: NetworkId
+    project_id: ProjectId
+    name: str
+    domain: DomainId
+    router: RouterView | None
+    subnets: Mapping[SubnetId, IPv4Network]
+    host_routes: Mapping[SubnetId, tuple[HostRoute, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A port on its host.
+
+    Attributes:
+        up: Plugged into its network's bridge, as far as the intent goes.
+    """
+
+    port: PortView
+    host: HostName
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One address of a port: what a flow begins or ends at."""
+
+    seat: Seat
+    address: Address
+    subnet_id: SubnetId
+
+
+@dataclass(frozen=True, slots=True)
+class Floating:
+    """A floating IP and the end that it stands for."""
+
+    id: FloatingIpId
+    project_id: ProjectId
+    address: IPv4Address
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """All that decides who reaches whom.
+
+    Attributes:
+        faces: What an end with a floating IP looks like outside, by end's port id and address.
+        revisions: The revision of each host's snapshot at which answers hold.
+    """
+
+    hosts: Mapping[HostName, Host]
+    segments: Mapping[NetworkId, Segment]
+    ends: tuple[End, ...]
+    groups: Mapping[GroupId, GroupView]
+    floating: tuple[Floating, ...]
+    tenant_prefixes: tuple[IPv4Network, ...]
+    faces: Mapping[tuple[str, Address], IPv4Address] = field(default_factory=dict)
+    revisions: Mapping[HostName, int] = field(default_factory=dict)
+
+    def face(self, end: End) -> IPv4Address | None:
+        """Return what an end looks like outside its routing domain; None is as it is."""
+        own = self.faces.get((end.seat.port.id, end.address))
+        router = self.router(end)
+        shared = router is not None and router.enable_snat
+        return own or (self.hosts[end.seat.host].settings.source if shared else None)
+
+    def router(self, end: End) -> RouterView | None:
+        """Return the router that an end's network is on."""
+        return self.segments[end.seat.port.network_id].router
+
+    def domain(self, end: End) -> DomainId:
+        """Return where an end's address is unique."""
+        return self.segments[end.seat.port.network_id].domain
+
+
+def gather(snapshots: Iterable[HostSnapshot], settings: Mapping[HostName, HostSettings]) -> Cloud:
+    """Join the snapshots of all hosts, read at one moment, into the cloud.
+
+    Args:
+        snapshots: One per host.
+        settings: By host; a host without any has the defaults.
+    """
+    held = sorted(snapshots, key=lambda snapshot: snapshot.host)
+    hosts = {s.host: _host(s, settings.get(s.host, HostSettings())) for s in held}
+    ends = tuple(end for s in held for end in _ends(s, hosts[s.host]))
+    floating = _floating(held, ends)
+    return Cloud(
+        hosts=hosts,
+        segments={n.id: _segment(n, s.routers) for s in held for n in s.networks},
+        ends=ends,
+        groups={group.id: group for s in held for group in s.groups},
+        floating=floating,
+        tenant_prefixes=held[0].tenant_prefixes if held else (),
+        faces={(f.end.seat.port.id, f.end.address): f.address for f in floating},
+        revisions={s.host: s.revision for s in held},
+    )
+
+
+def _host(snapshot: HostSnapshot, settings: HostSettings) -> Host:
+    served = [n for n in snapshot.networks if n.id not in settings.unserved]
+    routing = {router.id for router in snapshot.routers if router.admin_up}
+    routed = [s for n in served if n.router_id in routing for s in n.subnets]
+    return Host(
+        snapshot.host,
+        settings,
+        frozenset(n.id for n in served),
+        frozenset(subnet.id for subnet in routed if subnet.gateway is not None),
+    )
+
+
+def _segment(network: NetworkView, routers: Iterable[RouterView]) -> Segment:
+    return Segment(
+        network.id,
+        network.project_id,
+        network.name,
+        network.domain,
+        next((router for router in routers if router.id == network.router_id), None),
+        {s.id: s.cidr for s in network.subnets},
+        {s.id: s.host_routes for s in network.subnets if s.host_routes},
+    )
+
+
+def _ends(snapshot: HostSnapshot, host: Host) -> Iterable[End]:
+    for port in snapshot.ports:
+        seat = Seat(port, host.name, port.admin_up and port.network_id in host.networks)
+        for fixed in port.fixed_ips:
+            yield End(seat, fixed.address, fixed.subnet_id)
+
+
+def _floating(snapshots: Iterable[HostSnapshot], ends: Iterable[End]) -> tuple[Floating, ...]:
+    views = [view for s in snapshots for view in s.floating_ips]
+    wanted = {(v.port_id, v.fixed_address) for v in views}
+    by_address = {key: e for e in ends if (key := (e.seat.port.id, e.address)) in wanted}
+    return tuple(
+        Floating(v.id, v.project_id, v.address, by_address[v.port_id, v.fixed_address])
+        for v in sorted(views, key=lambda view: view.id)
+        if (v.port_id, v.fixed_address) in by_address
+    )
