@@ -19,6 +19,7 @@ from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
 from trunkline.api.errors import HANDLERS
 from trunkline.api.quotas import QuotaApi
+from trunkline.api.ranges import RangeApi
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
 from trunkline.api.wakeups import Wakeups
@@ -59,6 +60,7 @@ def build(database: Database, auth: Auth, wakeups: Wakeups, audit_retention_days
     networking = NetworkingApi(store, auth)
     routes = [
         *QuotaApi(store, auth).routes(),
+        *RangeApi(store, auth).routes(),
         *networking.routes(),
         *TagsApi(store, networking).routes(),
         *AgentApi(store, auth, wakeups).routes(),

@@ -16,6 +16,7 @@ UPDATED = "2026-11-24T00:00:00-00:00"
 
 EXTENSIONS = {
     "agent": "agent",
+    "auto-allocated-topology": "Auto Allocated Topology Services",
     "binding": "Port Binding",
     "default-subnetpools": "Default Subnetpools",
     "empty-string-filtering": "Empty String Filtering Extension",
@@ -48,7 +49,7 @@ EXTENSIONS = {
     "subnet_allocation": "Subnet Allocation",
     "tag-creation": "Tag creation extension",
     "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation",
-    "trunkline": "Trunkline's own: provisioning and gateway mode of networks, the audit",
+    "trunkline": "Trunkline's own: provisioning and gateway mode, network ranges, audit",
 }
 """Neutron's names by alias: what works here, and nothing else."""
 

@@ -177,6 +177,21 @@ rbac_policies = Table(
 )
 """Whom a network is lent to. Its ``shared`` and ``external`` repeat what is here for everybody."""
 
+auto_allocated_topologies = Table(
+    "auto_allocated_topologies",
+    metadata,
+    Column("project_id", NAME, primary_key=True),
+    Column(
+        "network_id",
+        ID,
+        ForeignKey("networks.id", ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    Column("was_unowned", Boolean, nullable=False),  # and will be again
+)
+"""The network that each project was given when it first needed one."""
+
 subnetpools = Table(
     "subnetpools",
     metadata,

@@ -227,7 +227,7 @@ def _segment(tx: Transaction, values: Record) -> Record:
     if vlan_id is not None:
         return _given_segment(tx, physical or next(iter(ranges), ""), vlan_id)
     for candidate in [physical] if physical else ranges:
-        taken = _taken(tx, candidate)
+        taken = taken_vlans(tx, candidate)
         vlan_id = next_vlan(ranges.get(candidate, ()), taken)
         if vlan_id is not None:
             return _vlan(candidate, vlan_id)
@@ -260,7 +260,7 @@ def _given_segment(tx: Transaction, physical: str, vlan_id: int) -> Record:
             " server's configuration names none in vlan_ranges.",
             "InvalidInput",
         )
-    if vlan_id in _taken(tx, physical):
+    if vlan_id in taken_vlans(tx, physical):
         raise Conflict(
             f"Unable to create the network. The VLAN {vlan_id} (provider:segmentation_id) on"
             f" physical network {physical} is in use.",
@@ -277,6 +277,7 @@ def _vlan(physical: str, vlan_id: int) -> Record:
     }
 
 
-def _taken(tx: Transaction, physical: str) -> set[int]:
+def taken_vlans(tx: Transaction, physical: str) -> set[int]:
+    """Return the VLAN ids that networks have on a physical network."""
     found = select(networks.c.segmentation_id).where(networks.c.physical_network == physical)
     return set(tx.connection.execute(found).scalars())
