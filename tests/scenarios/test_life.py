@@ -43,8 +43,12 @@ def test_up_twice_and_down(capsys: pytest.CaptureFixture[str]) -> None:
     assert "was up already" in capsys.readouterr().out
     assert {label: LAB.process(label) for label in LAB.labels()} == pids
 
+    assert main(["lab", "run", "--name", NAME, "--file", "five"]) == 2
+    assert "another topology" in capsys.readouterr().err
     assert main(["lab", "down", "--name", NAME]) == 0
+    assert f"lab {NAME} is down" in capsys.readouterr().out
     assert main(["lab", "down", "--name", NAME]) == 0
+    assert f"there is no lab {NAME}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -165,6 +169,8 @@ def test_exec_inspect_pingall(capsys: pytest.CaptureFixture[str]) -> None:
 
     command = _start("exec", "VM_1", "--", "cat", "/etc/resolv.conf")
     assert command.wait() == 0
+    assert main(["lab", "exec", "--name", NAME, "VM_1", "--", "no-such-program"]) == 127
+    assert "no-such-program" in capsys.readouterr().err
 
     assert main(["lab", "pingall", "--name", NAME]) == 0
     assert "0 % dropped (30/30 received)" in capsys.readouterr().out

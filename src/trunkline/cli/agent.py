@@ -15,15 +15,16 @@ from threading import Event
 from typing import IO, TYPE_CHECKING, Any
 
 from trunkline.errors import Conflict, RequestError, ServerUnavailable
-from trunkline.hoststate import VlanMaking
+from trunkline.hoststate import HostConfig, VlanMaking
 
 if TYPE_CHECKING:
     from trunkline.agent.config import AgentConfig
     from trunkline.agent.loop import Inbox
     from trunkline.agent.reconcile import Plan
+    from trunkline.hoststate import HostFacts
 
 DEFAULT_CONFIG = Path("/etc/trunkline/agent.toml")
-
+NO_HOST = HostConfig("", {}, uplink=None, routing_source=None, snat_exempt=(), state_dir="")
 
 MAKINGS = {
     VlanMaking.KERNEL: "8021q: this kernel has its own type",
@@ -164,13 +165,29 @@ def run_doctor(args: Namespace) -> int:
     from trunkline.agent.config import load  # noqa: PLC0415
     from trunkline.kernel.linux import LinuxKernel  # noqa: PLC0415
 
-    config = load(args.config)
-    facts = LinuxKernel().facts(config.host)
+    unconfigured = args.config == DEFAULT_CONFIG and not DEFAULT_CONFIG.exists()
+    config = None if unconfigured else load(args.config)
+    facts = LinuxKernel().facts(config.host if config else NO_HOST)
     findings = list(facts.missing)
     print(f"kernel            Linux {platform.release()}")
     print(f"VLAN devices      {MAKINGS[facts.vlan_making]}")
     filtered = "on our bridges only" if facts.bridge_netfilter else "impossible: no br_netfilter"
     print(f"bridged packets   filtered {filtered}")
+    if config is None:
+        print(f"configuration     none at {DEFAULT_CONFIG}: NICs and server are not looked at")
+    else:
+        findings += _show_cabling(config, facts)
+    if not facts.missing:
+        print("nftables          has every kind of rule that is needed")
+        print("programs          nft and dnsmasq are there")
+    for finding in findings:
+        print(f"missing: {finding}")
+    return 1 if findings else 0
+
+
+def _show_cabling(config: AgentConfig, facts: HostFacts) -> list[str]:
+    """Print how the host is cabled; return what of it is missing."""
+    findings = []
     for physical_network, nic in config.host.trunks.items():
         findings += _show_link(f"trunk {physical_network}", nic, facts.links)
     if config.host.uplink:
@@ -178,12 +195,7 @@ def run_doctor(args: Namespace) -> int:
         source = config.host.routing_source or facts.uplink_address
         print(f"routing source    {source or 'none: the uplink has no address'}")
     print(f"server            {config.server}: {_server_state(config)}")
-    if not facts.missing:
-        print("nftables          has every kind of rule that is needed")
-        print("programs          nft and dnsmasq are there")
-    for finding in findings:
-        print(f"missing: {finding}")
-    return 1 if findings else 0
+    return findings
 
 
 def _show_link(role: str, nic: str, links: frozenset[str]) -> list[str]:

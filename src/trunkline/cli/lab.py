@@ -9,6 +9,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 
 from trunkline.cli.trace import add_flow, add_forms, show
 
@@ -41,7 +42,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="1 to 7, 6b; none is all")
     run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
     run.add_argument("--pcap", type=Path, metavar="DIR", help="write the captured frames there")
-    run.add_argument("--file", default="article", help="topology of a lab that is not up")
+    run.add_argument("--file", help="topology, 'article' by default; of a lab that is up, its own")
 
 
 def _verb(
@@ -78,8 +79,8 @@ def _down(args: Namespace) -> int:
     _need_root()
     names = state.living() if args.all else (args.name,)
     for name in names:
-        life.down(name)
-        print(f"lab {name} is down")
+        was_there = life.down(name)
+        print(f"lab {name} is down" if was_there else f"there is no lab {name}")
     return 0
 
 
@@ -111,7 +112,10 @@ def _become(args: Namespace, argv: list[str]) -> int:
         raise Invalid("lab exec: no command given; write it after '--'")
     lab = state.find_complete(args.name)
     namespace = state.node_namespace(lab, args.node)
-    os.execvp("ip", ["ip", "netns", "exec", namespace, *argv])  # noqa: S606, S607 - as asked
+    if which(argv[0]):  # nodes share this machine's file system
+        os.execvp("ip", ["ip", "netns", "exec", namespace, *argv])  # noqa: S606, S607 - as asked
+    print(f"trunkline: lab exec: there is no program {argv[0]}", file=sys.stderr)
+    return 127  # as a shell says it
 
 
 def _capture(args: Namespace) -> int:
@@ -155,7 +159,7 @@ def _run(args: Namespace) -> int:
     # Whoever ends a run by SIGTERM wants its lab taken down too, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     say = _nothing if args.json else _say
-    text = topology.read(args.file)
+    text = topology.read(args.file) if args.file else None
     reports = run.run(text, args.name, run.chosen(args.scenarios), pcap=args.pcap, say=say)
     if args.json:
         print(json.dumps([report.data() for report in reports], indent=2))

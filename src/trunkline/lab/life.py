@@ -42,10 +42,10 @@ def ensure_up(lab: Lab, text: str, *, temporary: bool = False) -> bool:
     return True
 
 
-def down(name: str) -> None:
-    """End a lab and leave nothing of it."""
+def down(name: str) -> bool:
+    """End a lab and leave nothing of it; return whether there was anything."""
     with state.locked(name):
-        state.remove(name)
+        return state.remove(name)
 
 
 def _is_whole(lab: Lab) -> bool:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from trunkline.errors import Invalid
+from trunkline.errors import Conflict, Invalid
 from trunkline.lab import life, state
 from trunkline.lab.capture import write_pcap
 from trunkline.lab.scenarios import SCENARIOS, Scenario, play
 from trunkline.lab.stage import Stage
 from trunkline.lab.state import Lab
-from trunkline.lab.topology import load
+from trunkline.lab.topology import load, read
 from trunkline.lab.verdict import Act, Report
 from trunkline.trace.tell import prose
 
@@ -36,7 +36,7 @@ def chosen(keys: Sequence[str]) -> tuple[Scenario, ...]:
 
 
 def run(
-    text: str,
+    text: str | None,
     name: str | None,
     scenarios: Sequence[Scenario],
     *,
@@ -46,11 +46,14 @@ def run(
     """Play scenarios one after the other, and say each as soon as it is over.
 
     Args:
-        text: The topology to bring up, if no lab of this name is up.
+        text: The topology; None is that of the lab of this name, or the article's.
         name: The lab's name; None is the topology's.
         scenarios: In the order in which to play them.
         pcap: Directory for the evidence, one file per device of each act.
         say: What to do with a line of the story.
+
+    Raises:
+        Conflict: A lab of this name is up, and has another topology.
     """
     if pcap:
         _check_writable(pcap)
@@ -70,14 +73,16 @@ def run(
 
 
 @contextmanager
-def _lab(text: str, name: str | None, say: Say) -> Iterator[Lab]:
+def _lab(asked: str | None, name: str | None, say: Say) -> Iterator[Lab]:
     """Give a lab that is up: one that is already, or one for this run alone."""
+    text = asked or read("article")
     lab = Lab(load(text, name))
     with state.locked(lab.topology.name):
         stays = lab.wanted
         if stays:
             lab = state.find(lab.topology.name)
             text = lab.text()
+            _check_same(lab, asked, text)
         if not lab.complete:
             say(f"bringing up lab {lab.topology.name}")
         try:
@@ -86,6 +91,15 @@ def _lab(text: str, name: str | None, say: Say) -> Iterator[Lab]:
         finally:
             if not stays:
                 state.remove(lab.topology.name)
+
+
+def _check_same(lab: Lab, asked: str | None, text: str) -> None:
+    if asked not in {None, text}:
+        name = lab.topology.name
+        raise Conflict(
+            f"lab {name} is up with another topology than --file; leave --file out to play that"
+            f" one, take it down ('trunkline lab down --name {name}'), or choose another --name",
+        )
 
 
 def _check_writable(directory: Path) -> None:

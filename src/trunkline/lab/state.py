@@ -256,9 +256,10 @@ def locked(name: str) -> Iterator[None]:
         _remove_empty(ROOT.parent)
 
 
-def remove(name: str) -> None:
-    """End and delete everything of a lab, however little or much of it there is."""
+def remove(name: str) -> bool:
+    """End and delete everything of a lab; return whether there was anything of it."""
     directory = ROOT / checked(name)
+    was_there = directory.exists()
     namespaces = _listed(directory)
     (directory / "complete").unlink(missing_ok=True)  # from here on it is not
     _kill(_recorded(directory))
@@ -270,6 +271,7 @@ def remove(name: str) -> None:
     _remove_empty(RESOLV)
     if directory.exists():
         shutil.rmtree(directory)
+    return was_there or bool(namespaces)
 
 
 def _kill(processes: Iterable[programs.Process]) -> int:
