@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from random import Random
 from typing import Any
@@ -143,20 +144,25 @@ class Draft:
             network, ProjectId("p"), network, "physnet1", 100, 1500, subnets, ROUTER.id
         )
 
+    @cached_property
+    def made(self) -> tuple[HostSnapshot, ...]:
+        """Return all hosts' snapshots."""
+        return tuple(self.snapshots())
+
     def cloud(self) -> Cloud:
         """Return the cloud of these snapshots."""
         settings = {
             HostName(f"host{h}"): HostSettings(source=IPv4Address((91 << 24) + (207 << 16) + h))
             for h in range(self.hosts)
         }
-        return gather(self.snapshots(), settings)
+        return gather(self.made, settings)
 
 
 def _draft(ports: int) -> Draft:
     return Draft(Random(ports), max(2, ports // PORTS_PER_HOST))
 
 
-def usual(ports: int) -> Cloud:
+def usual(ports: int) -> Draft:
     """Return many projects of 100 ports each, as a public cloud has."""
     draft = _draft(ports)
     for project in range(-(-ports // PORTS_PER_NETWORK)):
@@ -165,7 +171,7 @@ def usual(ports: int) -> Cloud:
         for number in range(min(PORTS_PER_NETWORK, ports - project * PORTS_PER_NETWORK)):
             chosen = {groups[0], *draft.random.sample(groups[1:], draft.random.randint(0, 2))}
             draft.port(network, f"p{project}", number, chosen)
-    return draft.cloud()
+    return draft
 
 
 def _usual_groups(draft: Draft, project: int, projects: int) -> list[GroupId]:
@@ -201,7 +207,7 @@ def _usual_groups(draft: Draft, project: int, projects: int) -> list[GroupId]:
     return [default, web, database, admin, guests]
 
 
-def any_any(ports: int) -> Cloud:
+def any_any(ports: int) -> Draft:
     """Return the usual projects, in which everybody lets everything in from everywhere."""
     draft = _draft(ports)
     for project in range(-(-ports // PORTS_PER_NETWORK)):
@@ -209,10 +215,10 @@ def any_any(ports: int) -> Cloud:
         open_to_all = draft.group(f"p{project}", draft.rule(IN))
         for number in range(PORTS_PER_NETWORK):
             draft.port(network, f"p{project}", number, [open_to_all])
-    return draft.cloud()
+    return draft
 
 
-def one_project(ports: int) -> Cloud:
+def one_project(ports: int) -> Draft:
     """Return one project with all ports, which trust each other by group, in ten roles."""
     draft = _draft(ports)
     default = draft.group("default", draft.rule(IN, remote_group_id=GroupId("default")))
@@ -228,10 +234,10 @@ def one_project(ports: int) -> Cloud:
         network = draft.network(index, six=False)
         for number in range(PORTS_PER_NETWORK):
             draft.port(network, "p0", number, [default, draft.random.choice(roles)])
-    return draft.cloud()
+    return draft
 
 
-def all_distinct(ports: int) -> Cloud:
+def all_distinct(ports: int) -> Draft:
     """Return the usual projects, each port in a group of its own that trusts two others."""
     draft = _draft(ports)
     services = [draft.random.randint(1, 60000) for _ in range(30)]
@@ -246,10 +252,10 @@ def all_distinct(ports: int) -> Cloud:
                 draft.rule(IN, 6, port_min=first, port_max=first + 100),
             )
             draft.port(network, f"p{project}", number, [own])
-    return draft.cloud()
+    return draft
 
 
-KINDS: dict[str, Callable[[int], Cloud]] = {
+KINDS: dict[str, Callable[[int], Draft]] = {
     "usual": usual,
     "any-any": any_any,
     "one project": one_project,

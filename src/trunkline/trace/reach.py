@@ -21,9 +21,11 @@ from trunkline.trace.reach_policy import (
     WORD,
     Bools,
     Classes,
+    Clauses,
     Ints,
     Masks,
     Word,
+    clauses_of,
     clauses_of_groups,
     cut_word,
     read_policy,
@@ -75,6 +77,8 @@ class Ways:
         domains = [cloud.segments[place.network].domain for place in places]
         _, codes = np.unique(np.array(domains, dtype=object).astype(str), return_inverse=True)
         self.same_domain: Bools = codes[:, None] == codes[None, :]
+        self.one_domain = bool(self.same_domain.all())
+        self.routes_of_single = self.routes.astype(np.float32)
         self.on_link = self._on_link()
         self.size = np.bincount(classes.of_end, minlength=classes.count)
         self.with_gateway = np.bincount(
@@ -127,7 +131,8 @@ class Ways:
         flat = np.bincount(place * hosts + self.host[routing], minlength=count * hosts)
         by_host = flat.reshape(count, hosts).astype(np.float32)
         there = np.flatnonzero(size)
-        return Crowd(self, there, size[there], by_host[there])
+        some = there if there.size < count else slice(None)
+        return Crowd(self, some, size[some], by_host[some])
 
     def of_ends(self, senders: Sequence[int], receivers: Sequence[int]) -> Bools:
         """Return of pairs of ends whether the first finds the second's place."""
@@ -171,7 +176,7 @@ class Crowd:
     """
 
     ways: Ways
-    there: Ints
+    there: Ints | slice
     size: Counts
     by_host: NDArray[np.float32]
 
@@ -181,17 +186,21 @@ class Crowd:
 
         Single precision is exact for counts below 2**24, which no place comes near.
         """
-        found = self.by_host @ self.ways.routes.astype(np.float32)
-        found = found * self.ways.same_domain[self.there]
-        own = np.broadcast_to(self.size[:, None], found.shape)
-        return np.where(self.ways.on_link[self.there], own, found).astype(np.float64)
+        return self._with_neighbours((self.by_host @ self.ways.routes_of_single).astype(np.float64))
 
     @cached_property
     def possible(self) -> Counts:
         """Return the same, if every host had the bridges of all networks of its routers."""
-        routed = self.by_host.sum(1)[:, None] * self.ways.same_domain[self.there]
-        own = np.broadcast_to(self.size[:, None], routed.shape)
-        return np.where(self.ways.on_link[self.there], own, routed).astype(np.float64)
+        routed = self.by_host.sum(1, dtype=np.float64)[:, None]
+        return self._with_neighbours(np.repeat(routed, len(self.ways.classes.places), 1))
+
+    def _with_neighbours(self, found: Counts) -> Counts:
+        """Correct counts of routed packets by domains, and for those that need no router."""
+        if not self.ways.one_domain:
+            found *= self.ways.same_domain[self.there]
+        place, other = np.nonzero(self.ways.on_link[self.there])
+        found[place, other] = self.size[place]
+        return found
 
 
 @dataclass
@@ -199,6 +208,7 @@ class Reach:
     """Who reaches whom by fixed addresses of one IP version.
 
     Attributes:
+        allowed: What each profile allows.
         delivered, answered: Pairs x services that come so far, place x place.
     """
 
@@ -206,6 +216,7 @@ class Reach:
     version: int
     classes: Classes
     services: tuple[Service, ...]
+    allowed: tuple[Clauses, ...]
     ways: Ways
     words: tuple[Word, ...]
     tallies: list[Tally]
@@ -237,14 +248,16 @@ def reach(cloud: Cloud, version: int = 4, large: int = LARGE) -> Reach:
     """
     found = services(rules_of_version(cloud, version))
     classes = sort_into_classes(cloud, version)
-    policy = read_policy(
-        classes, cloud, clauses_of_groups(cloud, version, found), (1 << len(found)) - 1
-    )
+    of_groups = clauses_of_groups(cloud, version, found)
+    every = (1 << len(found)) - 1
+    allowed = tuple(clauses_of(profile, of_groups, every) for profile in classes.profiles)
+    policy = read_policy(classes, cloud, allowed)
     words = tuple(cut_word(policy, word, large) for word in range(-(-len(found) // WORD)))
     count = len(classes.places)
     nothing = np.zeros((count, count))
+    ways = Ways(cloud, classes)
     result = Reach(
-        cloud, version, classes, found, Ways(cloud, classes), words, [], nothing, nothing.copy()
+        cloud, version, classes, found, allowed, ways, words, [], nothing, nothing.copy()
     )
     for number, word in enumerate(words):
         width = min(WORD, len(found) - number * WORD)
@@ -290,14 +303,12 @@ class _Counting:
     def _deliver(self, a: Crowd, b: Crowd) -> Tally:
         to, back = a.finding[:, b.there], b.finding[:, a.there].T
         delivered, answered = to * b.size, to * back
-        box = np.ix_(a.there, b.there)
+        box = _box(a.there, b.there)
         self._reach.delivered[box] += delivered
         self._reach.answered[box] += answered
-        possible = a.possible[:, b.there] * b.possible[:, a.there].T
+        possible = np.einsum("ij,ji->", a.possible[:, b.there], b.possible[:, a.there])
         return Tally(
-            delivered=int(delivered.sum()),
-            answered=int(answered.sum()),
-            possible=int(possible.sum()),
+            delivered=int(delivered.sum()), answered=int(answered.sum()), possible=int(possible)
         )
 
     def _crowd(self, chosen: Bools) -> Crowd:
@@ -379,6 +390,13 @@ class _Counting:
         self._add_listed(senders, receivers, out & into, -times, -times)
         pairs = Tally(pairs=-int(times.sum()))
         return [pairs + tally for tally in self._sum(out, out & into, (-times,) * 5)]
+
+
+def _box(rows: Ints | slice, columns: Ints | slice) -> tuple[Ints | slice, Ints | slice]:
+    """Return the index of the rows and columns of a matrix."""
+    if isinstance(rows, slice) or isinstance(columns, slice):
+        return rows, columns
+    return rows[:, None], columns
 
 
 def same_port_pairs(classes: Classes) -> tuple[Ints, Ints, Ints]:

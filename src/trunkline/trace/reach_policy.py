@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from ipaddress import ip_network
+from itertools import chain
 from operator import or_
 from typing import NamedTuple
 
@@ -52,14 +53,10 @@ class Profile(NamedTuple):
     groups: tuple[GroupId, ...]
 
 
-class Peer(NamedTuple):
-    """Whom a rule is about: ``any``, a ``prefix`` by its text, or a ``group`` by its id."""
+Peer = tuple[str, str]
+"""Whom a rule is about: ``any``, a ``prefix`` and its text, or a ``group`` and its id."""
 
-    kind: str
-    name: str
-
-
-ANYBODY = Peer("any", "")
+ANYBODY: Peer = ("any", "")
 
 
 @dataclass(frozen=True)
@@ -91,26 +88,31 @@ def sort_into_classes(cloud: Cloud, version: int) -> Classes:
     """Return the classes of all ends of one IP version that are plugged in."""
     ends = tuple(e for e in cloud.ends if e.seat.up and e.address.version == version)
     edges = prefix_edges(rules_of_version(cloud, version))
-    places: dict[Place, int] = {}
-    profiles: dict[Profile, int] = {}
+    places: dict[tuple[object, ...], int] = {}
+    profiles: dict[tuple[bool, tuple[GroupId, ...]], int] = {}
     classes: dict[tuple[int, int, int], int] = {}
     of_end = np.empty(len(ends), np.int64)
     for index, end in enumerate(ends):
         port = end.seat.port
+        subnets = tuple([fixed.subnet_id for fixed in port.fixed_ips])
+        place = (port.project_id, port.network_id, end.subnet_id, subnets)
         key = (
-            places.setdefault(_place(end), len(places)),
-            profiles.setdefault(Profile(port.port_security, port.group_ids), len(profiles)),
+            places.setdefault(place, len(places)),
+            profiles.setdefault((port.port_security, port.group_ids), len(profiles)),
             bisect_right(edges, int(end.address)),
         )
         of_end[index] = classes.setdefault(key, len(classes))
-    place, profile, atom = np.array(list(classes), np.int64).reshape(-1, 3).T
-    return Classes(ends, of_end, tuple(places), tuple(profiles), place, profile, atom, edges)
-
-
-def _place(end: End) -> Place:
-    port = end.seat.port
-    subnets = tuple(fixed.subnet_id for fixed in port.fixed_ips)
-    return Place(port.project_id, port.network_id, end.subnet_id, subnets)
+    place_of, profile_of, atom_of = np.array(list(classes), np.int64).reshape(-1, 3).T
+    return Classes(
+        ends,
+        of_end,
+        tuple(Place(*place) for place in places),  # type: ignore[arg-type]  # made just above
+        tuple(Profile(*profile) for profile in profiles),
+        place_of,
+        profile_of,
+        atom_of,
+        edges,
+    )
 
 
 def rules_of_version(cloud: Cloud, version: int) -> list[Rule]:
@@ -135,10 +137,10 @@ def prefix_span(prefix: str) -> tuple[int, int]:
 def peer_of(rule: Rule) -> Peer:
     """Return whom a rule is about."""
     if rule.remote_group_id is not None:
-        return Peer("group", rule.remote_group_id)
+        return ("group", rule.remote_group_id)
     if rule.remote_prefix is None or rule.remote_prefix.prefixlen == 0:
         return ANYBODY
-    return Peer("prefix", str(rule.remote_prefix))
+    return ("prefix", str(rule.remote_prefix))
 
 
 Clauses = Mapping[tuple[Direction, Peer], int]
@@ -190,9 +192,14 @@ class Rectangle:
     """
 
     direction: Direction
-    owners: Ints
+    owners: list[int]
     masks: list[int]
-    peers: Ints
+    peers: list[int]
+
+    @property
+    def size(self) -> int:
+        """Return how many pairs of classes are in it."""
+        return len(self.owners) * len(self.peers)
 
 
 @dataclass(frozen=True)
@@ -209,41 +216,28 @@ class Policy:
     rectangles: tuple[Rectangle, ...]
 
 
-def read_policy(
-    classes: Classes, cloud: Cloud, clauses: Mapping[GroupId, Clauses], every: int
-) -> Policy:
-    """Return what the groups of all classes allow.
-
-    Args:
-        classes: The classes.
-        cloud: The cloud that they come from.
-        clauses: Of each group.
-        every: All services, as bits.
-    """
-    of_profile = [clauses_of(profile, clauses, every) for profile in classes.profiles]
+def read_policy(classes: Classes, cloud: Cloud, allowed: Sequence[Clauses]) -> Policy:
+    """Return what the groups of all classes allow, given what each profile does."""
     domains = [cloud.segments[place.network].domain for place in classes.places]
     anybody = {direction: [0] * classes.count for direction in Direction}
-    owned: dict[tuple[Direction, Peer, str], list[tuple[int, int]]] = defaultdict(list)
+    owned: dict[tuple[Direction, Peer, str], tuple[list[int], list[int]]] = {}
     for index, (profile, place) in enumerate(
         zip(classes.profile.tolist(), classes.place.tolist(), strict=True)
     ):
-        for (direction, peer), mask in of_profile[profile].items():
-            if peer is ANYBODY:
+        for (direction, peer), mask in allowed[profile].items():
+            if peer == ANYBODY:
                 anybody[direction][index] |= mask
             else:
-                domain = domains[place] if peer.kind == "group" else ""
-                owned[direction, peer, domain].append((index, mask))
+                domain = domains[place] if peer[0] == "group" else ""
+                owners, masks = owned.setdefault((direction, peer, domain), ([], []))
+                owners.append(index)
+                masks.append(mask)
     peers = _Peers(classes, domains)
     rectangles = (
-        _rectangle(direction, owners, peers.find(peer, domain))
-        for (direction, peer, domain), owners in owned.items()
+        Rectangle(direction, owners, masks, peers.find(peer, domain))
+        for (direction, peer, domain), (owners, masks) in owned.items()
     )
-    return Policy(classes, anybody, tuple(r for r in rectangles if r.peers.size))
-
-
-def _rectangle(direction: Direction, owners: Sequence[tuple[int, int]], peers: Ints) -> Rectangle:
-    indices, masks = zip(*owners, strict=True)
-    return Rectangle(direction, np.array(indices, np.int64), list(masks), peers)
+    return Policy(classes, anybody, tuple(r for r in rectangles if r.peers))
 
 
 class _Peers:
@@ -261,14 +255,16 @@ class _Peers:
                 members[group, domains[place]].append(index)
         self._members = members
 
-    def find(self, peer: Peer, domain: str) -> Ints:
+    def find(self, peer: Peer, domain: str) -> list[int]:
         """Return the classes of a prefix, or of a group's members in one routing domain."""
-        if peer.kind == "group":
-            return np.array(self._members.get((peer.name, domain), ()), np.int64)
-        first, last = prefix_span(peer.name)
+        kind, name = peer
+        if kind == "group":
+            return self._members.get((name, domain), [])
+        first, last = prefix_span(name)
         low, high = bisect_right(self._edges, first), bisect_right(self._edges, last)
         start, end = np.searchsorted(self._atoms, [low, high + 1])
-        return self._order[start:end]
+        found: list[int] = self._order[start:end].tolist()
+        return found
 
 
 @dataclass(frozen=True)
@@ -327,8 +323,8 @@ def cut_word(policy: Policy, word: int, large: int = LARGE) -> Word:
     Rectangles of more than ``large`` pairs of classes are not listed.
     """
     count = policy.classes.count
-    boxes = [r for r in policy.rectangles if r.owners.size * r.peers.size > large]
-    small = [r for r in policy.rectangles if r.owners.size * r.peers.size <= large]
+    boxes = [r for r in policy.rectangles if r.size > large]
+    small = [r for r in policy.rectangles if r.size <= large]
     keys, out, into = _list_pairs(small, count, word)
     return Word(
         policy.classes,
@@ -381,16 +377,16 @@ def _multiply(
     boxes = [r for r in rectangles if r.direction == direction]
     if not boxes:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64)
-    heights = np.array([r.owners.size for r in boxes])
-    widths = np.array([r.peers.size for r in boxes])
+    heights = np.array([len(r.owners) for r in boxes])
+    widths = np.array([len(r.peers) for r in boxes])
     sizes = heights * widths
     box = np.repeat(np.arange(len(boxes)), sizes)
     within = np.arange(sizes.sum()) - np.repeat(_starts(sizes), sizes)
     owner = _starts(heights)[box] + within // widths[box]
     peer = _starts(widths)[box] + within % widths[box]
-    masks = np.concatenate([_bits(r.masks, word) for r in boxes])
-    owners = np.concatenate([r.owners for r in boxes])
-    peers = np.concatenate([r.peers for r in boxes])
+    masks = _bits(chain.from_iterable(r.masks for r in boxes), word)
+    owners = np.fromiter(chain.from_iterable(r.owners for r in boxes), np.int64)
+    peers = np.fromiter(chain.from_iterable(r.peers for r in boxes), np.int64)
     return owners[owner], peers[peer], masks[owner]
 
 

@@ -26,8 +26,7 @@ from trunkline.trace.reach_policy import (
     Bools,
     Clauses,
     Ints,
-    clauses_of,
-    clauses_of_groups,
+    Peer,
     prefix_span,
 )
 from trunkline.trace.verify_cloud import Cloud
@@ -132,21 +131,34 @@ class _Table:
 
 
 def _tabulate(
-    profiles: Sequence[Clauses], direction: Direction, edges: Sequence[int], parts: Sequence[int]
+    kinds_of_groups: Sequence[Clauses],
+    direction: Direction,
+    edges: Sequence[int],
+    parts: Sequence[int],
 ) -> _Table:
     """Return what profiles allow with the parts of these numbers, sorted."""
     rows: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
     kinds = []
-    for clauses in profiles:
+    for clauses in kinds_of_groups:
         base = clauses.get((direction, ANYBODY), 0)
         more: dict[int, int] = {}
-        for (looks, peer), mask in clauses.items():
-            if looks == direction and peer.kind == "prefix":
-                first, last = (bisect_right(edges, edge) for edge in prefix_span(peer.name))
+        for (looks, (kind, name)), mask in clauses.items():
+            if looks == direction and kind == "prefix":
+                first, last = (bisect_right(edges, edge) for edge in prefix_span(name))
                 for index in range(bisect_left(parts, first), bisect_right(parts, last)):
                     more[index] = more.get(index, base) | mask
         kinds.append(rows.setdefault((base, tuple(sorted(more.items()))), len(rows)))
     return _Table(np.array(kinds, np.int64), tuple((base, dict(more)) for base, more in rows))
+
+
+def _alike_outside(allowed: Sequence[Clauses]) -> tuple[list[Clauses], Ints]:
+    """Return what profiles allow without groups, each once, and which of these each has."""
+    kinds: dict[frozenset[tuple[tuple[Direction, Peer], int]], int] = {}
+    of_profile = np.empty(len(allowed), np.int64)
+    for index, clauses in enumerate(allowed):
+        outside = frozenset([item for item in clauses.items() if item[0][1][0] != "group"])
+        of_profile[index] = kinds.setdefault(outside, len(kinds))
+    return [dict(kind) for kind in kinds], of_profile
 
 
 class _Counting:
@@ -160,15 +172,13 @@ class _Counting:
         self._edges = sorted(
             {*self._classes.edges, *(edge for a, b in spans for edge in (a, b + 1))}
         )
-        every = (1 << len(reach.services)) - 1
-        clauses = clauses_of_groups(self._cloud, 4, reach.services)
-        self._profiles = [clauses_of(p, clauses, every) for p in self._classes.profiles]
+        self._kinds, self._kind = _alike_outside(reach.allowed)
         self._floating = [f for f in self._cloud.floating if f.end.seat.up]
         self._outside = outside_parts(self._edges, _inside(self._cloud))
         self._place = self._classes.place[self._classes.of_end]
         self._routers = [self._cloud.segments[p.network].router for p in self._classes.places]
         self._leaves = reach.ways.gateway & self._outward()
-        self._profile = self._classes.profile[self._classes.of_end]
+        self._profile = self._kind[self._classes.profile[self._classes.of_end]]
         self._of_end = {
             (end.seat.port.id, end.address): index for index, end in enumerate(self._classes.ends)
         }
@@ -213,7 +223,7 @@ class _Counting:
     def _to_internet(self) -> list[Tally]:
         """Count ports times parts of the Internet."""
         numbers = list(self._outside)
-        table = _tabulate(self._profiles, Direction.EGRESS, self._edges, numbers)
+        table = _tabulate(self._kinds, Direction.EGRESS, self._edges, numbers)
         kind = table.kind[self._profile]
         count = len(table.rows)
         everybody = np.bincount(kind, minlength=count)
@@ -250,7 +260,7 @@ class _Counting:
     def _from_internet(self) -> tuple[list[Tally], tuple[int, ...]]:
         """Count parts of the Internet times floating IPs, and say what is open to all of it."""
         numbers = list(self._outside)
-        table = _tabulate(self._profiles, Direction.INGRESS, self._edges, numbers)
+        table = _tabulate(self._kinds, Direction.INGRESS, self._edges, numbers)
         kind = table.kind[self._profile[self._floating_ends()]]
         entered = np.bincount(kind[self._enters], minlength=len(table.rows))
         width = len(self._reach.services)
@@ -277,8 +287,8 @@ class _Counting:
         at = np.array([self._part(f.address) for f in self._floating], np.int64)
         targets, target = np.unique(at, return_inverse=True)
         faces, face = np.unique(self._face, return_inverse=True)
-        out = _tabulate(self._profiles, Direction.EGRESS, self._edges, targets.tolist())
-        into = _tabulate(self._profiles, Direction.INGRESS, self._edges, faces.tolist())
+        out = _tabulate(self._kinds, Direction.EGRESS, self._edges, targets.tolist())
+        into = _tabulate(self._kinds, Direction.INGRESS, self._edges, faces.tolist())
         crossing = _Crossing(
             out.kind[self._profile],
             face,
