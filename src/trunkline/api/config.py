@@ -7,6 +7,7 @@ policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of a
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
 default_router = true                  # false: networks reach nothing until they get a router
 audit_retention_days = 365             # how long it is known who changed what
+auto_assign_floating_ip = false        # true: instances' ports get one of the default network
 quotas = {port = 2000, network = -1}   # for projects without quotas of their own; -1: any number
 provisioning = "on_demand"             # or "router", "everywhere": of networks that do not say so
 gateway = "per_host"                   # or "anycast": likewise
@@ -38,6 +39,7 @@ KEYS = {
     "policy",
     "reserved_prefixes",
     "audit_retention_days",
+    "auto_assign_floating_ip",
     "default_router",
     "quotas",
     "provisioning",
@@ -100,6 +102,9 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
             reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
             default_router=_boolean(values.get("default_router", True), "default_router"),
+            auto_assign_floating_ip=_boolean(
+                values.get("auto_assign_floating_ip", False), "auto_assign_floating_ip"
+            ),
             quotas=_quotas(values.get("quotas", {})),
             provisioning=_choice(values, "provisioning", Provisioning.ON_DEMAND),
             gateway=_choice(values, "gateway", GatewayMode.PER_HOST),

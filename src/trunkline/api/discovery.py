@@ -49,7 +49,7 @@ EXTENSIONS = {
     "subnet_allocation": "Subnet Allocation",
     "tag-creation": "Tag creation extension",
     "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation",
-    "trunkline": "Trunkline's own: provisioning and gateway mode, network ranges, audit",
+    "trunkline": "Trunkline's own: provisioning, gateway mode, network ranges, audit",
 }
 """Neutron's names by alias: what works here, and nothing else."""
 

@@ -11,6 +11,7 @@ from trunkline.db.engine import Transaction
 from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
 from trunkline.service import (
     audit,
+    automatic,
     availability,
     floating_ips,
     hosts,
@@ -125,6 +126,7 @@ NETWORK = Table(
             "trunkline:provisioning", c.one_of(*Provisioning), field="provisioning", put=True
         ),
         Attribute("trunkline:gateway", c.one_of(*GatewayMode), field="gateway", put=True),
+        Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
         Attribute("status"),
         Attribute("subnets"),
         Attribute("availability_zone_hints", always=[], filter=None),
@@ -264,10 +266,13 @@ FLOATING_IP = Table(
     "floatingip",
     (
         *_standard(),
-        Attribute("floating_network_id", c.uuid, Default.REQUIRED, field="network_id"),
+        Attribute("floating_network_id", c.or_null(c.uuid), None, field="network_id"),
         Attribute("floating_ip_address", c.or_null(c.address_text), field="ip_address"),
         Attribute("port_id", c.or_null(c.uuid), None, put=True),
         Attribute("fixed_ip_address", c.or_null(c.address_text), None, put=True),
+        Attribute(
+            "trunkline:auto_assigned", default=False, field="auto_assigned", filter=c.boolean
+        ),
         Attribute("router_id", always=None, filter=None),
         Attribute("status"),
         _TAGS,
@@ -387,7 +392,8 @@ RESOURCES = {
         subnetpools.update_, subnetpools.delete_,
     ),
     "ports": Resource(
-        "ports", PORT, ports.COLLECTION, ports.create, ports.update_, ports.delete_,
+        "ports", PORT, ports.COLLECTION, automatic.create_port, ports.update_,
+        automatic.delete_port,
         finish=_with_binding,
     ),
     "security-groups": Resource(
@@ -401,7 +407,7 @@ RESOURCES = {
     ),
     "floatingips": Resource(
         "floatingips", FLOATING_IP, floating_ips.COLLECTION, floating_ips.create,
-        floating_ips.update_, floating_ips.delete_,
+        automatic.update_floating_ip, floating_ips.delete_,
     ),
     "reserved-addresses": Resource(
         "reserved_addresses", RESERVED_ADDRESS, reservations.COLLECTION, reservations.create,

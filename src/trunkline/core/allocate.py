@@ -48,6 +48,8 @@ class Limits:
         reserved_prefixes: What no tenant's subnet may overlap: the hosts' own networks.
         default_router: Whether networks are on the default router until they get one of their
             own; False: on none.
+        auto_assign_floating_ip: Whether a new port of an instance gets a floating IP of the
+            default external network.
         quotas: How many of each resource a project may have that has no quota of its own.
         provisioning: Where a network is that does not say so.
         gateway: The gateway mode of a network that names none.
@@ -56,6 +58,7 @@ class Limits:
     vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     reserved_prefixes: tuple[IPv4Network, ...] = ()
     default_router: bool = True
+    auto_assign_floating_ip: bool = False
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
     provisioning: Provisioning = Provisioning.ON_DEMAND
     gateway: GatewayMode = GatewayMode.PER_HOST

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     func,
     type_coerce,
 )
@@ -144,6 +145,7 @@ networks = Table(
     Column("network_type", String(32), nullable=False),
     Column("physical_network", String(64), nullable=False),
     Column("segmentation_id", Integer, nullable=True),
+    Column("is_default", Boolean, nullable=False, server_default=false()),  # external network
     Column("router_id", ID, ForeignKey("routers.id", use_alter=True), nullable=True, index=True),
     Column(
         "provisioning",
@@ -154,6 +156,14 @@ networks = Table(
     ),
     Column("gateway", String(16), nullable=False, server_default=GatewayMode.PER_HOST),
     UniqueConstraint("physical_network", "segmentation_id"),
+)
+
+Index(
+    "uq_networks_default",
+    networks.c.is_default,
+    unique=True,
+    sqlite_where=networks.c.is_default,
+    postgresql_where=networks.c.is_default,
 )
 
 quotas = Table(
@@ -338,6 +348,7 @@ floating_ips = Table(
     Column("reserving_port_id", ID, ForeignKey("ports.id"), nullable=False, unique=True),
     Column("port_id", ID, ForeignKey("ports.id"), nullable=True),
     Column("fixed_ip_address", ADDRESS, nullable=True),
+    Column("auto_assigned", Boolean, nullable=False, server_default=false()),
     Column("status", String(16), nullable=False),
     UniqueConstraint("network_id", "ip_address"),
     UniqueConstraint("port_id", "fixed_ip_address"),

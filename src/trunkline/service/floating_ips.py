@@ -23,6 +23,7 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.networks import default_external
 from trunkline.service.ports import COLLECTION as PORTS
 
 FREE = {"port_id": None, "fixed_ip_address": None, "status": "DOWN"}
@@ -43,7 +44,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         Invalid: The network is not external, or the port has no such address.
         Conflict: The address is taken, the network exhausted, or the fixed address has one.
     """
-    network = fetch(tx, caller, NETWORKS, values["network_id"])
+    network = fetch(tx, caller, NETWORKS, values["network_id"] or _default(tx))
+    values["network_id"] = network["id"]
     if not network["external"]:
         raise Invalid(
             f"Network {network['id']} is not a valid external network (floating_network_id).",
@@ -86,6 +88,18 @@ def delete_(tx: Transaction, caller: Caller, floating_id: str) -> None:
             ports.c.device_owner == FLOATING_OWNER, ports.c.device_id == floating_id
         )
     )
+
+
+def _default(tx: Transaction) -> str:
+    """Return the network of a floating IP for which none is named."""
+    found = default_external(tx)
+    if found is None:
+        raise Invalid(
+            "Failed to parse request. Required attribute floating_network_id of floatingip not"
+            " specified, and no external network is the default one (is_default).",
+            "HTTPBadRequest",
+        )
+    return found
 
 
 def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:

@@ -104,14 +104,16 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """Make a network and give it a segment.
 
     Raises:
-        Invalid: The provider attributes contradict each other.
-        Conflict: The VLAN is taken, or all ranges are.
+        Invalid: The provider attributes contradict each other, or it would be the default of
+            external networks without being one.
+        Conflict: The VLAN is taken, or all ranges are; or there is a default network already.
     """
     del caller  # anybody who may write; which attributes is the edge's business
     _require_placeable(values)
     usual = {"provisioning": tx.limits.provisioning.value, "gateway": tx.limits.gateway.value}
-    made = {**usual, **values, **_segment(tx, values), "router_id": None}
+    made = {**usual, "is_default": False, **values, **_segment(tx, values), "router_id": None}
     record = new_record(tx, made)
+    _require_one_default(tx, record)
     tx.connection.execute(insert(networks), record)
     follow_columns(tx, {}, record)
     network_changed(tx, record["id"])
@@ -131,6 +133,7 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     changed = {**values, **touched(tx, record)}
     after = {**record, **changed}
     _require_placeable({"external": after["external"], **values})
+    _require_one_default(tx, after)
     if after["external"] != record["external"]:
         require_empty(tx, record)
     if after["gateway"] != record["gateway"]:
@@ -183,6 +186,31 @@ def _require_placeable(values: Record) -> None:
             f"Invalid input for trunkline:{given[0]}. Reason: the network is external"
             " (router:external) and has no bridge on any host; leave it out.",
             "InvalidInput",
+        )
+
+
+def default_external(tx: Transaction) -> str | None:
+    """Return the external network that floating IPs are of if nobody says otherwise."""
+    found: str | None = tx.connection.scalar(select(networks.c.id).where(networks.c.is_default))
+    return found
+
+
+def _require_one_default(tx: Transaction, record: Record) -> None:
+    """Raise if a network is the default of external networks and may not be."""
+    if not record["is_default"]:
+        return
+    if not record["external"]:
+        raise Invalid(
+            "Invalid input for is_default. Reason: only an external network (router:external) can"
+            " be the default one, that floating IPs are taken from.",
+            "InvalidInput",
+        )
+    other = default_external(tx)
+    if other not in (None, record["id"]):
+        raise Conflict(
+            f"A default external network already exists: {other} (is_default); set it to false"
+            " there first.",
+            "DefaultExternalNetworkExists",
         )
 
 

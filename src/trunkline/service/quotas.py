@@ -10,7 +10,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    not_,
+    select,
+    update,
+)
 
 from trunkline.db import tables
 from trunkline.db.engine import Transaction
@@ -43,6 +54,8 @@ _LOCK_QUOTA = _QUOTA.with_for_update()  # SQLite has one writer, and needs and k
 
 def _count(table: Table, *, bounded: bool) -> Select[Any]:
     mine = select(table.c.id).where(table.c.project_id == _PROJECT)
+    if "auto_assigned" in table.c:
+        mine = mine.where(not_(table.c.auto_assigned))
     return select(func.count()).select_from((mine.limit(_AT_MOST) if bounded else mine).subquery())
 
 

@@ -143,6 +143,7 @@ def _follow(tx: Transaction, network: Record) -> None:
         "shared": _lent(tx, network, sharing.SHARED, sharing.EVERYBODY),
         "external": _lent(tx, network, sharing.EXTERNAL),
     }
+    changed["is_default"] = network["is_default"] and changed["external"]
     if any(network[column] != value for column, value in changed.items()):
         where = networks.c.id == network["id"]
         with gateways.resettled(tx, network["id"]):
