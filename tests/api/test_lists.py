@@ -248,3 +248,25 @@ def test_lists_are_never_null(cloud: Cloud, network: dict[str, Any]) -> None:
     assert port["allowed_address_pairs"] == port["extra_dhcp_opts"] == port["tags"] == []
     assert network["subnet"]["dns_nameservers"] == network["subnet"]["host_routes"] == []
     assert network["tags"] == network["availability_zones"] == []
+
+
+def test_availability_zones(cloud: Cloud) -> None:
+    """The one zone is there while an agent lives; clients find its extension by name."""
+
+    def zones(query: str = "") -> list[dict[str, str]]:
+        found: list[dict[str, str]] = cloud.alice.request(
+            "GET", f"/v2.0/availability_zones{query}"
+        )["availability_zones"]
+        return found
+
+    assert zones() == []
+    with cloud.agent("zone-host") as agent:
+        agent.snapshot(None, 0)
+    assert zones("?resource=network") == [
+        {"name": "nova", "resource": "network", "state": "available"}
+    ]
+    assert [zone["resource"] for zone in zones()] == ["network", "router"]
+    assert zones("?name=elsewhere") == []
+    assert cloud.admin.list("agents", availability_zone="nova")[0]["host"] == "zone-host"
+    with pytest.raises(Invalid, match="colour"):
+        zones("?colour=blue")

@@ -23,6 +23,7 @@ from trunkline.api.ranges import RangeApi
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
 from trunkline.api.wakeups import Wakeups
+from trunkline.api.zones import ZoneApi
 from trunkline.db.engine import Database
 from trunkline.errors import RequestError
 from trunkline.model import HostName
@@ -60,6 +61,7 @@ def build(database: Database, auth: Auth, wakeups: Wakeups, audit_retention_days
     networking = NetworkingApi(store, auth)
     routes = [
         *QuotaApi(store, auth).routes(),
+        *ZoneApi(store, auth).routes(),
         *RangeApi(store, auth).routes(),
         *networking.routes(),
         *TagsApi(store, networking).routes(),

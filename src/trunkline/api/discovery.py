@@ -17,6 +17,8 @@ UPDATED = "2026-11-24T00:00:00-00:00"
 EXTENSIONS = {
     "agent": "agent",
     "auto-allocated-topology": "Auto Allocated Topology Services",
+    "availability_zone": "Availability Zone",
+    "availability_zone_filter": "Availability Zone Filter Extension",
     "binding": "Port Binding",
     "default-subnetpools": "Default Subnetpools",
     "empty-string-filtering": "Empty String Filtering Extension",

@@ -30,6 +30,7 @@ from trunkline.service.collections import Collection, Record
 
 PORT_NUMBER_MAX = 65535
 MTU_DEFAULT = 1500
+ZONE = "nova"  # the one availability zone, under Neutron's name for it
 IP_HEADER_BYTES = 20
 TRACE_SIZE = 84  # of a usual ping
 
@@ -318,7 +319,7 @@ AGENT = Table(
         Attribute("binary", always="trunkline-agent"),
         Attribute("agent_type", always="Trunkline agent"),
         Attribute("topic", always="N/A"),
-        Attribute("availability_zone", always=""),
+        Attribute("availability_zone", always=ZONE),
         Attribute("admin_state_up", always=True, filter=c.boolean),
         Attribute("alive", filter=c.boolean),
         Attribute("created_at"),

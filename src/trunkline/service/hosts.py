@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, false, not_, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, false, not_, or_, select, update
 
 from trunkline.db.engine import Transaction, add_host, format_time
 from trunkline.db.tables import hosts, ports
@@ -135,6 +135,12 @@ def _set_status(tx: Transaction, host: HostName, ids: Sequence[str], status: Por
             .where(ports.c.id.in_(chunk), ports.c.host == host, ports.c.status == opposite)
             .values(status=status.value)
         )
+
+
+def any_alive(tx: Transaction) -> bool:
+    """Return whether any host's agent has been heard of lately."""
+    alive = exists().where(hosts.c.heartbeat_at > _alive_since(tx))
+    return bool(tx.connection.scalar(select(alive)))
 
 
 def _alive_since(tx: Transaction) -> str:
