@@ -8,7 +8,8 @@
     │   ├── NotFound                 404  no such object, or none the caller may know of
     │   ├── Conflict                 409  in use, taken, or exhausted
     │   ├── Outdated                 412  the object is not as the caller believes
-    │   └── TooLarge                 413  the body is larger than the server reads
+    │   ├── TooLarge                 413  the body is larger than the server reads
+    │   └── TooManyRequests          429  too often; it says when to come again
     ├── ServerUnavailable            the API did not answer; retryable by nature
     └── KernelError                  the host refused or lacks something
         ├── MissingFeature           this kernel or machine cannot do it; not retryable
@@ -64,6 +65,18 @@ class Outdated(RequestError):
 
 class TooLarge(RequestError):
     """The request body is larger than the server is willing to read."""
+
+
+class TooManyRequests(RequestError):
+    """The caller does this too often.
+
+    Attributes:
+        after_s: Seconds after which it may be tried again.
+    """
+
+    def __init__(self, message: str, after_s: int) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class ServerUnavailable(TrunklineError):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from keystone import AUTH, bootstrapped
 from running import TOKENS, Cloud
 
+from trunkline.api.identity.resources import RESOURCES as IDENTITY
 from trunkline.api.policy import Policy, load
 from trunkline.api.resources import RESOURCES
 from trunkline.errors import Forbidden, Invalid, NotFound, Unauthorized
@@ -164,9 +166,73 @@ def test_lists_and_creation_follow_the_table(cloud: Cloud, collection: str) -> N
                 assert refused, user
 
 
+IDENTITY_SAMPLES = {
+    "domains": {"enabled": False},
+    "projects": {},
+    "users": {},
+    "roles": {},
+}
+"""What a new one needs beside a name, by path."""
+
+
+@pytest.mark.parametrize("collection", IDENTITY_SAMPLES)
+def test_the_identitys_lines_are_in_force(cloud: Cloud, collection: str) -> None:
+    """Likewise for whom there is: without all_projects, nobody else exists."""
+    keystone = bootstrapped(cloud)
+    singular, path = collection.removesuffix("s"), f"/identity/v3/{collection}"
+    for user in USERS:
+        body = {singular: {"name": f"policy {user}", **IDENTITY_SAMPLES[collection]}}
+        made = keystone.call("POST", path, body, user).status
+        if made != 201:
+            keystone.do("POST", collection, body)
+        wanted = keystone.do("GET", f"{collection}?name=policy%20{user}")[collection][0]["id"]
+        one, change = f"{path}/{wanted}", {singular: {"description": "x"}}
+        answers = {
+            "create": made,
+            "get": keystone.call("GET", one, None, user).status,
+            "update": keystone.call("PATCH", one, change, user).status,
+            "delete": keystone.call("DELETE", one, None, user).status,
+        }
+        role = TOKENS.get(user, (None, ""))[1]
+        allowed = load().rights(frozenset({role})).allowed
+        for verb, status in answers.items():
+            if user not in TOKENS:
+                assert status == 401, verb
+            elif f"{verb}_{singular}" not in allowed:
+                assert status == 403, (user, verb)
+            elif "all_projects" in allowed or singular == "role":
+                assert status < 300, (user, verb)
+            else:
+                assert status == 404, (user, verb)
+
+
+@pytest.mark.parametrize("user", TOKENS)
+def test_assignments_and_tokens_follow_the_table(cloud: Cloud, user: str) -> None:
+    """Roles are seen, given and taken, and tokens ended, by whom the table says."""
+    keystone = bootstrapped(cloud)
+    someone = keystone.person(f"someone {user}", "member")
+    where = f"/identity/v3/projects/{someone.project_id}/users/{someone.id}/roles"
+    role = f"{where}/{keystone.role('member')}"
+    token = keystone.log_in(someone.name, someone.name, project=f"of-{someone.name}").token
+    subject = {"X_Subject_Token": token}
+    answers = {
+        "get_role_assignment": keystone.call("GET", where, token=user),
+        "create_role_assignment": keystone.call("PUT", role, token=user),
+        "validate_token": keystone.call("GET", AUTH, token=user, **subject),
+        "revoke_token": keystone.call("DELETE", AUTH, token=user, **subject),
+        "delete_role_assignment": keystone.call("DELETE", role, token=user),
+    }
+
+    allowed = load().rights(frozenset({TOKENS[user][1]})).allowed
+    for action, answer in answers.items():
+        assert (answer.status < 300) is (action in allowed), action
+        assert answer.status < 300 or answer.status == 403, action
+
+
 def test_every_line_is_about_something() -> None:
     """A line for a method has its method, a line for an attribute its attribute."""
-    tables = {resource.table.singular: resource for resource in RESOURCES.values()}
+    resources = (*RESOURCES.values(), *IDENTITY.values())
+    tables = {resource.table.singular: resource for resource in resources}
     for action in load().rules:
         name, _, attribute = action.partition(":")
         verb, _, singular = name.partition("_")

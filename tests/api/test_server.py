@@ -18,8 +18,9 @@ from trunkline.api.config import load
 from trunkline.client import ApiClient
 from trunkline.core.allocate import Limits
 from trunkline.db.engine import Database, Transaction, add_host
+from trunkline.db.identity import metadata
 from trunkline.db.schema import upgrade
-from trunkline.db.tables import metadata, networks, routers
+from trunkline.db.tables import networks, routers
 from trunkline.errors import Conflict, Invalid, ServerUnavailable
 from trunkline.lab.waiting import limit_s, until
 from trunkline.model import HostName
@@ -110,7 +111,7 @@ def test_one_line_per_request(cloud: Cloud) -> None:
 
 
 def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
-    """What the migrations build is what tables.py says; a second run changes nothing."""
+    """What the migrations build is what the code says; a second run changes nothing."""
     db = database(tmp_path / "x.db")
     upgrade(db)
     upgrade(db)
@@ -238,7 +239,10 @@ def test_a_configuration(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"listen": None}, "listen"),
-        ({"users": None}, "users"),
+        ({"users": 5}, "users"),
+        ({"policy": ""}, "policy"),
+        ({"public_url": "cloud.example"}, "public_url"),
+        ({"identity": 5}, "identity"),
         ({"database": None}, "database"),
         ({"colour": "blue"}, "colour"),
         ({"listen": "http://x:1"}, "listen"),

@@ -8,6 +8,8 @@ from starlette.requests import Request
 def root(request: Request) -> str:
     """Return the URL under which the request's client knows the server.
 
-    The Host header is repeated, never taken apart: it may be anything.
+    That is the configured one, if any. Otherwise the Host header is repeated, never taken apart: it
+    may be anything.
     """
-    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
+    configured: str | None = request.app.state.public_url
+    return configured or f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"

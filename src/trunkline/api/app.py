@@ -17,11 +17,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trunkline.api import discovery
 from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
+from trunkline.api.config import ServerConfig
 from trunkline.api.errors import HANDLERS
+from trunkline.api.identity.hashing import Hashing
+from trunkline.api.identity.routes import identity_routes
+from trunkline.api.identity.tokens import Issued
+from trunkline.api.policy import Policy
 from trunkline.api.quotas import QuotaApi
 from trunkline.api.ranges import RangeApi
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
+from trunkline.api.users import Users
 from trunkline.api.wakeups import Wakeups
 from trunkline.api.zones import ZoneApi
 from trunkline.db.engine import Database
@@ -34,10 +40,16 @@ PRUNE_EVERY_S = 600
 
 log = logging.getLogger("trunkline.server")
 
+KEEP_S = 1.0  # for which a token that another server process revoked may still be let in
 
-def build(database: Database, auth: Auth, wakeups: Wakeups, audit_retention_days: int) -> Starlette:
+
+def build(
+    database: Database, config: ServerConfig, policy: Policy, users: Users | None, wakeups: Wakeups
+) -> Starlette:
     """Return the API as an ASGI application, on a database whose schema is up to date."""
     store = Store(database)
+    hashing = Hashing()
+    auth = Auth(users, Issued(store, policy).caller, KEEP_S)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -49,13 +61,14 @@ def build(database: Database, auth: Auth, wakeups: Wakeups, audit_retention_days
         database.on_moved = on_moved
         tasks = [
             loop.create_task(wakeups.look(lambda: store.read(revisions))),
-            loop.create_task(_prune(store, audit_retention_days)),
+            loop.create_task(_prune(store, config.audit_retention_days)),
         ]
         yield
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        hashing.close()
         store.close()
 
     networking = NetworkingApi(store, auth)
@@ -67,12 +80,18 @@ def build(database: Database, auth: Auth, wakeups: Wakeups, audit_retention_days
         *TagsApi(store, networking).routes(),
         *AgentApi(store, auth, wakeups).routes(),
     ]
-    return Starlette(
-        routes=[*discovery.routes(), *routes],
+    app = Starlette(
+        routes=[
+            *discovery.routes(),
+            *routes,
+            *identity_routes(store, auth, hashing, config.identity.token_s),
+        ],
         exception_handlers=HANDLERS,
         middleware=[Middleware(RequestLog)],
         lifespan=lifespan,
     )
+    app.state.public_url = config.public_url
+    return app
 
 
 async def _prune(store: Store, retention_days: int) -> None:

@@ -2,7 +2,8 @@
 
 listen = ["http://192.0.2.1:9696", "unix:/run/trunkline/api.sock"]
 database = "sqlite:////var/lib/trunkline/trunkline.db"
-users = "/etc/trunkline/users.yaml"
+users = "/etc/trunkline/users.yaml"    # optional: static tokens, for agents and small set-ups
+public_url = "https://cloud.example:9696"  # optional: where clients reach us; else as they said
 policy = "/etc/trunkline/policy.toml"  # optional: lines that replace lines of api/policy.toml
 reserved_prefixes = ["192.0.2.0/24"]   # the hosts' own networks: no tenant may use them
 default_router = true                  # false: networks reach nothing until they get a router
@@ -13,6 +14,7 @@ provisioning = "on_demand"             # or "router", "everywhere": of networks 
 gateway = "per_host"                   # or "anycast": likewise
 [vlan_ranges]
 physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
+[identity]                             # optional: see api/identity/config.py
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from trunkline.api.identity import config as identity
+from trunkline.api.identity.config import IdentityConfig
 from trunkline.core.allocate import QUOTAS, Limits
 from trunkline.errors import Invalid
 from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
@@ -36,6 +40,8 @@ KEYS = {
     "listen",
     "database",
     "users",
+    "public_url",
+    "identity",
     "policy",
     "reserved_prefixes",
     "audit_retention_days",
@@ -55,13 +61,17 @@ class ServerConfig:
     Attributes:
         listen: (host, port) of each TCP address, or a path of each Unix socket.
         database: SQLAlchemy's URL.
+        users: A file of static tokens.
+        public_url: What clients are told the server's address is; None: what they said it was.
         policy: Lines that replace the policy's own.
         audit_retention_days: How old an audit event gets.
     """
 
     listen: tuple[tuple[str, int] | Path, ...]
     database: str
-    users: Path
+    users: Path | None
+    public_url: str | None
+    identity: IdentityConfig
     policy: Path | None
     audit_retention_days: int
     limits: Limits
@@ -85,7 +95,7 @@ def parse(values: dict[str, Any]) -> ServerConfig:
     """Check the file's values; see ``load``."""
     for key in sorted(values.keys() - KEYS):
         raise Invalid(f"unknown key {key!r}; known are {', '.join(sorted(KEYS))}")
-    for key in ("listen", "database", "users"):
+    for key in ("listen", "database"):
         if not values.get(key):
             raise Invalid(f"{key} is missing")
     prefixes = _strings(values.get("reserved_prefixes", []), "reserved_prefixes")
@@ -95,8 +105,10 @@ def parse(values: dict[str, Any]) -> ServerConfig:
     return ServerConfig(
         listen=tuple(_address(url) for url in _strings(values["listen"], "listen")),
         database=str(values["database"]),
-        users=Path(str(values["users"])),
-        policy=Path(str(values["policy"])) if "policy" in values else None,
+        users=_path(values, "users"),
+        public_url=_url(values.get("public_url")),
+        identity=identity.parse(values.get("identity", {})),
+        policy=_path(values, "policy"),
         audit_retention_days=_days(values.get("audit_retention_days", 365)),
         limits=Limits(
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
@@ -110,6 +122,24 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             gateway=_choice(values, "gateway", GatewayMode.PER_HOST),
         ),
     )
+
+
+def _path(values: dict[str, Any], key: str) -> Path | None:
+    found = values.get(key)
+    if found is None:
+        return None
+    if not isinstance(found, str) or not found:
+        raise Invalid(f"{key} must be a file's path, not {found!r}")
+    return Path(found)
+
+
+def _url(given: Any) -> str | None:
+    if given is None:
+        return None
+    parts = urlsplit(given) if isinstance(given, str) else urlsplit("")
+    if parts.scheme not in ("http", "https") or parts.hostname is None or parts.query:
+        raise Invalid(f"public_url: {given!r} is no http:// or https:// URL of this server")
+    return str(given).rstrip("/")
 
 
 def _days(given: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
@@ -21,39 +22,54 @@ STATUS: dict[type[errors.RequestError], int] = {
     errors.Conflict: 409,
     errors.Outdated: 412,
     errors.TooLarge: 413,
+    errors.TooManyRequests: 429,
 }
+IDENTITY = "/identity"
+"""Below this path, errors have Keystone's shape."""
+
 HTTP_KINDS = {404: "HTTPNotFound", 405: "HTTPMethodNotAllowed"}
 
 
-def answer(status: int, kind: str, message: str) -> Response:
+def answer(request: Request, status: int, kind: str, message: str) -> Response:
     """Return an error body that every OpenStack client understands."""
-    body = {"NeutronError": {"type": kind, "message": message, "detail": ""}}
     headers = {"connection": "close"} if status == STATUS[errors.TooLarge] else None
+    if request.scope["path"].startswith(IDENTITY):
+        title = HTTPStatus(status).phrase
+        return JSONResponse(
+            {"error": {"code": status, "title": title, "message": message}}, status, headers
+        )
+    body = {"NeutronError": {"type": kind, "message": message, "detail": ""}}
     return JSONResponse(body, status, headers)
 
 
-async def request_error(_request: Request, error: Exception) -> Response:
+async def request_error(request: Request, error: Exception) -> Response:
     """Answer what the caller did wrong."""
     assert isinstance(error, errors.RequestError)
-    return answer(STATUS[type(error)], error.kind, str(error))
+    response = answer(request, STATUS[type(error)], error.kind, str(error))
+    if isinstance(error, errors.TooManyRequests):
+        response.headers["retry-after"] = str(error.after_s)
+    return response
 
 
 async def http_error(request: Request, error: Exception) -> Response:
     """Answer what the router refused."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.scope['path']}: {error.detail}"
-    return answer(error.status_code, HTTP_KINDS.get(error.status_code, "HTTPError"), message)
+    kind = HTTP_KINDS.get(error.status_code, "HTTPError")
+    return answer(request, error.status_code, kind, message)
 
 
-async def database_error(_request: Request, error: Exception) -> Response:
+async def database_error(request: Request, error: Exception) -> Response:
     """Answer that the database is locked, full or away: retryable, and not the caller's fault."""
     log.error("database: %s", error)
-    return answer(503, "ServiceUnavailable", "The database did not answer; send it again later.")
+    message = "The database did not answer; send it again later."
+    return answer(request, 503, "ServiceUnavailable", message)
 
 
 async def crash(request: Request, _error: Exception) -> Response:
     """Answer a fault of ours; the server logs its traceback."""
     return answer(
+        request,
         500,
         "HTTPInternalServerError",
         f"{request.method} {request.scope['path']} met a fault of the server; its log says more.",

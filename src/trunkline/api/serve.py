@@ -16,7 +16,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trunkline.api import policy
 from trunkline.api.app import build
-from trunkline.api.auth import Auth
 from trunkline.api.config import ServerConfig
 from trunkline.api.users import Users
 from trunkline.api.wakeups import Wakeups
@@ -38,12 +37,18 @@ def serve(config: ServerConfig) -> None:
         Invalid: The users file or the policy is wrong, or the database does not open.
         Conflict: The database is newer than this program, or an address is taken.
     """
-    users = Users(config.users, policy.load(config.policy))
-    database = _open(config)
+    rules = policy.load(config.policy)
+    users = None if config.users is None else Users(config.users, rules)
+    database = open_database(config)
     sockets = [_listen(address) for address in config.listen]
     wakeups = Wakeups()
-    server = _Server(build(database, Auth(users), wakeups, config.audit_retention_days), wakeups)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: users.reload())
+    server = _Server(build(database, config, rules, users, wakeups), wakeups)
+
+    def reload(_number: int, _frame: FrameType | None) -> None:
+        if users is not None:
+            users.reload()
+
+    signal.signal(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):  # Uvicorn raises what ended it once more
         signal.signal(number, server.handle_exit)
     try:
@@ -54,7 +59,13 @@ def serve(config: ServerConfig) -> None:
                 address.unlink(missing_ok=True)
 
 
-def _open(config: ServerConfig) -> Database:
+def open_database(config: ServerConfig) -> Database:
+    """Open the database of a configuration, its schema up to date.
+
+    Raises:
+        Invalid: It does not open.
+        Conflict: It is newer than this program.
+    """
     try:
         database = Database(config.database, config.limits)
         upgrade(database)

@@ -45,6 +45,9 @@ TAG_FILTERS = ("tags", "tags-any", "not-tags", "not-tags-any")
 OWN_PROJECT: BindParameter[str] = bindparam("own_project")
 """Stands for the caller's project in the condition of what a caller sees."""
 
+OWN_USER: BindParameter[str] = bindparam("own_user")
+"""Stands for the caller's own id there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -135,7 +138,7 @@ def fetch(tx: Transaction, caller: Caller, collection: Collection, object_id: st
     Raises:
         NotFound: No such object, or none that the caller may see.
     """
-    parameters = {"object_id": object_id, "own_project": caller.project_id}
+    parameters = {"object_id": object_id, **_stand_ins(caller)}
     row = tx.connection.execute(collection.one_seen_by(caller), parameters).mappings().first()
     if row is None:
         raise missing(collection, object_id)
@@ -180,6 +183,10 @@ def require_revision(
         )
 
 
+def _stand_ins(caller: Caller) -> dict[str, str]:
+    return {"own_project": caller.project_id, "own_user": caller.user_id}
+
+
 def missing(collection: Collection, object_id: str) -> NotFound:
     """Return the error for an id that nothing visible has."""
     noun = collection.noun[0].upper() + collection.noun[1:]
@@ -196,7 +203,7 @@ def listed(tx: Transaction, caller: Caller, collection: Collection, query: Query
     for name, values in query.filters.items():
         statement = statement.where(_filter(collection, name, values))
     statement = _page(tx, collection, statement, query)
-    rows = tx.connection.execute(statement, {"own_project": caller.project_id}).mappings()
+    rows = tx.connection.execute(statement, _stand_ins(caller)).mappings()
     records = [dict(row) for row in rows]
     if query.reverse:
         records.reverse()
