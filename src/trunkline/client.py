@@ -39,6 +39,7 @@ SINGULAR = {
     "ports": "port",
     "security-groups": "security_group",
     "security-group-rules": "security_group_rule",
+    "routers": "router",
     "floatingips": "floatingip",
     "reserved-addresses": "reserved_address",
     "subnetpools": "subnetpool",

@@ -143,7 +143,7 @@ def test_a_request_that_ends_in_the_middle_harms_nobody(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/v2.0/routers", 404),
+        ("GET", "/v2.0/trunks", 404),
         ("GET", "/v3/nothing", 404),
         ("PATCH", "/v2.0/networks", 405),
         ("PUT", "/v2.0/networks", 405),

@@ -53,6 +53,10 @@ class Known:
                       [0]["id"]],
             "security-groups": [group["id"]],
             "floatingips": [floating["id"]],
+            "routers": [
+                cloud.admin.create("routers", {"name": "fuzz"})["id"],
+                cloud.admin.list("routers", name="default")[0]["id"],
+            ],
             "security-group-rules": [UNKNOWN],
             "reserved-addresses": [UNKNOWN],
             "subnetpools": [
@@ -137,6 +141,26 @@ def test_puts(cloud: Cloud, known: Known, collection: str) -> None:
     @given(st.sampled_from(targets), bodies(collection, known))
     def run(target: str, body: Any) -> None:
         assert_handled(cloud, "PUT", f"/v2.0/{collection}/{target}", body)
+
+    run()
+
+
+@pytest.mark.parametrize(
+    "action", ["add_router_interface", "remove_router_interface", "add_extraroutes"]
+)
+def test_router_actions(cloud: Cloud, known: Known, action: str) -> None:
+    """What a router is asked to do is looked at as closely."""
+    targets = [*known.by_collection["routers"], known.ids[0], UNKNOWN]
+    keys = st.sampled_from(["subnet_id", "port_id", "router", "routes", "colour"])
+    leaves = scalars | st.sampled_from(known.ids)
+    wishes = st.dictionaries(keys, leaves | st.dictionaries(keys, leaves), max_size=3)
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    @given(st.sampled_from(targets), wishes | leaves)
+    def run(target: str, body: Any) -> None:
+        assert_handled(cloud, "PUT", f"/v2.0/routers/{target}/{action}", body)
 
     run()
 

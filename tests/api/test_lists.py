@@ -233,8 +233,8 @@ def test_extensions(cloud: Cloud) -> None:
     found = cloud.alice.request("GET", "/v2.0/extensions")["extensions"]
 
     aliases = {extension["alias"] for extension in found}
-    assert {"provider", "external-net", "security-group", "binding", "agent"} <= aliases
-    assert {"router", "trunk", "qos"}.isdisjoint(aliases)
+    assert {"provider", "external-net", "router", "security-group", "binding"} <= aliases
+    assert {"trunk", "qos", "dvr", "l3-ha"}.isdisjoint(aliases)
     one = cloud.alice.request("GET", "/v2.0/extensions/provider")["extension"]
     assert one["name"] == "Provider Network"
     with pytest.raises(NotFound):

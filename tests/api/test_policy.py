@@ -19,7 +19,13 @@ from trunkline.lab.waiting import limit_s
 Sample = Callable[[Cloud], dict[str, Any]]
 
 USERS = (*TOKENS, "nobody")
-NO_ATTRIBUTES = {"infrastructure", "on_external_network", "for_everybody", "as_external"}
+NO_ATTRIBUTES = {
+    "infrastructure",
+    "on_external_network",
+    "for_everybody",
+    "as_external",
+    "external_gateway_info:enable_snat",
+}
 """Of lines VERB_RESOURCE:WORD, the words that stand for a condition and not for an attribute."""
 
 
@@ -84,6 +90,7 @@ SAMPLES: dict[str, Sample] = {
     "security-groups": a_group,
     "security-group-rules": a_rule,
     "floatingips": a_floating_ip,
+    "routers": lambda cloud: cloud.alice.create("routers", {"name": "policy"}),
     "rbac-policies": an_rbac_policy,
     "subnetpools": lambda cloud: cloud.alice.create(
         "subnetpools", {"name": "policy", "prefixes": ["10.0.0.0/8"]}

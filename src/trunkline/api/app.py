@@ -25,6 +25,7 @@ from trunkline.api.identity.tokens import Issued
 from trunkline.api.policy import Policy
 from trunkline.api.quotas import QuotaApi
 from trunkline.api.ranges import RangeApi
+from trunkline.api.routers import RouterActionsApi
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
 from trunkline.api.users import Users
@@ -78,6 +79,7 @@ def build(
         *RangeApi(store, auth).routes(),
         *networking.routes(),
         *TagsApi(store, networking).routes(),
+        *RouterActionsApi(store, networking).routes(),
         *AgentApi(store, auth, wakeups).routes(),
     ]
     app = Starlette(

@@ -32,11 +32,24 @@ class Audited:
         """Tell of a new object."""
         self._note(tx, None, self._whole(record))
 
-    def changed(self, tx: Transaction, object_id: str, change: Callable[[], Result]) -> Result:
-        """Change an object and return what ``change`` returns."""
-        before = self._fetched(tx, object_id)
+    def changed(
+        self,
+        tx: Transaction,
+        object_id: str,
+        change: Callable[[], Result],
+        beside: Callable[[], Record] = dict,
+    ) -> Result:
+        """Change an object and return what ``change`` returns.
+
+        Args:
+            tx: The transaction.
+            object_id: The object's id.
+            change: Makes the change.
+            beside: What belongs to the object's state and is none of its attributes.
+        """
+        before = {**self._fetched(tx, object_id), **beside()}
         result = change()
-        self._note(tx, before, self._fetched(tx, object_id))
+        self._note(tx, before, {**self._fetched(tx, object_id), **beside()})
         return result
 
     def deleted(self, tx: Transaction, object_id: str, remove: Callable[[], None]) -> None:

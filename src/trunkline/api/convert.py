@@ -368,6 +368,37 @@ def host_route(value: Any) -> dict[str, str]:
     }
 
 
+def gateway_info(value: Any) -> dict[str, Any]:
+    """Return where a router leads outside; empty for nowhere."""
+    if value is None or value == {}:
+        return {}
+    found = _object(value, ("network_id", "enable_snat", "external_fixed_ips"))
+    if found.get("external_fixed_ips"):
+        raise ValueError(
+            "external_fixed_ips: a router has no address of its own outside, each host translates"
+            " to its routing source address; leave it out"
+        )
+    if "network_id" not in found:
+        raise ValueError(f"{quoted(value)} needs network_id")
+    info: dict[str, Any] = {"network_id": uuid(found["network_id"])}
+    if "enable_snat" in found:
+        info["enable_snat"] = boolean(found["enable_snat"])
+    return info
+
+
+def never(value: Any) -> bool:
+    """Return false, all that some attributes may be: every router is on every host already."""
+    if value is not None and boolean(value):
+        raise ValueError("every host routes for its own instances, so it is always false")
+    return False
+
+
+def interface(value: Any) -> dict[str, str]:
+    """Return which interface of a router a request means: a subnet, a port, or both."""
+    found = _object(value, ("subnet_id", "port_id"))
+    return {key: uuid(wish) for key, wish in found.items() if wish is not None}
+
+
 def fixed_ip(value: Any) -> dict[str, str]:
     """Return a wish for an address: a subnet, an address, or both."""
     found = {

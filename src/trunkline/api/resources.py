@@ -19,6 +19,7 @@ from trunkline.service import (
     ports,
     rbac,
     reservations,
+    routers,
     security_groups,
     sharing,
     subnetpools,
@@ -263,6 +264,24 @@ RULE = Table(
     ),
 )
 
+ROUTER = Table(
+    "router",
+    (
+        *_standard(),
+        Attribute("name", c.name, "", put=True),
+        Attribute("admin_state_up", c.boolean, default=True, put=True, filter=c.boolean),
+        Attribute("status"),
+        Attribute("external_gateway_info", c.gateway_info, put=True, filter=None),
+        Attribute("routes", c.list_of(c.host_route), (), put=True, filter=None),
+        Attribute("distributed", c.never, put=True, always=False, filter=c.boolean),
+        Attribute("ha", c.never, put=True, always=False, filter=c.boolean),
+        Attribute("flavor_id", always=None),
+        Attribute("availability_zone_hints", c.nothing, always=[], filter=None),
+        Attribute("availability_zones", always=[], filter=None),
+        _TAGS,
+    ),
+)
+
 FLOATING_IP = Table(
     "floatingip",
     (
@@ -274,7 +293,7 @@ FLOATING_IP = Table(
         Attribute(
             "trunkline:auto_assigned", default=False, field="auto_assigned", filter=c.boolean
         ),
-        Attribute("router_id", always=None, filter=None),
+        Attribute("router_id"),
         Attribute("status"),
         _TAGS,
     ),
@@ -405,6 +424,9 @@ RESOURCES = {
     "security-group-rules": Resource(
         "security_group_rules", RULE, security_groups.RULES, security_groups.create_rule,
         delete=security_groups.delete_rule, prepare=security_groups.ensure_default,
+    ),
+    "routers": Resource(
+        "routers", ROUTER, routers.COLLECTION, routers.create, routers.update_, routers.delete_
     ),
     "floatingips": Resource(
         "floatingips", FLOATING_IP, floating_ips.COLLECTION, floating_ips.create,

@@ -53,8 +53,13 @@ def claim_prefixes(tx: Transaction, network: Mapping[str, Any]) -> None:
     Every host must know every tenant prefix, so all of them move; an external network's prefix
     concerns none.
     """
+    claim_domains(tx)
+    if not network["external"]:
+        tx.all_moved = True
+
+
+def claim_domains(tx: Transaction) -> None:
+    """Begin a change of which prefixes are in which routing domain: wait for others at it."""
     tx.connection.execute(
         update(counters).where(counters.c.name == "prefixes").values(value=counters.c.value + 1)
     )
-    if not network["external"]:
-        tx.all_moved = True

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import ColumnElement, exists, or_, select, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import networks, ports, routers, subnets
-from trunkline.errors import Invalid
+from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
+from trunkline.errors import Conflict, Invalid
 from trunkline.model import ROUTER_INTERFACE_OWNER
 from trunkline.service import gateways
 
@@ -25,9 +25,9 @@ def default_router(tx: Transaction) -> str:
     return str(tx.connection.execute(_DEFAULT).scalar_one())
 
 
-def home(tx: Transaction, network_id: str) -> str | None:
-    """Return the router that a network belongs on, given its interface ports and subnets."""
-    own = tx.connection.scalar(
+def own_router(tx: Transaction, network_id: str) -> str | None:
+    """Return the router that a network's interface ports name."""
+    return tx.connection.scalar(
         select(ports.c.device_id)
         .where(
             ports.c.network_id == network_id,
@@ -35,44 +35,100 @@ def home(tx: Transaction, network_id: str) -> str | None:
         )
         .limit(1)
     )
+
+
+def reaches(tx: Transaction, router_id: str | None, external_id: str) -> bool:
+    """Return whether a router leads to an external network; the default one leads to all."""
+    leads = or_(routers.c.is_default, routers.c.external_network_id == external_id)
+    found = select(exists().where(routers.c.id == router_id, leads))
+    return bool(tx.connection.scalar(found))
+
+
+def settle(tx: Transaction, network_id: str, kind: str = "InvalidInput") -> None:
+    """Put a network on the router that it belongs on; the caller has claimed the domains.
+
+    Args:
+        tx: The transaction.
+        network_id: The network, whose subnets and interface ports are as they will be.
+        kind: The error's type if prefixes overlap.
+
+    Raises:
+        Invalid: A subnet of the network overlaps another one there.
+        Conflict: A floating IP would be cut off, or a host that then serves more networks finds
+            a subnet exhausted.
+    """
+    router_id = _home(tx, network_id)
+    overlap = _overlap(tx, network_id, router_id)
+    if overlap:
+        where = f"router {router_id}" if router_id else f"network {network_id}"
+        raise Invalid(
+            f"Invalid input for operation: Requested subnet with cidr: {overlap[0]} for network:"
+            f" {network_id} overlaps with another subnet: {overlap[1]} is on {where} too. Choose"
+            " another prefix, or another router.",
+            kind,
+        )
+    _move(tx, network_id, router_id)
+
+
+def leave(tx: Transaction, network_id: str) -> None:
+    """Let a network that lost an interface go home, or on no router if it overlaps another there.
+
+    Raises:
+        Conflict: As in ``settle``.
+    """
+    router_id = _home(tx, network_id)
+    _move(tx, network_id, None if _overlap(tx, network_id, router_id) else router_id)
+
+
+def _home(tx: Transaction, network_id: str) -> str | None:
+    """Return the router that a network belongs on, given its interface ports and subnets."""
+    own = own_router(tx, network_id)
     if own is not None or not tx.limits.default_router:
         return own
     routed = exists().where(subnets.c.network_id == network_id, subnets.c.gateway_ip.is_not(None))
     return default_router(tx) if tx.connection.scalar(select(routed)) else None
 
 
-def settle(tx: Transaction, network_id: str) -> None:
-    """Put a network on the router that it belongs on; the caller has claimed the prefixes.
-
-    Raises:
-        Invalid: A subnet of the network overlaps another one there.
-        Conflict: A host that then serves more networks finds a subnet exhausted.
-    """
-    router_id = home(tx, network_id)
-    _require_disjoint(tx, network_id, router_id)
+def _move(tx: Transaction, network_id: str, router_id: str | None) -> None:
     now = select(networks.c.router_id).where(networks.c.id == network_id)
     if tx.connection.scalar(now) == router_id:
         return
+    _require_reached(tx, network_id, router_id)
     with gateways.resettled(tx, network_id):
         tx.connection.execute(
             update(networks).where(networks.c.id == network_id).values(router_id=router_id)
         )
 
 
-def _require_disjoint(tx: Transaction, network_id: str, router_id: str | None) -> None:
-    """Raise Invalid if a network's subnets overlap each other, or others on the router."""
+def _require_reached(tx: Transaction, network_id: str, router_id: str | None) -> None:
+    """Raise Conflict if a floating IP that leads to a network would not lead there any more."""
+    leading = (
+        select(floating_ips.c.ip_address, floating_ips.c.network_id)
+        .join(ports, ports.c.id == floating_ips.c.port_id)
+        .where(ports.c.network_id == network_id)
+    )
+    for address, external_id in tx.connection.execute(leading).all():
+        if not reaches(tx, router_id, external_id):
+            where = f"router {router_id}, which has no gateway to" if router_id else "no router and"
+            raise Conflict(
+                f"Network {network_id} would be on {where} external network {external_id}, which"
+                f" the floating IP {address} needs that leads to it; disassociate that first, or"
+                " set the router's external_gateway_info.",
+                "RouterInterfaceInUseByFloatingIP",
+            )
+
+
+def _overlap(
+    tx: Transaction, network_id: str, router_id: str | None
+) -> tuple[IPv4Network, str] | None:
+    """Return a prefix of a network that overlaps another of it or of a router, and which one."""
     own = _prefixes(tx, networks.c.id == network_id)
     there = [] if router_id is None else _prefixes(tx, networks.c.router_id == router_id)
     for subnet_id, cidr in own:
         for other_id, other in (*own, *there):
             if subnet_id != other_id and cidr.overlaps(other):
-                where = f"router {router_id}" if router_id else f"network {network_id}"
-                raise Invalid(
-                    f"Invalid input for operation: Requested subnet with cidr: {cidr} for network:"
-                    f" {network_id} overlaps with another subnet: {other} of subnet {other_id} is"
-                    f" on {where} too. Choose another prefix, or another router.",
-                    "InvalidInput",
-                )
+                return cidr, f"{other} of subnet {other_id}"
+    return None
 
 
 def _prefixes(tx: Transaction, condition: ColumnElement[bool]) -> list[tuple[str, IPv4Network]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from secrets import randbits
+from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import floating_ips, ports
-from trunkline.errors import Conflict, Invalid
+from trunkline.db.tables import floating_ips, networks, ports
+from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import FLOATING_OWNER, HostName
-from trunkline.service import addresses
+from trunkline.service import addresses, domains
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -29,12 +31,43 @@ from trunkline.service.ports import COLLECTION as PORTS
 FREE = {"port_id": None, "fixed_ip_address": None, "status": "DOWN"}
 
 
-def _complete(_tx: Transaction, records: list[Record]) -> None:
+_ROUTERS = (
+    select(ports.c.id, networks.c.router_id)
+    .join(networks, networks.c.id == ports.c.network_id)
+    .where(ports.c.id.in_(bindparam("port_ids", expanding=True)))
+)
+
+
+def _complete(tx: Transaction, records: list[Record]) -> None:
     for record in records:
         del record["reserving_port_id"]
+    _add_routers(tx, records)
 
 
-COLLECTION = Collection("floating IP", "FloatingIP", floating_ips, own(floating_ips), _complete)
+def _add_routers(tx: Transaction, records: list[Record]) -> None:
+    """Add the router by which each floating IP leads to its port."""
+    routers: dict[str, str] = {}
+    for start in range(0, len(records), addresses.CHUNK):
+        chunk = records[start : start + addresses.CHUNK]
+        led_to = {"port_ids": [r["port_id"] for r in chunk if r["port_id"] is not None]}
+        routers |= dict(tuple(row) for row in tx.connection.execute(_ROUTERS, led_to))
+    for record in records:
+        record["router_id"] = routers.get(record["port_id"])
+
+
+def _with_router(values: Sequence[Any]) -> ColumnElement[bool]:
+    there = select(ports.c.id).join(networks, networks.c.id == ports.c.network_id)
+    return floating_ips.c.port_id.in_(there.where(networks.c.router_id.in_(values)))
+
+
+COLLECTION = Collection(
+    "floating IP",
+    "FloatingIP",
+    floating_ips,
+    own(floating_ips),
+    _complete,
+    {"router_id": _with_router},
+)
 
 
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
@@ -42,6 +75,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
 
     Raises:
         Invalid: The network is not external, or the port has no such address.
+        NotFound: No router leads from the network to the port.
         Conflict: The address is taken, the network exhausted, or the fixed address has one.
     """
     network = fetch(tx, caller, NETWORKS, values["network_id"] or _default(tx))
@@ -52,12 +86,12 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
             "BadRequest",
         )
     wanted = values.pop("ip_address", None)
-    association = _association(tx, caller, values, "")
+    association = _association(tx, caller, values, network["id"], "")
     record = new_record(tx, {**values, **association})
     record |= _reserve(tx, record, wanted)
     tx.connection.execute(insert(floating_ips), record)
     _concern(tx, record)
-    del record["reserving_port_id"]
+    _complete(tx, [record])
     return record
 
 
@@ -65,16 +99,17 @@ def update_(tx: Transaction, caller: Caller, floating_id: str, values: Record) -
     """Associate, move or (``port_id`` None) disassociate a floating IP.
 
     Raises:
-        Invalid, Conflict: As in ``create``.
+        Invalid, NotFound, Conflict: As in ``create``.
     """
     record = fetch_own(tx, caller, COLLECTION, floating_id)
     changed = {**values, **touched(tx, record)}
     if values.keys() & {"port_id", "fixed_ip_address"}:
-        changed |= _association(tx, caller, values, floating_id)
+        changed |= _association(tx, caller, values, record["network_id"], floating_id)
     _concern(tx, record)
     tx.connection.execute(update(floating_ips).where(floating_ips.c.id == floating_id), changed)
     after = {**record, **changed}
     _concern(tx, after)
+    _add_routers(tx, [after])
     return after
 
 
@@ -138,7 +173,9 @@ def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
     return {"ip_address": rows[0]["ip_address"], "reserving_port_id": port["id"]}
 
 
-def _association(tx: Transaction, caller: Caller, values: Record, floating_id: str) -> Record:
+def _association(
+    tx: Transaction, caller: Caller, values: Record, external_id: str, floating_id: str
+) -> Record:
     """Return the columns that tie a floating IP to the port named in the request, or to none."""
     port_id, fixed = values.get("port_id"), values.get("fixed_ip_address")
     if port_id is None:
@@ -146,12 +183,7 @@ def _association(tx: Transaction, caller: Caller, values: Record, floating_id: s
             raise Invalid("fixed_ip_address cannot be specified without a port_id.", "BadRequest")
         return dict(FREE)
     port = fetch_own(tx, caller, PORTS, port_id)
-    if fetch(tx, caller, NETWORKS, port["network_id"])["external"]:
-        raise Invalid(
-            f"Port {port_id} (port_id) is on an external network; a floating IP leads to a tenant"
-            " network.",
-            "BadRequest",
-        )
+    _require_reached(tx, fetch(tx, caller, NETWORKS, port["network_id"]), port, external_id)
     fixed = _fixed_address(port, fixed)
     taken = select(floating_ips.c.ip_address).where(
         floating_ips.c.port_id == port_id,
@@ -166,6 +198,29 @@ def _association(tx: Transaction, caller: Caller, values: Record, floating_id: s
             "FloatingIPPortAlreadyAssociated",
         )
     return {"port_id": port_id, "fixed_ip_address": fixed, "status": "ACTIVE"}
+
+
+def _require_reached(tx: Transaction, network: Record, port: Record, external_id: str) -> None:
+    """Raise if no router leads from the floating IP's network to the port's."""
+    if network["external"]:
+        raise Invalid(
+            f"Port {port['id']} (port_id) is on an external network; a floating IP leads to a"
+            " tenant network.",
+            "BadRequest",
+        )
+    if not domains.reaches(tx, network["router_id"], external_id):
+        subnet = port["fixed_ips"][0]["subnet_id"] if port["fixed_ips"] else "(none)"
+        raise NotFound(
+            f"External network {external_id} is not reachable from subnet {subnet}. Therefore,"
+            f" cannot associate Port {port['id']} (port_id) with a Floating IP: network"
+            f" {network['id']} is on {_described(network)} without a gateway there"
+            " (external_gateway_info).",
+            "ExternalGatewayForFloatingIPNotFound",
+        )
+
+
+def _described(network: Record) -> str:
+    return f"router {network['router_id']}" if network["router_id"] else "no router, and so"
 
 
 def _fixed_address(port: Record, wanted: str | None) -> str:

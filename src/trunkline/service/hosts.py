@@ -16,7 +16,7 @@ from trunkline.model import HostName, PortStatus
 from trunkline.service import gateways
 from trunkline.service.addresses import CHUNK
 from trunkline.service.collections import Collection, Record
-from trunkline.service.provisioning import served
+from trunkline.service.provisioning import instance_ports, served
 
 log = logging.getLogger("trunkline.server")
 
@@ -119,7 +119,9 @@ def report(tx: Transaction, host: HostName, applied: int, details: Mapping[str, 
     active = sorted(p for p, s in details["ports"].items() if s == PortStatus.ACTIVE)
     down = sorted(details["ports"].keys() - set(active))
     if details["full"]:
-        here = select(ports.c.id).where(ports.c.host == host, ports.c.status == PortStatus.ACTIVE)
+        here = select(ports.c.id).where(
+            ports.c.host == host, ports.c.status == PortStatus.ACTIVE, instance_ports()
+        )
         down = sorted(set(tx.connection.execute(here).scalars()) - set(active))
     _set_status(tx, host, active, PortStatus.ACTIVE)
     _set_status(tx, host, down, PortStatus.DOWN)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import networks, ports, rbac_policies, subnets
+from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER
 from trunkline.service import gateways
@@ -164,10 +164,12 @@ def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:
     """
     record = fetch_own(tx, caller, COLLECTION, network_id)
     mine = ports.c.network_id == network_id
-    if tx.connection.scalar(select(exists().where(mine, ports.c.device_owner != GATEWAY_OWNER))):
+    in_use = exists().where(mine, ports.c.device_owner != GATEWAY_OWNER)
+    if tx.connection.scalar(select(or_(in_use, _is_gateway(record)))):
         raise Conflict(
             f"Unable to complete operation on network {network_id}. There are one or more ports"
-            " still in use on the network; delete them first.",
+            " still in use on the network, or routers that have it as their gateway; delete them"
+            " first.",
             "NetworkInUse",
         )
     if record["subnets"]:
@@ -176,6 +178,11 @@ def delete_(tx: Transaction, caller: Caller, network_id: str) -> None:
         tx.connection.execute(delete(ports).where(mine))
         tx.connection.execute(delete(subnets).where(subnets.c.network_id == network_id))
         tx.connection.execute(delete(networks).where(networks.c.id == network_id))
+
+
+def _is_gateway(record: Record) -> ColumnElement[bool]:
+    """Return the condition that a router has this external network as its gateway."""
+    return exists().where(routers.c.external_network_id == record["id"])
 
 
 def _require_placeable(values: Record) -> None:
@@ -228,7 +235,7 @@ def _require_unplugged(tx: Transaction, record: Record) -> None:
 def require_empty(tx: Transaction, record: Record) -> None:
     """Raise Conflict unless a network may become external, or cease to be."""
     on_it = exists().where(ports.c.network_id == record["id"])
-    if record["subnets"] or tx.connection.scalar(select(on_it)):
+    if record["subnets"] or tx.connection.scalar(select(or_(on_it, _is_gateway(record)))):
         raise Conflict(
             f"router:external of network {record['id']} cannot change while it has subnets or"
             " ports; delete them first.",

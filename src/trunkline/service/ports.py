@@ -133,6 +133,13 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     network = fetch(tx, caller, NETWORKS, values["network_id"])
     _require_permitted(caller, "create", network, values)
+    if values["device_owner"] == ROUTER_INTERFACE_OWNER:
+        raise Invalid(
+            f"Invalid input for device_owner. Reason: {ROUTER_INTERFACE_OWNER} marks what"
+            " add_router_interface of a router makes; leave it empty, and add the port to a router"
+            " by its port_id.",
+            "InvalidInput",
+        )
     if values["device_owner"] == GATEWAY_OWNER:
         return _create_gateway(tx, network, values)
     _require_bindable(network, values["host"])
@@ -323,6 +330,13 @@ def _require_deletable(tx: Transaction, record: Record) -> None:
         raise Conflict(
             f"Port {record['id']} cannot be deleted directly via the port API: it holds the address"
             f" of floating IP {record['device_id']}; delete that.",
+            "ServicePortInUse",
+        )
+    if record["device_owner"] == ROUTER_INTERFACE_OWNER:
+        raise Conflict(
+            f"Port {record['id']} cannot be deleted directly via the port API: has device owner"
+            f" {ROUTER_INTERFACE_OWNER}. Remove it from router {record['device_id']}"
+            " (remove_router_interface).",
             "ServicePortInUse",
         )
     if record["device_owner"] == GATEWAY_OWNER and _is_serving(tx, record):

@@ -129,3 +129,8 @@ def linked(tx: Transaction, network_id: str) -> set[str]:
 def network_changed(tx: Transaction, network_id: str) -> None:
     """Move the hosts that serve a network."""
     tx.moved |= serving(tx, network_id)
+
+
+def router_changed(tx: Transaction, router_id: str) -> None:
+    """Move the hosts that serve a network of a router."""
+    tx.moved |= set(tx.connection.execute(_ON_ROUTER, {"of_router": router_id}).scalars())
