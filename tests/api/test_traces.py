@@ -77,7 +77,7 @@ def test_a_trace_is_kept(stage: Stage) -> None:
     admin = stage.cloud.admin
 
     assert made["disposition"] == "delivered"
-    assert made["answer"]["sentence"].startswith("One reaches two at ")
+    assert made["answer"]["sentence"].startswith("one reaches two at ")
     assert [s["node"] for s in made["answer"]["steps"] if s["packet"] == "ICMP echo request"] == [
         "one",
         "trace-left",
@@ -130,6 +130,19 @@ def test_others_objects_stay_hidden(stage: Stage) -> None:
         stage.trace("alice", stage.address("three"), "one")
     with pytest.raises(NotFound):
         stage.cloud.bob.show("traces", own["id"])
+
+
+def test_what_to_do(stage: Stage) -> None:
+    """On request, the rule that would open it; a project hears of its own groups only."""
+    wish = {"protocol": "tcp", "port": 80, "advise": True}
+    (advice,) = stage.trace("admin", "one", "three", **wish)["answer"]["advice"]
+    theirs = stage.trace("alice", "one", stage.address("three"), **wish)
+
+    assert "ingress rule for tcp 80 from" in advice["text"]
+    assert advice["object"]["project_id"] == "p2"
+    assert advice["opens"] == []  # four is on a host that has no bridge for one's network
+    assert theirs["answer"]["advice"] == []
+    assert stage.trace("admin", "one", "three")["answer"]["advice"] == []
 
 
 def test_own_rules_are_told(stage: Stage) -> None:
@@ -216,7 +229,7 @@ def test_the_command(stage: Stage, capsys: pytest.CaptureFixture[str], tmp_path:
     server = ["--server", stage.cloud.url, "--token", "admin"]
 
     assert main(["trace", "one", "two", *server, "--why"]) == 0
-    assert "One reaches two at " in capsys.readouterr().out
+    assert "one reaches two at " in capsys.readouterr().out
     assert main(["trace", "one", "three", "--proto", "tcp", "--port", "80", *server]) == 1
     assert main(["trace", "one", "two", "--terse", "--svg", f"{tmp_path}/x.svg", *server]) == 0
     assert capsys.readouterr().out.count("ICMP echo reply") == 5

@@ -12,6 +12,7 @@ import pytest
 from article import LEFT, PORTS, RIGHT, boot, ping, snapshots
 
 from trunkline.hoststate import Chain, HostState
+from trunkline.snapshot import HostSnapshot
 from trunkline.trace.cloud import Cloud, Internet
 from trunkline.trace.steps import Disposition, Stage, Step, Trace
 from trunkline.trace.walk import Flow, trace
@@ -393,3 +394,57 @@ def test_same_cloud_same_trace() -> None:
     """The tracer is a function: asked twice it says the same."""
     prefix = IPv4Network("10.1.0.0/24")
     assert ping(article.cloud(), "VM_1", str(prefix[4])) == ping(article.cloud(), "VM_1", "VM_6")
+
+
+def test_on_a_crowded_host() -> None:
+    """Whom nobody asks about is left out of floods, and that is said; ends never are."""
+    crowd = frozenset(port.id for name, port in PORTS.items() if name != "VM_1")
+    found = ping(replace(article.cloud(), left_out=crowd), "VM_1", "VM_5")
+
+    assert found.disposition is Disposition.DELIVERED
+    assert {s.node for s in found.steps if s.node_role == "instance"} == {"VM_1", "VM_5"}
+    assert "5 other instances hear broadcasts, and are silent" in found.assumptions
+
+
+@pytest.mark.parametrize("left", clouds.STATES.values(), ids=clouds.STATES)
+def test_every_flow_of_every_cloud_has_an_answer(left: HostSnapshot) -> None:
+    """The tracer is total: any flow in any of the named clouds ends in a disposition it knows."""
+    right = snapshots()[1]
+    cloud = article.cloud(left, right)
+    ends = [None, *cloud.seats]
+    addresses = [f.address for _, p in cloud.seats.values() for f in p.fixed_ips]
+    addresses += [IPv4Address("8.8.8.8"), IPv4Address("91.208.23.11"), IPv4Address("10.0.0.1")]
+
+    for source in ends:
+        for address in addresses:
+            for service in ({}, {"protocol": 6, "port": 22}, {"protocol": 17, "port": 53}):
+                found = trace(cloud, Flow(source, address, **service))
+                assert found.disposition in Disposition
+                assert found.sentence.endswith(".")
+                assert found.reasons
+
+
+def test_to_oneself() -> None:
+    """A packet to one's own fixed IP never leaves the instance."""
+    found = ping(article.cloud(), "VM_1", "VM_1", **TCP)
+
+    assert found.disposition is Disposition.DELIVERED
+    assert {_hop(step) for step in found.steps} == {"VM_1: lo"}
+
+
+def test_what_only_the_operator_knows() -> None:
+    """The host's own services, and prefixes that are exempt from translation: UNKNOWN, said so."""
+    for address in ("91.207.15.105", "172.16.0.9"):
+        found = ping(article.cloud(), "VM_6", address)
+
+        assert found.disposition is Disposition.UNKNOWN
+        assert found.sentence.startswith(f"Whether VM_6 reaches {address}")
+
+
+def test_no_way_back_out_of_a_port() -> None:
+    """Without hairpin an instance cannot reach itself by a floating IP, and the bridge is named."""
+    left = replace(clouds.FLOAT_MOVED, groups=snapshots(rules=POOL)[0].groups)
+    found = ping(article.cloud(left, snapshots()[1]), "VM_2", "91.208.23.11")
+
+    assert found.disposition is Disposition.NOT_FORWARDED
+    assert "br100 sends nothing back out of tap00000002-aa" in found.sentence

@@ -139,6 +139,7 @@ def test_what_lost() -> None:
         "dnat to 10.0.0.1",
         "limit rate 1/second accept",
         "ip saddr @nowhere accept",
+        "tcp dport http accept",
         "jump nowhere",
     ],
 )

@@ -375,6 +375,7 @@ TRACE = Table(
         Attribute("port", c.or_null(c.integer(1, PORT_NUMBER_MAX)), None, filter=c.filter_number),
         Attribute("source_address", c.or_null(c.address_text), None),
         Attribute("size", c.integer(IP_HEADER_BYTES, MTU_MAX), TRACE_SIZE, filter=c.filter_number),
+        Attribute("advise", c.boolean, default=False, shown=False, filter=None),
         Attribute("disposition", filter=None),
         Attribute("answer", filter=None),
     ),

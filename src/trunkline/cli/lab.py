@@ -143,7 +143,7 @@ def _trace(args: Namespace) -> int:
         args.source, args.destination, args.proto, args.port, args.source_address, args.size
     )
     if not args.live:
-        return show(question.predict(lab, flow), args)
+        return show(question.predict(lab, flow, with_advice=args.advise), args)
     with state.locked(args.name):
         prediction, met = question.shoot(lab, flow)
     code = show(prediction.trace, args)

@@ -50,6 +50,9 @@ def add_flow(parser: ArgumentParser) -> None:
 
 def add_forms(parser: ArgumentParser) -> None:
     """Register the forms in which a trace can be shown."""
+    parser.add_argument(
+        "--advise", action="store_true", help="of a flow that fails, what would open it"
+    )
     parser.add_argument("--why", action="store_true", help="what decided each step, what lost")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--terse", action="store_true", help="a line per hop")
@@ -85,6 +88,7 @@ def _wish(args: Namespace, source: str) -> dict[str, Any]:
         "port": args.port,
         "size": args.size,
         "source_address": args.source_address,
+        "advise": args.advise,
     }
 
 

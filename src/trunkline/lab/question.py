@@ -5,9 +5,10 @@ Decides who is meant. A probe is sent by the instance itself, from its namespace
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from trunkline.advice import advise
 from trunkline.errors import Invalid
 from trunkline.lab.evidence import met
 from trunkline.lab.predict import Prediction
@@ -38,14 +39,16 @@ class Question:
     size: int
 
 
-def predict(lab: Lab, asked: Question) -> Trace:
-    """Return what the tracer says.
+def predict(lab: Lab, asked: Question, *, with_advice: bool) -> Trace:
+    """Return what the tracer says, on request with what to do about it.
 
     Raises:
         Invalid: The question names nobody, or contradicts itself.
     """
     stage = Stage(lab)
-    return trace(stage.traced(), _flow(stage, asked))
+    cloud, flow = stage.traced(), _flow(stage, asked)
+    found = trace(cloud, flow)
+    return replace(found, advice=advise(cloud, flow)) if with_advice else found
 
 
 def _flow(stage: Stage, asked: Question) -> Flow:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection as Many
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from sqlalchemy import delete, insert, select
 
+from trunkline.advice import advise
 from trunkline.core.compile import compile_host
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, floating_ips, hosts, networks, ports, subnets, traces
@@ -41,6 +42,7 @@ from trunkline.trace.walk import ANYBODY, Flow, trace
 
 INTERNET = "internet"
 KEPT_PER_PROJECT = 100
+BYSTANDERS_MAX = 40  # with more instances on the hosts, who hears a broadcast is not told
 
 
 def _complete(_tx: Transaction, records: list[Record]) -> None:
@@ -80,7 +82,10 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     )
     receiver = _receivers(tx, destination)
     at_ends = [source.port, *receiver] if source.port is not None else receiver
-    found = trace(_cloud(tx, {HostName(port["host"]) for port in at_ends}), flow)
+    cloud = _cloud(tx, at_ends)
+    found = trace(cloud, flow)
+    if values.pop("advise"):
+        found = replace(found, advice=advise(cloud, flow))
     if not caller.is_admin:
         found = _narrowed(found, caller, values, source, receiver)
     record = new_record(tx, {**values, "answer": trace_out(found)})
@@ -214,19 +219,22 @@ def _is_floating(tx: Transaction, address: IPv4Address) -> bool:
     return tx.connection.execute(found).first() is not None
 
 
-def _cloud(tx: Transaction, names: Many[HostName]) -> Cloud:
-    """Return what the walk walks through: the hosts at its ends, and what is between."""
+def _cloud(tx: Transaction, at_ends: Sequence[Mapping[str, Any]]) -> Cloud:
+    """Return what the walk walks through: the hosts of the ports at its ends, what is between."""
+    names = {HostName(port["host"]) for port in at_ends}
     traced = tuple(_host(tx, name) for name in sorted(names))
     rows = tx.connection.execute(
         select(ports.c.id, ports.c.name, ports.c.status)
         .where(ports.c.host.in_(sorted(names)), instance_ports())
         .order_by(ports.c.created_at, ports.c.id)
     ).all()
+    bystanders = {row.id for row in rows} - {port["id"] for port in at_ends}
     return Cloud(
         hosts=traced,
         internet=Internet(routers=_routers(tx)),
         names=_unique({row.id: row.name for row in rows}, names),
         unplugged=frozenset(PortId(row.id) for row in rows if row.status != PortStatus.ACTIVE),
+        left_out=frozenset(bystanders if len(bystanders) > BYSTANDERS_MAX else ()),
     )
 
 

@@ -152,6 +152,8 @@ class Cloud:
         hosts: In the order in which a story takes them.
         names: What people call ports; one that has no name goes by its id.
         unplugged: Ports whose interface is not there.
+        left_out: Ports of which a walk does not tell that they hear broadcasts, unless they are
+            its ends: a host may have thousands.
         switch: What the wire between the trunks is called.
         pruned: By host, the tags that the switch's port is known not to carry.
     """
@@ -160,6 +162,7 @@ class Cloud:
     internet: Internet = Internet()
     names: Mapping[PortId, str] = field(default_factory=dict)
     unplugged: frozenset[PortId] = frozenset()
+    left_out: frozenset[PortId] = frozenset()
     switch: str = "switch"
     pruned: Mapping[str, frozenset[int]] = field(default_factory=dict)
 

@@ -1,10 +1,12 @@
 """Traces as JSON and back. The schema's version moves when a reader would have to know.
 
 ``SCHEMA`` 1: ``disposition``, ``sentence``, ``reasons`` (decisions), ``steps``, ``assumptions``,
-``revisions`` (by host). A step has ``packet``, ``part``, ``node``, ``role``, ``path`` (device,
-direction, tag, owner), ``from``, ``to``, ``macs``, ``before``, ``after``, ``changes``,
-``decisions``. A decision has ``stage``, ``device``, ``text``, ``kernel``, ``objects`` (kind, id,
-project_id, text) and ``passed_over`` (chain, rule, failed).
+``revisions`` (by host), ``advice`` (text, command, object, opens, unexamined).
+
+A step has ``packet``, ``part``, ``node``, ``role``, ``path`` (device, direction, tag, owner),
+``from``, ``to``, ``macs``, ``before``, ``after``, ``changes``, ``decisions``. A decision has
+``stage``, ``device``, ``text``, ``kernel``, ``objects`` (kind, id, project_id, text) and
+``passed_over`` (chain, rule, failed).
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ from typing import Any
 
 from trunkline.trace.cloud import ApiObject
 from trunkline.trace.nft import PassedOver
-from trunkline.trace.steps import Decision, Disposition, Header, Sighting, Stage, Step, Trace
+from trunkline.trace.steps import (
+    Advice,
+    Decision,
+    Disposition,
+    Header,
+    Sighting,
+    Stage,
+    Step,
+    Trace,
+)
 
 SCHEMA = 1
 PASSED_OVER_MAX = 20
@@ -33,6 +44,7 @@ def trace_out(trace: Trace) -> dict[str, Any]:
         "steps": [step_out(s) for s in trace.steps],
         "assumptions": list(trace.assumptions),
         "revisions": dict(trace.revisions),
+        "advice": [asdict(one) for one in trace.advice],
     }
 
 
@@ -51,7 +63,13 @@ def trace_in(data: Mapping[str, Any]) -> Trace:
         steps=tuple(map(step_in, data["steps"])),
         assumptions=tuple(data["assumptions"]),
         revisions=dict(data["revisions"]),
+        advice=tuple(map(_advice_in, data["advice"])),
     )
+
+
+def _advice_in(data: Mapping[str, Any]) -> Advice:
+    values = {**data, "object": ApiObject(**data["object"]), "opens": tuple(data["opens"])}
+    return Advice(**values)
 
 
 def step_out(step: Step) -> dict[str, Any]:

@@ -151,10 +151,13 @@ class HostNode:
         for target in targets:
             if target != port or self._hairpin(target):
                 self._forward_frame(passage, bridge, port, target)
+            elif known:
+                text = f"{bridge.name} sends nothing back out of {port}, where it came in"
+                passage.end(Disposition.NOT_FORWARDED, Decision(Stage.BRIDGE, port, text))
 
     def _ports(self, bridge: str) -> list[str]:
         taps = [p.tap for p in self._state.plugs.values() if p.bridge == bridge and p.up]
-        present = [tap for tap in taps if self._wiring.is_plugged(self.name, tap)]
+        present = [tap for tap in taps if self._wiring.is_told(self.name, tap)]
         return present + [v.name for v in self._state.vlans.values() if v.bridge == bridge]
 
     def _hairpin(self, port: str) -> bool:

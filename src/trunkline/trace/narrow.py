@@ -39,6 +39,11 @@ def narrow(
     )
     own = (_own(decision, project_id) for decision in trace.reasons if known)
     reasons = tuple(decision for decision in own if decision is not None)
+    mine = all(
+        one.object.kind == "security group" and one.object.project_id == project_id
+        for one in trace.advice
+    )
+    advice = trace.advice if mine and known else ()
     shown = disposition if known else Disposition.DENIED
     why = "".join(f": {decision.text}" for decision in reasons[:1])
     return replace(
@@ -48,6 +53,7 @@ def narrow(
         reasons=reasons,
         steps=(),
         assumptions=(),
+        advice=advice,
         revisions={},
     )
 

@@ -338,7 +338,10 @@ class _Run:
             raise Unknown(f"chain {chains[-1]}, which does not exist")
         for text in chain.rules:
             rule = parse(text)
-            failed = next((m for m in rule.matches if not self._holds(m)), None)
+            try:
+                failed = next((m for m in rule.matches if not self._holds(m)), None)
+            except ValueError as error:  # a value in words, where only numbers are known
+                raise Unknown(f"rule {text!r}") from error
             if failed is not None:
                 self._passed_over.append(PassedOver(chains[-1], text, failed.text))
                 continue

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from trunkline.ownership import tap_name
 from trunkline.snapshot import PortView
 from trunkline.trace.cloud import EVERYWHERE, PRIVATE, Internet, TracedHost
 from trunkline.trace.dhcp import offer
-from trunkline.trace.nft import Unknown
 from trunkline.trace.packets import (
     BROADCAST,
     HOST_UNREACHABLE,
@@ -89,9 +89,18 @@ class InstanceNode:
     def __init__(self, name: str, host: TracedHost, port: PortView, wiring: Wiring) -> None:
         self.name = name
         self.port = port
-        self.setup = setup(host, port)
         self._host = host
         self._wiring = wiring
+
+    @cached_property
+    def setup(self) -> Setup | None:
+        """Return how it is configured; None if it waits for a lease that nobody gives."""
+        return setup(self._host, self.port)
+
+    def _has(self, address: IPv4Address) -> bool:
+        """Return whether an address is the port's, and the instance has got it."""
+        given = any(address == fixed.address for fixed in self.port.fixed_ips)
+        return given and self.setup is not None
 
     def receive(self, device: str, frame: Frame) -> Passage:
         """Return what an instance does with a frame."""
@@ -102,7 +111,7 @@ class InstanceNode:
             return passage
         if isinstance(payload, Arp):
             self._arp_in(passage, payload)
-        elif payload.destination in (self.setup.addresses if self.setup else ()):
+        elif self._has(payload.destination):
             passage.fates.append(reached(passage, f"{self.name} has {payload.destination}"))
             reply = following(payload)
             if reply is not None:
@@ -110,7 +119,7 @@ class InstanceNode:
         return passage
 
     def _arp_in(self, passage: Passage, arp: Arp) -> None:
-        if self.setup is None or arp.target not in self.setup.addresses:
+        if not self._has(arp.target):
             return
         self._wiring.learn(self.name, "eth0", arp.sender, arp.sender_mac)
         if not arp.is_reply:
@@ -123,6 +132,9 @@ class InstanceNode:
     def send(self, packet: Packet) -> None:
         """Send a packet: to a neighbour, or by way of the router that the lease names."""
         passage = self._begin(Frame(self.port.mac, "", packet))
+        if self._has(packet.destination):
+            self._speak_to_oneself(packet)
+            return
         refusal = self._cannot(packet)
         if refusal is not None:
             passage.end(*refusal)
@@ -136,6 +148,17 @@ class InstanceNode:
             self._wiring.launch(passage)
             return
         self._wiring.launch(self._emit(Frame(self.port.mac, mac, packet)))
+
+    def _speak_to_oneself(self, packet: Packet) -> None:
+        """Send a packet to an own address: it never leaves the instance."""
+        frame = Frame(self.port.mac, self.port.mac, packet)
+        passage = Passage(self.name, INSTANCE, frame, frame)
+        passage.saw("lo", "out")
+        passage.fates.append(reached(passage, f"{packet.destination} is {self.name}'s own"))
+        reply = following(packet)
+        if reply is not None:
+            passage.then.append(lambda: self.send(reply))
+        self._wiring.launch(passage)
 
     def _cannot(self, packet: Packet) -> tuple[Disposition, Decision] | None:
         """Return why the instance itself cannot send a packet."""
@@ -261,6 +284,10 @@ class InternetNode:
             reply = following(packet)
             if reply is not None:
                 passage.then.append(lambda: self.send(reply))
+        elif self._is_operators(packet.destination):
+            text = f"{packet.destination} is beyond the uplink, in a prefix of the operator's own"
+            decision = Decision(Stage.OUTSIDE, self._internet.device, text)
+            passage.end(Disposition.UNKNOWN, decision)
         elif any(packet.destination in prefix for prefix in PRIVATE):
             text = f"the provider's router has no way to the private {packet.destination}"
             passage.end(Disposition.NO_ROUTE, Decision(Stage.OUTSIDE, self._internet.device, text))
@@ -270,9 +297,17 @@ class InternetNode:
             passage.change(replace(packet, ttl=packet.ttl - 1))
             self._forward(passage)
 
+    def _is_operators(self, address: IPv4Address) -> bool:
+        """Return whether instances keep their own source towards an address (snat_exempt)."""
+        return any(
+            address in prefix for host in self._hosts.values() for prefix in host.config.snat_exempt
+        )
+
     def _refuse(self, packet: Packet) -> None:
-        source = self._own_near(packet.source)
-        self.send(error(packet, source, HOST_UNREACHABLE))
+        """Tell a sender, if the router has an address where that is, to tell it from."""
+        near = self._near(packet.source)
+        if near is not None:
+            self.send(error(packet, near.ip, HOST_UNREACHABLE))
 
     def _forward(self, passage: Passage) -> None:
         destination = passage.packet.destination
@@ -316,12 +351,6 @@ class InternetNode:
 
     def _near(self, address: IPv4Address) -> IPv4Interface | None:
         return next((r for r in self._internet.routers if address in r.network), None)
-
-    def _own_near(self, address: IPv4Address) -> IPv4Address:
-        near = self._near(address)
-        if near is None:
-            raise Unknown("which address the provider's router has")
-        return near.ip
 
     def _emit(self, frame: Frame) -> Passage:
         passage = Passage(self.name, INTERNET, frame, frame)

@@ -157,6 +157,25 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """A change that would open a flow.
+
+    Attributes:
+        text: What to change, and on which object.
+        command: How, as somebody would type it.
+        object: What would be changed.
+        opens: What else would be open then and is not now, each as a sentence.
+        unexamined: How many further flows of this kind there are that were not tried.
+    """
+
+    text: str
+    command: str
+    object: ApiObject
+    opens: tuple[str, ...] = ()
+    unexamined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """What becomes of a flow, and how.
 
@@ -166,6 +185,7 @@ class Trace:
         steps: In the order in which they happen.
         assumptions: What was taken for granted, as sentences.
         revisions: Of each host's state, at which all this holds.
+        advice: The changes that would open it, all of them together, if that was asked.
     """
 
     disposition: Disposition
@@ -174,3 +194,4 @@ class Trace:
     steps: tuple[Step, ...]
     assumptions: tuple[str, ...] = ()
     revisions: dict[str, int] = field(default_factory=dict)
+    advice: tuple[Advice, ...] = ()

@@ -118,8 +118,23 @@ def reasons(decision: Decision) -> Iterator[str]:
         yield f"    next best: {last.rule}: failed at {last.failed}"
 
 
+def _advice(trace: Trace) -> Iterator[str]:
+    """Yield what would open the flow, and what else that opens."""
+    for number, one in enumerate(trace.advice):
+        yield f"{'What to do' if number == 0 else 'And'}: {one.text}."
+        yield f"    {one.command}"
+        yield from (f"    This opens also: {text}" for text in one.opens)
+        if not one.opens:
+            yield "    This opens nothing else that was looked at."
+        if one.unexamined:
+            yield f"    {one.unexamined} more flows of this kind were not looked at."
+    if trace.advice:
+        yield ""
+
+
 def _foot(trace: Trace) -> Iterator[str]:
     yield ""
+    yield from _advice(trace)
     for text in trace.assumptions:
         yield f"It is assumed that {text}."
     if trace.revisions:

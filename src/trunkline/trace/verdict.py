@@ -52,17 +52,21 @@ def judge(cloud: Cloud, flow: Asked, fates: Sequence[Fate], unknown: str | None)
     who, whom = _names(cloud, flow)
     if unknown is not None:
         return _unknown(f"whether {who} reaches {whom} is not known: the tracer met {unknown}")
-    for part in ("request", "reply", "confirm"):
-        fate = _fate(fates, part)
-        if fate is None and part == "confirm":
-            break
-        if fate is None:
-            what = "packet" if part == "request" else "answer"
+    fate = failing(fates)
+    if fate is not None:
+        return _failed(who, whom, fate)
+    for part, what in (("request", "packet"), ("reply", "answer")):
+        if _fate(fates, part) is None:
             return _unknown(f"{who} to {whom}: the tracer lost sight of the {what}")
-        if fate.disposition is not Disposition.DELIVERED:
-            return _failed(who, whom, fate)
     seen = _delivered(fates)
     return Disposition.DELIVERED, f"{who} reaches {whom}, and the answer comes back.", seen
+
+
+def failing(fates: Sequence[Fate]) -> Fate | None:
+    """Return where the flow fails: the first of its packets that does not get through."""
+    found = (_fate(fates, part) for part in ("request", "reply", "confirm"))
+    failed = (fate for fate in found if fate and fate.disposition is not Disposition.DELIVERED)
+    return next(failed, None)
 
 
 def _delivered(fates: Sequence[Fate]) -> tuple[Decision, ...]:
@@ -83,6 +87,9 @@ def _fate(fates: Sequence[Fate], part: str) -> Fate | None:
 
 def _failed(who: str, whom: str, fate: Fate) -> Verdict:
     where = f"on {fate.node}, {fate.decision.text}"
+    if fate.disposition is Disposition.UNKNOWN:
+        text = f"whether {who} reaches {whom} is not known: {where}."
+        return Disposition.UNKNOWN, f"{text[0].upper()}{text[1:]}", (fate.decision,)
     if fate.part == "request":
         return fate.disposition, f"{who} does not reach {whom}: {where}.", (fate.decision,)
     what = "the answer" if fate.part == "reply" else "what follows the answer"
@@ -91,16 +98,16 @@ def _failed(who: str, whom: str, fate: Fate) -> Verdict:
 
 
 def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
-    who = "the Internet" if flow.source is None else cloud.name(flow.source)
-    owner = next((cloud.name(p) for p in _owners(cloud, flow.destination)), "")
+    who = "The Internet" if flow.source is None else cloud.name(flow.source)
+    owner = next((cloud.name(p) for p in owners(cloud, flow.destination)), "")
     whom = f"{owner} at {flow.destination}" if owner else str(flow.destination)
     by_number = {number: name for name, number in PROTOCOLS.items()}
     service = by_number.get(flow.protocol, f"protocol {flow.protocol}")
     port = "" if flow.port is None else f" {flow.port}"
-    return who[0].upper() + who[1:], f"{whom} by {service}{port}"
+    return who, f"{whom} by {service}{port}"
 
 
-def _owners(cloud: Cloud, address: IPv4Address) -> list[PortId]:
+def owners(cloud: Cloud, address: IPv4Address) -> list[PortId]:
     """Return the ports that an address stands for, as a fixed or a floating IP."""
     floating = [
         f.port_id for h in cloud.hosts for f in h.snapshot.floating_ips if f.address == address

@@ -33,7 +33,7 @@ from trunkline.trace.packets import (
 )
 from trunkline.trace.passage import Delivery, Fate, Passage
 from trunkline.trace.steps import Decision, Disposition, Stage, Step, Trace
-from trunkline.trace.verdict import judge, judge_lease
+from trunkline.trace.verdict import failing, judge, judge_lease, owners
 
 PASSAGES_MAX = 10_000
 """More than any walk takes; reached only if frames go round in circles."""
@@ -76,6 +76,17 @@ def trace(cloud: Cloud, flow: Flow) -> Trace:
     return Trace(*verdict, tuple(walk.steps), walk.assumptions(), walk.revisions())
 
 
+def refusal(cloud: Cloud, flow: Flow) -> Fate | None:
+    """Return where a flow fails, with the packet as it was there; None if it does not.
+
+    Raises:
+        Unknown: The walk met something that it does not understand.
+    """
+    walk = Walk(cloud)
+    walk.start(flow)
+    return failing(walk.fates)
+
+
 def trace_lease(cloud: Cloud, port_id: PortId) -> Trace:
     """Return who hears a port's DHCPDISCOVER, and who answers it with what."""
     walk = Walk(cloud)
@@ -109,8 +120,9 @@ class Walk:
         }
         self._nodes = self._named_nodes()
         self._order = {name: number for number, name in enumerate(self._nodes)}
-        self._owners = _owners(cloud)
+        self._macs = _macs(cloud)
         self._passages = 0
+        self._silent = cloud.left_out
 
     def _named_nodes(self) -> dict[str, HostNode | InstanceNode | SwitchNode | InternetNode]:
         """Return all nodes by name, in the order in which equally distant ones are told."""
@@ -122,6 +134,7 @@ class Walk:
 
     def start(self, flow: Flow) -> None:
         """Send a flow's first packet, and all that follows from it."""
+        self._silent = self.cloud.left_out - {flow.source, *owners(self.cloud, flow.destination)}
         if flow.source is None:
             self._internet.send(_request(flow, flow.source_address or ANYBODY))
             return
@@ -182,7 +195,7 @@ class Walk:
         self._passages += 1
         if self._passages > PASSAGES_MAX:
             raise Unknown("a frame that goes round in circles")
-        self.steps.append(passage.step(self._owners))
+        self.steps.append(passage.step(self._macs))
         self.fates += passage.fates
 
     def neighbour(
@@ -233,6 +246,12 @@ class Walk:
         instance = self._by_tap.get((host, tap))
         return instance is not None and instance.port.id not in self.cloud.unplugged
 
+    def is_told(self, host: str, tap: str) -> bool:
+        """Return whether there is one of whom it is told that it hears broadcasts."""
+        instance = self._by_tap.get((host, tap))
+        told = instance is not None and instance.port.id not in self._silent
+        return told and self.is_plugged(host, tap)
+
     def uplink_mac(self, host: str) -> str:
         """Return what stands for the MAC of a host's uplink: its name in a story."""
         return f"{host}'s {self.cloud.host[host].uplink}"
@@ -255,6 +274,9 @@ class Walk:
         found = []
         if nodes & {switch.name for switch in self._switches.values()} and not self.cloud.pruned:
             found.append("the switch carries the tag between these hosts")
+        if self.cloud.left_out:
+            others = len(self.cloud.left_out)
+            found.append(f"{others} other instances hear broadcasts, and are silent")
         if self._internet.name in nodes:
             found.append("a host's default route leads by its uplink to the Internet")
         return tuple(found)
@@ -304,9 +326,9 @@ def _switches(cloud: Cloud, walk: Walk) -> Mapping[str, SwitchNode]:
     }
 
 
-def _owners(cloud: Cloud) -> dict[str, str]:
+def _macs(cloud: Cloud) -> dict[str, str]:
     """Return whose each MAC is, as a story calls them."""
-    owners: dict[str, str] = {}
+    macs: dict[str, str] = {}
     for host in cloud.hosts:
-        owners |= {b.mac: f"{host.name}'s {b.name}" for b in host.state.bridges.values()}
-    return owners | {port.mac: cloud.name(port_id) for port_id, (_, port) in cloud.seats.items()}
+        macs |= {b.mac: f"{host.name}'s {b.name}" for b in host.state.bridges.values()}
+    return macs | {port.mac: cloud.name(port_id) for port_id, (_, port) in cloud.seats.items()}

@@ -57,6 +57,10 @@ class Wiring(Protocol):
         """Return whether an instance is at the other end of a tap."""
         ...
 
+    def is_told(self, host: str, tap: str) -> bool:
+        """Return whether there is one of whom it is told that it hears broadcasts."""
+        ...
+
     def uplink_mac(self, host: str) -> str:
         """Return what stands for the MAC of a host's uplink, which nothing here knows."""
         ...
