@@ -90,6 +90,14 @@ class FixedIp:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressPair:
+    """A MAC and a prefix that a port may send from and is reached at, besides its own."""
+
+    mac: str
+    prefix: IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One security group rule.
 

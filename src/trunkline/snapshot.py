@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from trunkline.model import (
+    AddressPair,
     Direction,
     DomainId,
     FixedIp,
@@ -135,6 +136,7 @@ class PortView:
         hostname: What DHCP tells the instance it is called; a valid DNS label.
         group_ids: Sorted. Empty with ``port_security`` means nothing comes in or goes out.
         admin_up: False unplugs the port.
+        pairs: What it may use besides its own MAC and addresses. Sorted by MAC and prefix.
     """
 
     id: PortId
@@ -146,6 +148,7 @@ class PortView:
     group_ids: tuple[GroupId, ...] = ()
     port_security: bool = True
     admin_up: bool = True
+    pairs: tuple[AddressPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +382,7 @@ def _port_out(port: PortView) -> dict[str, Any]:
         "group_ids": list(port.group_ids),
         "port_security": port.port_security,
         "admin_up": port.admin_up,
+        "pairs": [[pair.mac, str(pair.prefix)] for pair in port.pairs],
     }
 
 
@@ -387,7 +391,12 @@ def _port_in(data: Mapping[str, Any]) -> PortView:
         FixedIp(SubnetId(subnet_id), IPv4Address(address))
         for subnet_id, address in data["fixed_ips"]
     )
-    return PortView(**{**data, "fixed_ips": fixed_ips, "group_ids": tuple(data["group_ids"])})
+    more = {
+        "fixed_ips": fixed_ips,
+        "group_ids": tuple(data["group_ids"]),
+        "pairs": tuple(AddressPair(mac, IPv4Network(prefix)) for mac, prefix in data["pairs"]),
+    }
+    return PortView(**{**data, **more})
 
 
 def _group_out(group: GroupView) -> dict[str, Any]:

@@ -282,7 +282,7 @@ def test_no_instances_on_external_networks(cloud: Cloud) -> None:
         {"binding:vnic_type": "direct"},
         {"security_groups": "default"},
         {"fixed_ips": {"ip_address": "10.0.0.1"}},
-        {"allowed_address_pairs": [{"ip_address": "10.0.0.9"}]},
+        {"allowed_address_pairs": [{"ip_address": "10.0.0.999"}]},
         {"status": "ACTIVE"},
         {"id": "6f2f2d0e-0000-4000-8000-000000000000"},
     ],

@@ -25,6 +25,7 @@ TRUE, FALSE = {"true", "1", "yes", "on", "t", "y"}, {"false", "0", "no", "off", 
 MULTICAST_BIT = 1
 PROTOCOL_MAX = 255
 LIST_MAX = 64
+PAIRS_MAX = 10  # as in Neutron (max_allowed_address_pair)
 TAG_MAX = 255  # as in Neutron
 IPV4_BITS = 32
 PROFILE_MAX = 4095  # as in Neutron, where it is a column's width
@@ -412,4 +413,25 @@ def fixed_ip(value: Any) -> dict[str, str]:
         found["subnet_id"] = uuid(found["subnet_id"])
     if "ip_address" in found:
         found["ip_address"] = address_text(found["ip_address"])
+    return found
+
+
+def address_pair(value: Any) -> dict[str, str]:
+    """Return an address or prefix that a port may use, and the MAC if it is not the port's."""
+    found = _object(value, ("ip_address", "mac_address"))
+    if "ip_address" not in found:
+        raise ValueError(f"{quoted(value)} needs ip_address")
+    given = found["ip_address"]
+    wide = isinstance(given, str) and "/" in given
+    pair = {"ip_address": prefix_text(given).removesuffix("/32") if wide else address_text(given)}
+    if found.get("mac_address") is not None:
+        pair["mac_address"] = mac(found["mac_address"])
+    return pair
+
+
+def address_pairs(value: Any) -> list[dict[str, str]]:
+    """Return a port's address pairs; null is none."""
+    found: list[dict[str, str]] = list_of(address_pair)([] if value is None else value)
+    if len(found) > PAIRS_MAX:
+        raise ValueError(f"it has {len(found)} entries, at most {PAIRS_MAX} are allowed")
     return found

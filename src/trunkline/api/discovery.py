@@ -16,6 +16,7 @@ UPDATED = "2026-11-24T00:00:00-00:00"
 
 EXTENSIONS = {
     "agent": "agent",
+    "allowed-address-pairs": "Allowed Address Pairs",
     "auto-allocated-topology": "Auto Allocated Topology Services",
     "availability_zone": "Availability Zone",
     "availability_zone_filter": "Availability Zone Filter Extension",

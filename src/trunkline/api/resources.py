@@ -228,7 +228,7 @@ PORT = Table(
         ),
         Attribute("binding:vif_type", field="vif_type", filter=None),
         Attribute("binding:vif_details", field="vif_details", filter=None),
-        _empty("allowed_address_pairs"),
+        Attribute("allowed_address_pairs", c.address_pairs, (), put=True, filter=None),
         _empty("extra_dhcp_opts"),
         Attribute("tags", c.tags, default=(), filter=c.filter_tags),
     ),

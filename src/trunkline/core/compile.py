@@ -32,6 +32,7 @@ from trunkline.core.nat import (
     compile_nat_sets,
     routing_source,
 )
+from trunkline.core.pairs import pair_combinations
 from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem, Table
 from trunkline.ownership import TABLE
 from trunkline.snapshot import HostSnapshot
@@ -80,7 +81,9 @@ def _inet_table(
     chains = [
         *compile_filter_chains(config.uplink, guard=config.guard_absent_prefixes),
         *compile_nat_chains(config.uplink, routing_source(config, facts)),
-        *compile_group_chains(snapshot.groups, snapshot.ports),
+        *compile_group_chains(
+            snapshot.groups, snapshot.ports, pair_combinations(served, snapshot.ports)
+        ),
     ]
     return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
 

@@ -8,11 +8,12 @@ the rules come from, so that only what is no longer allowed is cut, and everythi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.core.filter import ICMP, PROTOCOLS_WITH_PORTS
+from trunkline.core.pairs import paired_ports, shared
 from trunkline.hoststate import Connection
 from trunkline.model import Direction, Rule
 from trunkline.snapshot import HostSnapshot, PortView
@@ -47,7 +48,7 @@ class Judge:
             return False
         if not self._translated_as_now(c):
             return False
-        sender, receiver = self._ports.get(c.source), self._ports.get(c.reply_source)
+        sender, receiver = self._port_at(c.source), self._port_at(c.reply_source)
         return self._permits(sender, Direction.EGRESS, c.destination, c) and self._permits(
             receiver, Direction.INGRESS, c.reply_destination, c
         )
@@ -55,6 +56,21 @@ class Judge:
     @cached_property
     def _ports(self) -> dict[IPv4Address, PortView]:
         return {f.address: port for port in self.snapshot.ports for f in port.fixed_ips}
+
+    @cached_property
+    def _pairs(self) -> list[tuple[IPv4Network, PortView]]:
+        return [(pair.prefix, p) for p in paired_ports(self.snapshot.ports) for pair in p.pairs]
+
+    def _port_at(self, address: IPv4Address) -> PortView | None:
+        """Return the port whose groups judge for an address: its own, or one of its pairs."""
+        port = self._ports.get(address)
+        if port is not None or not self._pairs:
+            return port
+        for prefix, claimant in self._pairs:
+            if address in prefix:
+                groups = shared(port.group_ids, claimant.group_ids) if port else claimant.group_ids
+                port = replace(claimant, group_ids=groups)
+        return port
 
     @cached_property
     def _rules(self) -> dict[str, tuple[Rule, ...]]:

@@ -11,7 +11,7 @@ Ports are elements: one more port adds elements, and no rule unless its combinat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from sys import intern
@@ -20,6 +20,14 @@ from trunkline import ownership
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.core.nat import nft_prefix
+from trunkline.core.pairs import (
+    Groups,
+    compile_pair_spoof_sets,
+    groups_by_address,
+    groups_by_mac,
+    groups_by_prefix,
+    paired_ports,
+)
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.model import Direction, GroupId, Rule
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView, parts_of
@@ -38,11 +46,21 @@ def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...]) -> str:
     return f"{direction}-{digest}"
 
 
-def compile_group_chains(groups: Iterable[GroupView], ports: tuple[PortView, ...]) -> list[Chain]:
-    """Return a chain per group and per combination of groups, each way."""
+def compile_group_chains(
+    groups: Iterable[GroupView],
+    ports: tuple[PortView, ...],
+    more: Collection[tuple[GroupId, ...]] = (),
+) -> list[Chain]:
+    """Return a chain per group and per combination of groups, each way.
+
+    Args:
+        groups: The groups.
+        ports: The ports whose combinations are needed.
+        more: Combinations that are needed besides.
+    """
     chains = [_group_chain(group, direction) for group in groups for direction in Direction]
     known = {group.id for group in groups}
-    combinations = set().union(*map(_combinations, parts_of(ports)))
+    combinations = set(more).union(*map(_combinations, parts_of(ports)))
     for combination in sorted(combinations):
         present = tuple(g for g in combination if g in known)
         for direction in Direction:
@@ -118,7 +136,11 @@ def compile_filter_sets(
         out, into = _group_elements(served, part)
         egress |= out
         ingress |= into
-    sets = [
+    sets = _pair_sets(served, ports)
+    paired = paired_ports(ports)
+    if paired:
+        ingress = _verdicts(Direction.INGRESS, groups_by_address(served, paired)) | ingress
+    sets += [
         NftSet("bridges", "type ifname", elements=bridges),
         NftSet("gateways", "typeof iifname . ip saddr", elements=gateways),
         NftSet(
@@ -131,6 +153,33 @@ def compile_filter_sets(
         NftSet("ingress", "typeof oifname . ip daddr : verdict", is_map=True, elements=ingress),
     ]
     return sets + _member_sets(members)
+
+
+def _pair_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
+    """Return who judges for address pairs, besides the single addresses in ``ingress``."""
+    paired = paired_ports(ports)
+    return [
+        NftSet(
+            "egress_macs",
+            "typeof iifname . ether saddr : verdict",
+            is_map=True,
+            elements=_verdicts(Direction.EGRESS, groups_by_mac(served, paired)),
+        ),
+        NftSet(
+            "ingress_prefixes",
+            "typeof oifname . ip daddr : verdict",
+            is_map=True,
+            interval=True,
+            elements=_verdicts(Direction.INGRESS, groups_by_prefix(served, paired)),
+        ),
+    ]
+
+
+def _verdicts(direction: Direction, judges: Mapping[str, Groups]) -> dict[str, str]:
+    return {
+        intern(key): intern(f"goto {groups_chain(direction, groups)}")
+        for key, groups in judges.items()
+    }
 
 
 def _member_sets(members: Mapping[GroupDomain, tuple[IPv4Address, ...]]) -> list[NftSet]:
@@ -220,6 +269,7 @@ def compile_filter_chains(uplink: str | None, *, guard: bool) -> list[Chain]:
                 "ct state established,related accept",
                 "oifname . ip saddr @gateways udp sport 67 udp dport 68 accept",
                 "oifname . ip daddr vmap @ingress",
+                "oifname . ip daddr vmap @ingress_prefixes",
             ),
             Hook("filter", "postrouting", INGRESS_PRIORITY),
         ),
@@ -237,6 +287,7 @@ def _egress_rules(uplink: str | None) -> tuple[str, ...]:
         "udp sport 68 udp dport 67 accept",
         "iifname . ip daddr @gateways udp dport 53 accept",
         "iifname . ip daddr @gateways tcp dport 53 accept",
+        "iifname . ether saddr vmap @egress_macs",
         "iifname . ip saddr vmap @egress",
     )
 
@@ -261,7 +312,11 @@ def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) 
     """Return which interface may send with which MAC and address."""
     found = [_spoof_elements(served, part) for part in parts_of(ports)]
     taps, macs, addresses = (_merged(kind) for kind in zip(*found, strict=True))
+    more_macs, more_addresses, prefixes = compile_pair_spoof_sets(served, paired_ports(ports))
+    macs |= more_macs
+    addresses |= more_addresses
     return [
+        prefixes,
         NftSet("ports", "type ifname", elements=taps),
         NftSet("macs", "typeof iifname . ether saddr", elements=macs),
         NftSet("addresses", "typeof iifname . ether saddr . ip saddr", elements=addresses),
@@ -330,12 +385,14 @@ def compile_spoof_chains() -> list[Chain]:
             (
                 "iifname . ether saddr != @macs drop",
                 "iifname . arp saddr ether . arp saddr ip @addresses accept",
+                "iifname . arp saddr ether . arp saddr ip @prefixes accept",
                 # RFC 5227: an address probe has no sender address yet.
                 "iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept",
                 "ether type arp drop",
                 "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
                 "udp sport 67 drop",
                 "iifname . ether saddr . ip saddr @addresses accept",
+                "iifname . ether saddr . ip saddr @prefixes accept",
                 "drop",
             ),
         ),

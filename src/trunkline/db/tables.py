@@ -292,6 +292,15 @@ reserved_addresses = Table(
 )
 """Addresses that nobody is given. One may be a port's from before, until that port gives it up."""
 
+address_pairs = Table(
+    "address_pairs",
+    metadata,
+    Column("port_id", ID, ForeignKey("ports.id", ondelete="CASCADE"), primary_key=True),
+    Column("mac_address", String(17), primary_key=True),
+    Column("ip_address", String(43), primary_key=True),  # an address or a prefix
+)
+"""What a port may use besides its own MAC and addresses."""
+
 security_groups = Table(
     "security_groups",
     metadata,

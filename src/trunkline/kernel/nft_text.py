@@ -187,10 +187,11 @@ class _Set:
             raise RefusedScriptError(f"{element} does not have the fields of {self.key}")
 
     def check_intervals(self) -> None:
-        """Refuse prefixes that overlap without being equal."""
-        ordered = sorted(IPv4Network(e) for e in self.elements)
-        for first, second in pairwise(ordered):
-            if first.overlaps(second):
+        """Refuse prefixes that overlap without being equal, what stands before them being so."""
+        split = (element.rpartition(" . ") for element in self.elements)
+        ordered = sorted((fields, IPv4Network(prefix)) for fields, _, prefix in split)
+        for (fields, first), (others, second) in pairwise(ordered):
+            if fields == others and first.overlaps(second):
                 raise RefusedScriptError(f"{first} and {second} overlap")
 
 

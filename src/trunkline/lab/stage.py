@@ -113,6 +113,13 @@ class Stage:
         observed = walk(seen, story, self.cast)
         return Shot(seen, held_against(predicted, observed), answer)
 
+    def witness(self, fire: Callable[[], Answer]) -> tuple[Answer, Seen]:
+        """Capture what the tracer knows nothing of, such as what an instance gives itself."""
+        self.forget_neighbours()
+        with self.capture() as capture:
+            answer = fire()
+            return answer, Seen(capture.frames())
+
     def traced(self, *, dark: Collection[str] = ()) -> TracedCloud:
         """Return the cloud as the tracer wants it; instances in ``dark`` are switched off."""
         return traced_cloud(self.lab, self.cloud, self.seats.values(), dark=dark)

@@ -27,7 +27,7 @@ from trunkline.model import (
     HostName,
     PortStatus,
 )
-from trunkline.service import addresses, gateways
+from trunkline.service import address_pairs, addresses, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -53,11 +53,15 @@ SHOWN = frozenset(
 )
 """Columns that a host's snapshot shows, besides binding, addresses and groups."""
 
+ADDRESSES = ("fixed_ips", "allowed_address_pairs")
+"""What of a port makes up its group's members, and shows in its host's snapshot."""
+
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
-    """Add each port's addresses and groups."""
+    """Add each port's addresses, groups and address pairs."""
     fixed: dict[str, list[Record]] = defaultdict(list)
     groups: dict[str, list[str]] = defaultdict(list)
+    pairs: dict[str, list[Record]] = {}
     for chunk in _chunks([record["id"] for record in records]):
         found = select(fixed_ips).where(fixed_ips.c.port_id.in_(chunk))
         for subnet_id, address, port_id in tx.connection.execute(found):
@@ -67,9 +71,11 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
         )
         for port_id, group_id in tx.connection.execute(member):
             groups[port_id].append(group_id)
+        pairs |= address_pairs.of_ports(tx, chunk)
     for record in records:
         record["fixed_ips"] = sorted(fixed[record["id"]], key=_by_address)
         record["security_groups"] = sorted(groups[record["id"]])
+        record["allowed_address_pairs"] = pairs.get(record["id"], [])
 
 
 def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
@@ -146,6 +152,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     wanted = values.pop("fixed_ips", None)
     groups = _groups(tx, caller, values, values.pop("security_groups", None))
     values["mac_address"] = _mac(tx, network["id"], values.pop("mac_address", None))
+    wanted_pairs = values.pop("allowed_address_pairs", ())
+    pairs = address_pairs.checked(caller, network, values, wanted_pairs)
     record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
     available = addresses.subnets_of(tx, network["id"])
     fixed = (
@@ -156,9 +164,11 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     tx.connection.execute(_ADD, record)
     addresses.store(tx, record["id"], fixed)
     _store_groups(tx, record, groups)
+    address_pairs.store(tx, record["id"], pairs)
     membership_changed(tx, groups)
     _arrived(tx, record)
-    return {**record, "fixed_ips": sorted(fixed, key=_by_address), "security_groups": groups}
+    related = {"security_groups": groups, "allowed_address_pairs": pairs}
+    return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
 
 
 def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Record:
@@ -177,6 +187,10 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     after["fixed_ips"] = _change_addresses(tx, record, values.pop("fixed_ips", None))
     after["security_groups"] = _change_groups(
         tx, caller, {**record, **values}, values.pop("security_groups", None)
+    )
+    wanted_pairs = values.pop("allowed_address_pairs", None)
+    after["allowed_address_pairs"] = _change_pairs(
+        tx, caller, network, {**record, **values}, wanted_pairs
     )
     if "mac_address" in values and values["mac_address"] != record["mac_address"]:
         _mac(tx, network["id"], values["mac_address"])
@@ -252,7 +266,8 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
     record = new_record(tx, {**gateways.port_columns(network_id, host), **named})
     tx.connection.execute(insert(ports), record)
     addresses.store(tx, record["id"], fixed)
-    return {**record, "fixed_ips": sorted(fixed, key=_by_address), "security_groups": []}
+    related: Record = {"security_groups": [], "allowed_address_pairs": []}
+    return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
 
 
 def _require_permitted(caller: Caller, verb: str, network: Record, values: Record) -> None:
@@ -432,21 +447,34 @@ def _change_addresses(
     return sorted(fixed, key=_by_address)
 
 
+def _change_pairs(
+    tx: Transaction,
+    caller: Caller,
+    network: Record,
+    port: Record,
+    wanted: Sequence[Record] | None,
+) -> list[Record]:
+    held: list[Record] = port["allowed_address_pairs"]
+    if wanted is None:
+        address_pairs.require_secured(port, held)
+        return held
+    pairs = address_pairs.checked(caller, network, port, wanted)
+    if pairs != held:
+        address_pairs.replace(tx, port["id"], pairs)
+    return pairs
+
+
 def _moved(tx: Transaction, before: Record, after: Record) -> None:
     """Move the hosts that see a port's change, and let them begin or end to serve its network."""
     groups_before, groups_after = set(before["security_groups"]), set(after["security_groups"])
-    if before["fixed_ips"] != after["fixed_ips"]:
+    readdressed = any(before[key] != after[key] for key in ADDRESSES)
+    if readdressed:
         membership_changed(tx, groups_before | groups_after)
     else:
         membership_changed(tx, groups_before ^ groups_after)
     rebound = before["host"] != after["host"]
     shown = differs(before, after, SHOWN)
-    if not (
-        rebound
-        or shown
-        or before["fixed_ips"] != after["fixed_ips"]
-        or groups_before != groups_after
-    ):
+    if not (rebound or shown or readdressed or groups_before != groups_after):
         return
     if rebound or before["device_owner"] != after["device_owner"]:
         _left(tx, before)

@@ -14,6 +14,7 @@ from sqlalchemy import Select, bindparam, func, select
 from trunkline.core.allocate import uncovered
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import (
+    address_pairs,
     fixed_ips,
     floating_ips,
     networks,
@@ -25,6 +26,7 @@ from trunkline.db.tables import (
     subnets,
 )
 from trunkline.model import (
+    AddressPair,
     Direction,
     DomainId,
     FixedIp,
@@ -114,8 +116,22 @@ def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
     for port_id, group_id in _rows(tx, of_host):
         groups[port_id].append(GroupId(group_id))
     rows = tx.connection.execute(_PORTS, {"of_host": host}).all()
-    views = [_port(row, fixed[row[0]], groups[row[0]]) for row in rows]
+    pairs = _pairs(tx, host)
+    views = [_port(row, fixed[row[0]], groups[row[0]], pairs.get(row[0], ())) for row in rows]
     return tuple(sorted(views, key=attrgetter("id")))
+
+
+def _pairs(tx: Transaction, host: HostName) -> dict[str, tuple[AddressPair, ...]]:
+    found = (
+        select(address_pairs.c.port_id, address_pairs.c.mac_address, address_pairs.c.ip_address)
+        .join(ports, ports.c.id == address_pairs.c.port_id)
+        .where(ports.c.host == host)
+        .order_by(address_pairs.c.mac_address, address_pairs.c.ip_address)
+    )
+    pairs: dict[str, tuple[AddressPair, ...]] = {}
+    for port_id, mac, prefix in _rows(tx, found):
+        pairs[port_id] = (*pairs.get(port_id, ()), AddressPair(mac, IPv4Network(prefix)))
+    return pairs
 
 
 def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
@@ -130,7 +146,9 @@ def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
     return fixed
 
 
-def _port(row: Any, fixed: list[FixedIp], groups: list[GroupId]) -> PortView:
+def _port(
+    row: Any, fixed: list[FixedIp], groups: list[GroupId], pairs: tuple[AddressPair, ...]
+) -> PortView:
     port_id, network_id, project_id, mac, dns_name, port_security, admin_up = row
     fixed.sort(key=attrgetter("address"))
     return PortView(
@@ -143,6 +161,7 @@ def _port(row: Any, fixed: list[FixedIp], groups: list[GroupId]) -> PortView:
         group_ids=tuple(sorted(groups)),
         port_security=port_security,
         admin_up=admin_up,
+        pairs=pairs,
     )
 
 
@@ -281,7 +300,25 @@ def _members(
         domain = domains.get(subnet_id)  # none: on an external network
         if domain is not None and (group_id, domain) in members:
             members[group_id, domain].add(_address(address))
+    for group_id, domain, address in _rows(tx, _paired_members(wanted)):
+        if (group_id, domain) in members and "/" not in address:
+            members[group_id, domain].add(_address(address))
     return {key: tuple(sorted(who, key=int)) for key, who in members.items()}
+
+
+def _paired_members(wanted: Collection[GroupDomain]) -> Select[Any]:
+    """Return the statement of what groups' ports may use besides their addresses.
+
+    The caller leaves prefixes out: one wide pair would let whole networks be a group's peer
+    (LP#1793029).
+    """
+    return (
+        select(port_groups.c.security_group_id, _DOMAIN, address_pairs.c.ip_address)
+        .join(address_pairs, address_pairs.c.port_id == port_groups.c.port_id)
+        .join(ports, ports.c.id == port_groups.c.port_id)
+        .join(networks, networks.c.id == ports.c.network_id)
+        .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
+    )
 
 
 def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
+from trunkline.snapshot import PortView
 from trunkline.trace import nft
 from trunkline.trace.cloud import (
     EVERYWHERE,
@@ -75,10 +76,16 @@ def _objects(
         return ()
     packet = passage.packet
     address = packet.source if stage is Stage.EGRESS else packet.destination
-    for port in host.snapshot.ports:
-        if address in {fixed.address for fixed in port.fixed_ips}:
-            return (*host.groups_of(port), port_object(port, cloud.name(port.id)))
-    return ()
+    port = _port_at(host, address)
+    return (*host.groups_of(port), port_object(port, cloud.name(port.id))) if port else ()
+
+
+def _port_at(host: TracedHost, address: IPv4Address) -> PortView | None:
+    """Return the port that may use an address: as a fixed one, else as one of its pairs."""
+    ports = host.snapshot.ports
+    fixed = (port for port in ports if address in {f.address for f in port.fixed_ips})
+    paired = (port for port in ports if any(address in pair.prefix for pair in port.pairs))
+    return next(fixed, None) or next(paired, None)
 
 
 def _text(

@@ -15,6 +15,7 @@ from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
+from trunkline.lab.scenarios.services import play_pairs
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Report
 
@@ -57,6 +58,7 @@ SCENARIOS = {
         Scenario("6", "other tenant, other host", play_6),
         Scenario("6b", "the other tenant's network is not on this host", play_6b),
         Scenario("7", "by floating IPs", play_7),
+        Scenario("pairs", "allowed address pairs, and a port without port security", play_pairs),
     )
 }
-"""All scenarios by key, in the article's order."""
+"""All scenarios by key: the article's in its order, then what else a network offers."""

@@ -36,6 +36,15 @@ def act(
     return Act(title, steps, all_checks, seen.frames, predicted, remarks)
 
 
+def witnessed(
+    stage: Stage, title: str, seen: Seen, select: Select, checks: Iterable[Check], *remarks: str
+) -> Act:
+    """Return an act of which nothing is predicted: its walk, its checks, and the laws."""
+    steps = walk(seen, select, stage.cast)
+    all_checks = (*checks, *laws(seen, stage.ground, stage.cast))
+    return Act(title, steps, all_checks, seen.frames, (), remarks)
+
+
 def told(shot: Shot, *asked: IPv4Address) -> Select:
     """Select a probe's packets, and the ARP about these addresses."""
     return first_of(carrying(shot.answer.nonce), asking_for(asked))
