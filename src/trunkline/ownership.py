@@ -57,3 +57,11 @@ def gateway_mac(host: HostName, network_id: NetworkId) -> str:
     """
     digest = sha256(f"{host}/{network_id}".encode()).digest()
     return ":".join(f"{octet:02x}" for octet in (0x0A, *digest[:5]))
+
+
+def anycast_mac(network_id: NetworkId) -> str:
+    """Return the MAC of a network's bridges where all hosts have the same gateway.
+
+    It is that of no host, which the API shows for the gateway's port.
+    """
+    return gateway_mac(HostName(""), network_id)

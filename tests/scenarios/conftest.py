@@ -37,6 +37,14 @@ def stage(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def anycast(_able: None) -> Iterator[Stage]:
+    """The article's lab with one gateway for all hosts."""
+    lab, _ = life.up(read("anycast"), f"{PREFIX}any")
+    yield Stage(lab)
+    life.down(f"{PREFIX}any")
+
+
+@pytest.fixture(scope="module")
 def faulty(_able: None) -> Iterator[Stage]:
     """A lab to break things in, without floating IPs: its scenarios need no working agent."""
     data = yaml.safe_load(read("article"))

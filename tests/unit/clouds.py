@@ -11,6 +11,7 @@ from trunkline.model import (
     DomainId,
     FixedIp,
     FloatingIpId,
+    GatewayMode,
     GroupId,
     HostName,
     NetworkId,
@@ -165,6 +166,11 @@ NO_DHCP = replace(
         NET102,
     ),
 )
+ANYCAST = replace(
+    ARTICLE,
+    revision=10,
+    networks=tuple(replace(n, gateway_mode=GatewayMode.ANYCAST) for n in ARTICLE.networks),
+)
 
 STATES = {
     "empty": EMPTY,
@@ -176,4 +182,5 @@ STATES = {
     "no port security": NO_SECURITY,
     "admin down": ADMIN_DOWN,
     "no DHCP": NO_DHCP,
+    "anycast": ANYCAST,
 }

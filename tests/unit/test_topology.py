@@ -101,3 +101,9 @@ def test_no_yaml() -> None:
     """A text that is no YAML is refused, with the place of the fault."""
     with pytest.raises(Invalid, match="no YAML"):
         load("name: [")
+
+
+def test_anycast_leaves_no_gateways_to_choose() -> None:
+    """A network has hosts' own addresses, or one address of all hosts, and not both."""
+    with pytest.raises(Invalid, match="network net1: with 'gateway: anycast' no host has"):
+        parse(_set("tenants.tenant1.networks.net1.gateway", "anycast"))

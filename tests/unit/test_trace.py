@@ -12,6 +12,7 @@ import pytest
 from article import LEFT, PORTS, RIGHT, boot, ping, snapshots
 
 from trunkline.hoststate import Chain, HostState
+from trunkline.model import GatewayMode
 from trunkline.snapshot import HostSnapshot
 from trunkline.trace.cloud import Cloud, Internet
 from trunkline.trace.steps import Disposition, Stage, Step, Trace
@@ -143,6 +144,34 @@ def test_walk_6() -> None:
         "VM_1: eth0",
     ]
     assert len(hops(found, "TCP ACK")) == 5
+
+
+def test_walk_6_with_anycast() -> None:
+    """The host asks on the trunk by its own MAC and for nobody, and gets the answer."""
+    hosts = (
+        replace(
+            one,
+            networks=tuple(replace(n, gateway_mode=GatewayMode.ANYCAST) for n in one.networks),
+        )
+        for one in snapshots()
+    )
+    found = ping(article.cloud(*hosts), "VM_1", "VM_6")
+
+    assert found.disposition is Disposition.DELIVERED
+    assert hops(found, "ARP request: who has 10.0.0.1?") == [
+        "VM_1: eth0",
+        "compute1: tap(VM_1) br100 tap(VM_2)",
+        "VM_2: eth0",
+    ]
+    assert hops(found, "ARP request: who has 10.1.0.4? tell 0.0.0.0") == [
+        "compute1: vlan102 eth0#102",
+        "switch: compute1#102 compute2#102",
+        "compute2: eth0#102 vlan102 br102 tap(VM_6)",
+        "VM_6: eth0",
+    ]
+    reply = [s for s in found.steps if s.packet == "ARP reply to 0.0.0.0: 10.1.0.4 is here"]
+    assert reply[0].receiver == "compute1's br102"
+    assert reply[-1].node == "compute1"
 
 
 def test_walk_6b_leaks_without_the_guard() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from trunkline.core.anycast import compile_anycast_chains, compile_anycast_sets
 from trunkline.core.dhcp import compile_dhcp
 from trunkline.core.filter import (
     compile_filter_chains,
@@ -47,7 +48,7 @@ def compile_host(
     floating, floating_problems = compile_floating(snapshot.floating_ips, uplink)
     tables = (
         _inet_table(snapshot, served, uplink, facts),
-        _bridge_table(snapshot, served),
+        _bridge_table(snapshot, served, config.host),
     )
     state = HostState(
         bridges=compile_bridges(served, config.host),
@@ -88,10 +89,11 @@ def _inet_table(
     return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
 
 
-def _bridge_table(snapshot: HostSnapshot, served: tuple[Served, ...]) -> Table:
+def _bridge_table(snapshot: HostSnapshot, served: tuple[Served, ...], host: str) -> Table:
     sets = [
         *compile_spoof_sets(served, snapshot.ports),
         *compile_hairpin_sets(snapshot.ports, snapshot.floating_ips),
+        *compile_anycast_sets(served, host),
     ]
-    chains = compile_spoof_chains()
+    chains = [*compile_spoof_chains(), *compile_anycast_chains()]
     return Table("bridge", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})

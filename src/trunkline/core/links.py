@@ -15,7 +15,7 @@ from sys import intern
 from trunkline import ownership
 from trunkline.core.kept import kept
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
-from trunkline.model import HostName, NetworkId
+from trunkline.model import GatewayMode, HostName, NetworkId
 from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView, parts_of
 
 BRIDGE_SYSCTLS = {
@@ -104,12 +104,18 @@ def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
     return {
         s.bridge: Bridge(
             name=s.bridge,
-            mac=ownership.gateway_mac(HostName(host), s.network.id),
+            mac=_bridge_mac(s.network, host),
             mtu=s.network.mtu,
             alias=ownership.alias(s.network.id),
         )
         for s in served
     }
+
+
+def _bridge_mac(network: NetworkView, host: str) -> str:
+    if network.gateway_mode is GatewayMode.ANYCAST:
+        return ownership.anycast_mac(network.id)
+    return ownership.gateway_mac(HostName(host), network.id)
 
 
 def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]:

@@ -43,6 +43,8 @@ add table bridge trial
 add set bridge trial senders { typeof iifname . ether saddr . ip saddr; }
 add chain bridge trial filter { type filter hook prerouting priority -300; policy accept; }
 add rule bridge trial filter iifname . arp saddr ether . arp saddr ip @senders accept
+add map bridge trial macs { typeof iifname . ether daddr : ether daddr; }
+add rule bridge trial filter ether daddr set iifname . ether daddr map @macs meta pkttype set host
 """
 """One rule for each nftables feature that our tables are made of."""
 

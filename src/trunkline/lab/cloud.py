@@ -21,7 +21,7 @@ from trunkline.lab.build import PHYSICAL_NETWORK
 from trunkline.lab.state import Lab, write_secret
 from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network
 from trunkline.model import GATEWAY_OWNER, HostName, NetworkId, PortId
-from trunkline.ownership import bridge_name, gateway_mac, tap_name
+from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
 
 ADMIN = "admin"
 EXTERNAL = "public"
@@ -47,21 +47,35 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A tenant network: its VLAN, and the address of each host that serves it."""
+    """A tenant network: its VLAN, and the address of each host that serves it.
+
+    Attributes:
+        gateways: By host.
+        anycast: The one address of all hosts, where they have no own ones.
+    """
 
     network: str
     project: str
     network_id: NetworkId
     vlan_id: int
     gateways: Mapping[str, IPv4Address]
+    anycast: IPv4Address | None = None
 
     @property
     def bridge(self) -> str:
         """Return the name of its bridge on every host."""
         return bridge_name(self.vlan_id)
 
+    def gateway(self, host: str) -> IPv4Address:
+        """Return the address of its bridge on a host."""
+        return self.anycast or self.gateways[host]
+
     def gateway_mac(self, host: str) -> str:
-        """Return the MAC of its bridge on a host."""
+        """Return the MAC of its bridge on a host, as its instances see it."""
+        return self.own_mac(host) if self.anycast is None else anycast_mac(self.network_id)
+
+    def own_mac(self, host: str) -> str:
+        """Return the MAC by which a host routes to it over the trunk."""
         return gateway_mac(HostName(host), self.network_id)
 
 
@@ -118,7 +132,11 @@ class Cloud:
 
     def _create_network(self, network: Network) -> None:
         """Make a network as the admin who chooses its VLAN, its subnet as the tenant."""
-        body: dict[str, Any] = {"name": network.name, "project_id": self._projects[network.project]}
+        body: dict[str, Any] = {
+            "name": network.name,
+            "project_id": self._projects[network.project],
+            "trunkline:gateway": network.gateway.value,
+        }
         if network.vlan_id is not None:
             body |= {
                 "provider:network_type": "vlan",
@@ -274,6 +292,7 @@ def _segment(
         project=network.project,
         network_id=NetworkId(found["id"]),
         vlan_id=found["provider:segmentation_id"],
+        anycast=addresses.pop("", None),
         gateways=dict(sorted(addresses.items())),
     )
 

@@ -72,7 +72,7 @@ class Stage:
 
     def gateway(self, instance: str) -> IPv4Address:
         """Return the address of an instance's own host on its network."""
-        return self.segment(instance).gateways[self.seats[instance].host]
+        return self.segment(instance).gateway(self.seats[instance].host)
 
     def floating(self, instance: str) -> FloatingIp:
         """Return the floating IP that the topology gives to an instance."""
@@ -322,7 +322,8 @@ def _cast(stage: Stage) -> Cast:
     macs = {seat.mac: seat.instance for seat in stage.seats.values()}
     for segment in stage.segments.values():
         for host in topology.hosts:
-            macs[segment.gateway_mac(host)] = f"{host}'s {segment.bridge}"
+            macs[segment.gateway_mac(host)] = f"the gateway on {segment.bridge}"
+            macs[segment.own_mac(host)] = f"{host}'s {segment.bridge}"
     for host in topology.hosts:
         macs[_mac(stage, host, build.UPLINK)] = f"{host}'s {build.UPLINK}"
     macs[_mac(stage, INTERNET, build.WIRE)] = "the provider's router"
@@ -348,9 +349,16 @@ def _ground(stage: Stage) -> Ground:
         for host in stage.topology.hosts:
             devices[host, segment.bridge] = segment.vlan_id
             devices[host, f"vlan{segment.vlan_id}"] = segment.vlan_id
-            macs[segment.gateway_mac(host)] = segment.vlan_id
+            macs |= dict.fromkeys(
+                (segment.gateway_mac(host), segment.own_mac(host)), segment.vlan_id
+            )
     for seat in stage.seats.values():
         vlan_id = stage.segments[seat.network].vlan_id
         devices[seat.host, seat.tap] = devices[seat.instance, "eth0"] = vlan_id
         macs[seat.mac] = vlan_id
-    return Ground(devices, macs, build.TRUNK, build.UPLINK)
+    anycast = frozenset(
+        (segment.gateway_mac(""), segment.anycast)
+        for segment in stage.segments.values()
+        if segment.anycast is not None
+    )
+    return Ground(devices, macs, build.TRUNK, build.UPLINK, anycast)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from trunkline.errors import Invalid
-from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode
 from trunkline.ownership import LINK_NAME_MAX
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class Network:
     Attributes:
         vlan_id: None lets the server choose.
         gateways: Hosts' own addresses by host, where they are not left to the server.
+        gateway: Which address instances have as their gateway.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Network:
     cidr: IPv4Network
     vlan_id: int | None
     gateways: Mapping[str, IPv4Address]
+    gateway: GatewayMode = GatewayMode.PER_HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
             gateways={
                 host: fields.convert("gateways", IPv4Address, a) for host, a in gateways.items()
             },
+            gateway=fields.take("gateway", GatewayMode, GatewayMode.PER_HOST),
         )
         fields.done()
 
@@ -269,6 +272,11 @@ def _check(topology: Topology) -> None:
     for network in topology.networks.values():
         for host in network.gateways:
             _known(f"network {network.name}: gateways", host, topology.hosts)
+        if network.gateways and network.gateway is GatewayMode.ANYCAST:
+            raise Invalid(
+                f"network {network.name}: with 'gateway: anycast' no host has an address of its"
+                " own; remove its gateways"
+            )
     for name, of in topology.hosts.items():
         _on_wire(f"hosts.{name}.external", of.external.network, topology.internet)
     _on_wire("floating_pool.cidr", topology.floating_cidr, topology.internet)

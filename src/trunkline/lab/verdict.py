@@ -143,12 +143,14 @@ class Ground:
         vlan_by_mac: Whose frames belong to which segment.
         trunk: The name of the hosts' trunk NIC.
         uplink: The name of the hosts' external NIC.
+        anycast: MAC and address of each gateway that is the same on every host.
     """
 
     vlan_by_device: Mapping[tuple[str, str], int]
     vlan_by_mac: Mapping[str, int]
     trunk: str
     uplink: str
+    anycast: frozenset[tuple[str, IPv4Address]] = frozenset()
 
     def vlan_of(self, frame: Frame) -> int | None:
         """Return the segment that a frame was seen on; None outside of all."""
@@ -200,6 +202,9 @@ def laws(frames: Seen, ground: Ground, cast: Cast, *, leak: bool = False) -> tup
         ),
         _never("no frame without a tag on the trunk", trunk, lambda f: f.vlan_id is None),
     ]
+    if ground.anycast:
+        text = "no anycast gateway is a source on the trunk, nor asked for there"
+        checks.append(_never(text, trunk, lambda f: _shows_anycast(f, ground)))
     if not leak:
         wire = on_wire(frames, ground, cast)
         checks.append(_never("no private address on the external wire", wire, _shows_private))
@@ -218,6 +223,21 @@ def _is_astray(frame: Frame, ground: Ground) -> bool:
     """Return whether a frame is on a segment that its sender does not belong to."""
     segment = frame.vlan_id if frame.vlan_id is not None else ground.vlan_of(frame)
     return segment is not None and ground.vlan_by_mac.get(frame.source_mac) != segment
+
+
+def _shows_anycast(frame: Frame, ground: Ground) -> bool:
+    """Return whether a frame has a gateway's MAC or address where others learn from it.
+
+    A switch learns a frame's source MAC; hosts learn an ARP message's sender, and answer its
+    target.
+    """
+    macs = {mac for mac, _ in ground.anycast}
+    shown = {address for _, address in ground.anycast}
+    if frame.source_mac in macs:
+        return True
+    if frame.arp:
+        return frame.arp.sender_mac in macs or bool({frame.arp.sender, frame.arp.target} & shown)
+    return frame.ip is not None and frame.ip.source in shown
 
 
 def _shows_private(frame: Frame) -> bool:

@@ -27,6 +27,7 @@ from trunkline.trace.steps import Decision, Disposition, Stage
 STAGES = {
     ("bridge", "prerouting"): Stage.ANTI_SPOOFING,
     ("bridge", "forward"): Stage.BRIDGE,
+    ("bridge", "postrouting"): Stage.BRIDGE,
     ("filter", "prerouting"): Stage.EGRESS,
     ("filter", "input"): Stage.INPUT,
     ("filter", "output"): Stage.INPUT,

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from trunkline.hoststate import Bridge, Chain, Table
+from trunkline.hoststate import Bridge, Chain, Table, Vlan
 from trunkline.trace import explain, nft
 from trunkline.trace.cloud import TracedHost
 from trunkline.trace.conntrack import (
@@ -183,12 +183,22 @@ class HostNode:
 
     def _out_of(self, passage: Passage, port: str) -> None:
         """Send a frame out of a bridge's port: to an instance, or with a tag to the trunk."""
+        meant = passage.frame.payload
+        if not self._bridge_hook(passage, "postrouting", None, port):
+            return
         vlan = self._state.vlans.get(port)
         if vlan is None:
             passage.saw(port, "out", self._owner(port))
             passage.outs += self._wiring.to_instance(self.name, port, passage.frame)
-            return
-        passage.saw(port, "out")
+        elif passage.frame.payload == meant:
+            self._to_trunk(passage, vlan)
+        else:  # another question than the one on the bridge, and told as one of its own
+            other = Passage(self.name, HOST, passage.frame, passage.frame)
+            self._to_trunk(other, vlan)
+            passage.then.append(lambda: self._wiring.launch(other))
+
+    def _to_trunk(self, passage: Passage, vlan: Vlan) -> None:
+        passage.saw(vlan.name, "out")
         frame = passage.frame
         passage.frame = replace(frame, tag=vlan.vlan_id)
         passage.saw(vlan.trunk, "out")
@@ -209,12 +219,15 @@ class HostNode:
 
     def _arp_in(self, passage: Passage, device: str, arp: Arp) -> None:
         """Take an ARP message in; a bridge answers for its own address only (arp_ignore)."""
+        if arp.is_reply:
+            # Whoever it names as the one who asked: arp_process in net/ipv4/arp.c.
+            if passage.frame.destination_mac == self._mac(device):
+                self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
+            return
         own = self.host.own.get(arp.target)
         if own is None or device not in (own, self.host.uplink):
             return
         self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
-        if arp.is_reply:
-            return
         text = f"{device} has {arp.target} and answers"
         passage.decisions.append(Decision(Stage.ARP, device, text, f"{arp.target} dev {own}"))
         mac = self._mac(device)
@@ -420,12 +433,14 @@ class HostNode:
             self._connections.confirm(passage.tracked)
         return passed
 
-    def _bridge_hook(self, passage: Passage, hook: str, port: str, target: str | None) -> bool:
-        context = nft.Context(passage.frame, port, target)
+    def _bridge_hook(
+        self, passage: Passage, hook: str, port: str | None, target: str | None
+    ) -> bool:
         for table, chain in self._at("bridge", hook):
-            verdict = nft.evaluate(table, chain, context)
-            if not self._heed(passage, verdict, target or port):
+            verdict = nft.evaluate(table, chain, nft.Context(passage.frame, port, target))
+            if not self._heed(passage, verdict, target or port or ""):
                 return False
+            passage.frame = verdict.frame or passage.frame
         return True
 
     def _filter(self, passage: Passage, hook: str, iif: str | None, oif: str | None) -> bool:

@@ -8,8 +8,8 @@ a walk can say what it does not know. Source: nft(8).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -21,6 +21,7 @@ Address = IPv4Address | IPv6Address
 Value = str | int | Address | frozenset[str]
 
 ACCEPT, DROP, REJECT, DNAT, SNAT, NONE = "accept", "drop", "reject", "dnat", "snat", "none"
+SET = "set"
 
 
 class Unknown(Exception):
@@ -75,6 +76,7 @@ class Verdict:
         rule: The deciding rule.
         argument: The address to translate to, or the ICMP type of a rejection.
         passed_over: Rules that were asked before, in order.
+        frame: As the rules left it.
     """
 
     kind: str
@@ -83,6 +85,7 @@ class Verdict:
     rule: str = ""
     argument: str = ""
     passed_over: tuple[PassedOver, ...] = ()
+    frame: Frame | None = None
 
 
 def _port(which: str, protocol: str) -> Callable[[Context], int | None]:
@@ -107,6 +110,8 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
     ("ether", "type"): lambda c: "arp" if c.arp else "ip",
     ("arp", "saddr", "ether"): lambda c: c.arp.sender_mac if c.arp else None,
     ("arp", "saddr", "ip"): lambda c: c.arp.sender if c.arp else None,
+    ("arp", "daddr", "ip"): lambda c: c.arp.target if c.arp else None,
+    ("arp", "operation"): lambda c: ("reply" if c.arp.is_reply else "request") if c.arp else None,
     ("ip", "saddr"): lambda c: c.ip.source if c.ip else None,
     ("ip", "daddr"): lambda c: c.ip.destination if c.ip else None,
     ("meta", "l4proto"): lambda c: c.ip.protocol if c.ip else None,
@@ -127,6 +132,22 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
     ("icmpv6", "code"): lambda _: None,
 }
 """What a packet shows, by the words that name it; None where it has no such thing."""
+
+
+def _arp_change(frame: Frame, **changes: Any) -> Frame:
+    assert isinstance(frame.payload, Arp), "a rule about ARP holds for ARP only"
+    return replace(frame, payload=replace(frame.payload, **changes))
+
+
+CHANGES: dict[tuple[str, ...], Callable[[Frame, str], Frame]] = {
+    ("ether", "saddr"): lambda frame, value: replace(frame, source_mac=value),
+    ("ether", "daddr"): lambda frame, value: replace(frame, destination_mac=value),
+    ("arp", "saddr", "ether"): lambda frame, value: _arp_change(frame, sender_mac=value),
+    ("arp", "saddr", "ip"): lambda frame, value: _arp_change(frame, sender=IPv4Address(value)),
+    # To whom it is addressed, which a walk reads off the MAC.
+    ("meta", "pkttype"): lambda frame, _: frame,
+}
+"""What a rule may change of a frame."""
 
 Key = tuple[tuple[str, ...], ...]
 """A concatenation of fields."""
@@ -158,11 +179,22 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What a rule sets a field to: a value, or what a map has for a key."""
+
+    field: tuple[str, ...]
+    value: str = ""
+    key: Key = ()
+    map: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule taken apart."""
+    """A rule taken apart; one that only changes the frame has the statement ``set``."""
 
     matches: tuple[Match, ...]
     statement: Statement
+    changes: tuple[Change, ...] = ()
 
 
 @lru_cache(maxsize=65536)
@@ -189,6 +221,9 @@ class _Parser:
     def rule(self) -> Rule:
         matches: list[Match] = []
         while self._peek() not in _STATEMENTS:
+            if self._changed() is not None:
+                changes = tuple(self._changes())
+                return Rule(tuple(matches), self._end(Statement(SET)), changes)
             start = self._at
             key = self._key()
             if self._peek() == "vmap":
@@ -197,6 +232,24 @@ class _Parser:
             matches.append(self._match(key, start))
         verb = self._next()
         return Rule(tuple(matches), self._end(_STATEMENTS[verb](self, verb)))
+
+    def _changed(self) -> tuple[str, ...] | None:
+        """Return the field that is set next, if the next thing is such a statement."""
+        for length in (3, 2):
+            words = tuple(self._words[self._at : self._at + length + 1])
+            if words[:-1] in CHANGES and words[-1] == SET:
+                return words[:-1]
+        return None
+
+    def _changes(self) -> Iterator[Change]:
+        while (field := self._changed()) is not None:
+            self._at += len(field) + 1
+            if (self._peek(),) not in FIELDS:
+                yield Change(field, self._next())
+                continue
+            key = self._key()
+            self._expect("map")
+            yield Change(field, "", key, self._set())
 
     def _match(self, key: Key, start: int) -> Match:
         negated = self._peek() == "!="
@@ -315,11 +368,13 @@ def evaluate(table: Table, chain: Chain, context: Context) -> Verdict:
     """
     assert chain.hook is not None, "only a base chain has a verdict"
     at = ("bridge" if table.family == "bridge" else chain.hook.kind, chain.hook.hook)
-    found = _Run(table, context, at).chain((chain.name,))
+    run = _Run(table, context, at)
+    found = run.chain((chain.name,))
     if found is None or found.kind == "return":
         policy = chain.hook.policy
-        return Verdict(NONE if policy == ACCEPT else DROP, at, (chain.name,), f"policy {policy}")
-    return found
+        kind = NONE if policy == ACCEPT else DROP
+        found = Verdict(kind, at, (chain.name,), f"policy {policy}")
+    return replace(found, frame=run.frame)
 
 
 class _Run:
@@ -330,6 +385,10 @@ class _Run:
         self._table = table
         self._context = context
         self._passed_over: list[PassedOver] = []
+
+    @property
+    def frame(self) -> Frame:
+        return self._context.frame
 
     def chain(self, chains: tuple[str, ...]) -> Verdict | None:
         """Return the verdict of the last of these chains; None if it ends without one."""
@@ -344,6 +403,9 @@ class _Run:
                 raise Unknown(f"rule {text!r}") from error
             if failed is not None:
                 self._passed_over.append(PassedOver(chains[-1], text, failed.text))
+                continue
+            if rule.changes:
+                self._change(chains[-1], text, rule.changes)
                 continue
             verdict = self._perform(chains, text, rule.statement)
             if verdict is not None:
@@ -365,7 +427,18 @@ class _Run:
             return inner or ended
         return Verdict(verb, self._at, chains, text, argument, tuple(self._passed_over))
 
-    def _look_up(self, what: Statement) -> str | None:
+    def _change(self, chain: str, text: str, changes: tuple[Change, ...]) -> None:
+        """Change the frame; the first thing that cannot be found ends the rule."""
+        for change in changes:
+            value = self._look_up(change) if change.map else change.value
+            if value is None:
+                failed = f"no element in {change.map}"
+                self._passed_over.append(PassedOver(chain, text, failed))
+                return
+            frame = CHANGES[change.field](self._context.frame, value)
+            self._context = replace(self._context, frame=frame)
+
+    def _look_up(self, what: Statement | Change) -> str | None:
         values = self._read(what.key)
         return None if values is None else element(self._set(what.map), values)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from trunkline.model import PortId
-from trunkline.ownership import tap_name
+from trunkline.model import HostName, PortId
+from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
 from trunkline.trace.cloud import Cloud, TracedHost
 from trunkline.trace.host import HostNode
 from trunkline.trace.nft import Unknown
@@ -330,5 +330,8 @@ def _macs(cloud: Cloud) -> dict[str, str]:
     """Return whose each MAC is, as a story calls them."""
     macs: dict[str, str] = {}
     for host in cloud.hosts:
-        macs |= {b.mac: f"{host.name}'s {b.name}" for b in host.state.bridges.values()}
+        for network in host.snapshot.networks:
+            bridge = bridge_name(network.vlan_id)
+            macs[anycast_mac(network.id)] = f"the gateway on {bridge}"
+            macs[gateway_mac(HostName(host.name), network.id)] = f"{host.name}'s {bridge}"
     return macs | {port.mac: cloud.name(port_id) for port_id, (_, port) in cloud.seats.items()}
