@@ -12,7 +12,7 @@ import pytest
 from article import LEFT, PORTS, RIGHT, boot, ping, snapshots
 
 from trunkline.hoststate import Chain, HostState
-from trunkline.model import GatewayMode
+from trunkline.model import GatewayMode, SubnetId
 from trunkline.snapshot import HostSnapshot
 from trunkline.trace.cloud import Cloud, Internet
 from trunkline.trace.steps import Disposition, Stage, Step, Trace
@@ -195,6 +195,8 @@ def test_walk_6b_is_answered_by_the_guard() -> None:
     assert "on compute1, there is no bridge for network net102" in found.sentence
     assert hops(found, "ICMP host unreachable") == ["compute1: br100 tap(VM_1)", "VM_1: eth0"]
     assert not [step for step in found.steps if step.node == "inet"]
+    refused = next(s for s in found.steps if s.node == LEFT and s.part == "request")
+    assert refused.changes == ()  # what no device shows is no change that a capture could see
 
 
 POOL = (*article.RULES[0], article.POOL1), (*article.RULES[1], article.POOL1)
@@ -381,7 +383,9 @@ def test_a_tag_that_the_switch_does_not_carry() -> None:
     """What a probe of the switch found out is believed."""
     cloud = replace(article.cloud(), pruned={RIGHT: frozenset({102})})
 
-    assert ping(cloud, "VM_1", "VM_6").disposition is Disposition.NOBODY
+    found = ping(cloud, "VM_1", "VM_6")
+    assert found.disposition is Disposition.NOBODY
+    assert "switch: compute1#102" in hops(found, "ARP request")
     assert ping(cloud, "VM_1", "VM_5").disposition is Disposition.DELIVERED
 
 
@@ -477,3 +481,29 @@ def test_no_way_back_out_of_a_port() -> None:
 
     assert found.disposition is Disposition.NOT_FORWARDED
     assert "br100 sends nothing back out of tap00000002-aa" in found.sentence
+
+
+def test_a_bridge_answers_for_its_own_address_only() -> None:
+    """An address of another bridge, asked for on the wrong segment, is nobody's (arp_ignore)."""
+    left, right = snapshots()
+    wide = replace(left.networks[0].subnets[0], cidr=IPv4Network("10.0.0.0/15"))
+    networks = (replace(left.networks[0], subnets=(wide,)), left.networks[1])
+    found = ping(article.cloud(replace(left, networks=networks), right), "VM_1", "10.1.0.1")
+
+    assert found.disposition is Disposition.NOBODY
+
+
+def test_the_second_subnet_has_its_own_router() -> None:
+    """Of a network with two subnets an instance gets the router of its own."""
+    left, right = snapshots()
+    first = left.networks[0].subnets[0]
+    second = replace(
+        first,
+        id=SubnetId("another"),
+        cidr=IPv4Network("10.7.0.0/24"),
+        gateway=IPv4Address("10.7.0.1"),
+    )
+    networks = (replace(left.networks[0], subnets=(second, first)), left.networks[1])
+    found = boot(article.cloud(replace(left, networks=networks), right), "VM_1")
+
+    assert "offered 10.0.0.3, router 10.0.0.1, server 10.0.0.1" in found.sentence

@@ -13,7 +13,6 @@ from trunkline.trace.passage import Fate
 from trunkline.trace.steps import Decision, Disposition, Stage, Step
 
 Verdict = tuple[Disposition, str, tuple[Decision, ...]]
-EXPOSED = (Disposition.LEAKED, Disposition.NOT_TRANSLATED)
 
 
 class Asked(Protocol):
@@ -79,10 +78,8 @@ def _unknown(text: str) -> Verdict:
 
 
 def _fate(fates: Sequence[Fate], part: str) -> Fate | None:
-    """Return a packet's fate; that it was exposed outside counts more than what came of it."""
-    of_part = [fate for fate in fates if fate.part == part]
-    exposed = [fate for fate in of_part if fate.disposition in EXPOSED]
-    return next(iter((*exposed, *of_part)), None)
+    """Return a packet's first fate: that it was exposed outside comes before what came of it."""
+    return next((fate for fate in fates if fate.part == part), None)
 
 
 def _failed(who: str, whom: str, fate: Fate) -> Verdict:
