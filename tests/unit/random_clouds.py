@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from itertools import count
+from itertools import count, product
 from random import Random
+
+from hypothesis import strategies as st
 
 from trunkline.model import (
     Direction,
@@ -30,8 +33,11 @@ from trunkline.snapshot import (
     RouterView,
     SubnetView,
 )
-from trunkline.trace.verify_cloud import Cloud, HostSettings, gather
+from trunkline.trace.verify_cloud import Cloud, End, HostSettings, gather
+from trunkline.trace.verify_flow import Peer, has_gateway, is_on_link, permitting
+from trunkline.trace.verify_services import Service
 
+SEEDS = st.integers(0, 2**32)
 PREFIXES = (
     *("0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/28", "10.0.16.0/28", "10.0.0.4/30", "10.0.0.3/32"),
     *("10.1.0.0/28", "91.208.23.0/24", "91.208.23.3/32", "91.208.23.0/29", "91.207.15.0/24"),
@@ -233,3 +239,26 @@ class Maker:
 def random_cloud(random: Random) -> Cloud:
     """Return a small cloud."""
     return Maker(random).cloud()
+
+
+def pairs(ends: Iterable[End]) -> list[tuple[End, End]]:
+    """Return all ordered pairs of ends of different ports."""
+    found = product(list(ends), repeat=2)
+    return [(a, b) for a, b in found if a.seat.port.id != b.seat.port.id]
+
+
+def is_possible(cloud: Cloud, a: End, b: End, service: Service) -> bool:
+    """Return whether only bridges can keep a flow from being answered."""
+    return (
+        cloud.domain(a) == cloud.domain(b)
+        and is_permitted(cloud, a, b, service)
+        and (is_on_link(a, b) or has_gateway(cloud, a))
+        and (is_on_link(b, a) or has_gateway(cloud, b))
+    )
+
+
+def is_permitted(cloud: Cloud, a: End, b: End, service: Service) -> bool:
+    """Return whether the groups on both sides let a flow pass."""
+    sender, receiver = (Peer(e.address, e.seat.port.group_ids) for e in (a, b))
+    lets_out = permitting(cloud, a, Direction.EGRESS, receiver, service)
+    return bool(lets_out and permitting(cloud, b, Direction.INGRESS, sender, service))

@@ -29,6 +29,7 @@ from trunkline.api.routers import RouterActionsApi
 from trunkline.api.routes import NetworkingApi, Store
 from trunkline.api.tags import TagsApi
 from trunkline.api.users import Users
+from trunkline.api.verify import VerifyApi
 from trunkline.api.wakeups import Wakeups
 from trunkline.api.zones import ZoneApi
 from trunkline.db.engine import Database
@@ -77,6 +78,7 @@ def build(
         *QuotaApi(store, auth).routes(),
         *ZoneApi(store, auth).routes(),
         *RangeApi(store, auth).routes(),
+        *VerifyApi(store, auth).routes(),
         *networking.routes(),
         *TagsApi(store, networking).routes(),
         *RouterActionsApi(store, networking).routes(),

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from trunkline.errors import RequestError, ServerUnavailable, TrunklineError
 
-AREAS = ("server", "bootstrap", "agent", "lab", "trace")
+AREAS = ("server", "bootstrap", "agent", "lab", "trace", "verify")
 """Modules of this package; each has ``add(commands)``, which registers its commands and their
 ``run`` function. Heavy imports belong inside ``run``: start-up time is every user's."""
 

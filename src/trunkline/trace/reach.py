@@ -134,12 +134,20 @@ class Ways:
         some = there if there.size < count else slice(None)
         return Crowd(self, some, size[some], by_host[some])
 
-    def of_ends(self, senders: Sequence[int], receivers: Sequence[int]) -> Bools:
+    def of_ends(self, senders: Ints, receivers: Ints) -> Bools:
         """Return of pairs of ends whether the first finds the second's place."""
         place = self.classes.place[self.classes.of_end]
         start, target = place[senders], place[receivers]
         routed = self.gateway[senders] & self.routes[self.host[senders], target]
         found: Bools = self.on_link[start, target] | (routed & self.same_domain[start, target])
+        return found
+
+    def possible_of_ends(self, senders: Ints, receivers: Ints) -> Bools:
+        """Return the same, if every host had the bridges of all networks of its routers."""
+        place = self.classes.place[self.classes.of_end]
+        start, target = place[senders], place[receivers]
+        routed = self.gateway[senders] & self.same_domain[start, target]
+        found: Bools = self.on_link[start, target] | routed
         return found
 
     def of_pairs(self, senders: Ints, receivers: Ints) -> Ints:
@@ -209,7 +217,8 @@ class Reach:
 
     Attributes:
         allowed: What each profile allows.
-        delivered, answered: Pairs x services that come so far, place x place.
+        delivered, answered, possible: Pairs x services that come so far, place x place; as in
+            ``Tally``.
     """
 
     cloud: Cloud
@@ -222,6 +231,7 @@ class Reach:
     tallies: list[Tally]
     delivered: Counts
     answered: Counts
+    possible: Counts
 
     def between(self, sender: int, receiver: int) -> int:
         """Return the services, as bits, that one end gets answered by another.
@@ -230,23 +240,36 @@ class Reach:
             sender: Its number in ``classes.ends``; that of an end of another port than
             receiver: the number of the one that answers.
         """
-        ends, kinds = [sender, receiver], self.classes.of_end[[sender, receiver]]
-        to, back = self.ways.of_ends(ends, ends[::-1])
-        if not (to and back):
-            return 0
-        both = [np.bitwise_and(*word.masks(kinds[:1], kinds[1:]))[0] for word in self.words]
-        return sum(int(mask) << (WORD * index) for index, mask in enumerate(both))
+        found = self.answers(np.array([sender]), np.array([receiver]))
+        return sum(int(mask[0]) << (WORD * index) for index, mask in enumerate(found))
+
+    def answers(self, senders: Ints, receivers: Ints) -> list[Masks]:
+        """Return the same for pairs of ends, in words of 64 services."""
+        there = self.ways.of_ends(senders, receivers)
+        there &= self.ways.of_ends(receivers, senders)
+        kinds = self.classes.of_end
+        return [
+            np.where(there, np.bitwise_and(*word.masks(kinds[senders], kinds[receivers])), 0)
+            for word in self.words
+        ]
 
 
-def reach(cloud: Cloud, version: int = 4, large: int = LARGE) -> Reach:
+def reach(
+    cloud: Cloud,
+    version: int = 4,
+    large: int = LARGE,
+    found: tuple[Service, ...] | None = None,
+) -> Reach:
     """Return who reaches whom by fixed addresses of one IP version.
 
     Args:
         cloud: The cloud.
         version: 4 or 6.
         large: Pairs of classes from which on a rectangle is not listed.
+        found: The services to tell apart, if not those that this cloud's rules do.
     """
-    found = services(rules_of_version(cloud, version))
+    if found is None:
+        found = services(rules_of_version(cloud, version))
     classes = sort_into_classes(cloud, version)
     of_groups = clauses_of_groups(cloud, version, found)
     every = (1 << len(found)) - 1
@@ -254,11 +277,9 @@ def reach(cloud: Cloud, version: int = 4, large: int = LARGE) -> Reach:
     policy = read_policy(classes, cloud, allowed)
     words = tuple(cut_word(policy, word, large) for word in range(-(-len(found) // WORD)))
     count = len(classes.places)
-    nothing = np.zeros((count, count))
+    nothing = [np.zeros((count, count)) for _ in range(3)]
     ways = Ways(cloud, classes)
-    result = Reach(
-        cloud, version, classes, found, allowed, ways, words, [], nothing, nothing.copy()
-    )
+    result = Reach(cloud, version, classes, found, allowed, ways, words, [], *nothing)
     for number, word in enumerate(words):
         width = min(WORD, len(found) - number * WORD)
         result.tallies += _Counting(result, word, width).tallies()
@@ -306,10 +327,10 @@ class _Counting:
         box = _box(a.there, b.there)
         self._reach.delivered[box] += delivered
         self._reach.answered[box] += answered
-        possible = np.einsum("ij,ji->", a.possible[:, b.there], b.possible[:, a.there])
-        return Tally(
-            delivered=int(delivered.sum()), answered=int(answered.sum()), possible=int(possible)
-        )
+        possible = a.possible[:, b.there] * b.possible[:, a.there].T
+        self._reach.possible[box] += possible
+        sums = (int(matrix.sum()) for matrix in (delivered, answered, possible))
+        return Tally(0, 0, 0, *sums)
 
     def _crowd(self, chosen: Bools) -> Crowd:
         key = chosen.tobytes()
@@ -347,23 +368,22 @@ class _Counting:
         more_out, more = more_out[any_more], more[any_more]
         to, back = ways.of_pairs(senders, receivers), ways.of_pairs(receivers, senders)
         size, peers = ways.size[senders], ways.size[receivers]
-        self._add_listed(senders, receivers, more, to * peers, to * back)
-        possible = ways.possible_of_pairs(senders, receivers) * ways.possible_of_pairs(
-            receivers, senders
-        )
-        columns = (size * peers, to * peers, to * peers, to * back, possible)
+        possible = ways.possible_of_pairs(senders, receivers)
+        possible *= ways.possible_of_pairs(receivers, senders)
+        late = (to * peers, to * back, possible)
+        self._add_listed(senders, receivers, more, late)
+        columns = (size * peers, to * peers, *late)
         return self._sum(more_out, more, columns)
 
     def _add_listed(
-        self, senders: Ints, receivers: Ints, more: Masks, delivered: Ints, answered: Ints
+        self, senders: Ints, receivers: Ints, more: Masks, late: Sequence[Ints]
     ) -> None:
+        """Add pairs of classes to the matrices: weights times services."""
         place, count = self._reach.classes.place, len(self._reach.classes.places)
         flat = place[senders] * count + place[receivers]
         times = np.bitwise_count(more)
-        for matrix, weights in (
-            (self._reach.delivered, delivered),
-            (self._reach.answered, answered),
-        ):
+        matrices = (self._reach.delivered, self._reach.answered, self._reach.possible)
+        for matrix, weights in zip(matrices, late, strict=True):
             matrix.ravel()[:] += np.bincount(flat, weights * times, count * count)
 
     def _sum(self, more_out: Masks, more: Masks, columns: Sequence[Ints]) -> list[Tally]:
@@ -387,7 +407,7 @@ class _Counting:
         """Count, negative, what the blocks and lists hold of a port and itself."""
         senders, receivers, times = same_port_pairs(self._reach.classes)
         out, into = self._word.masks(senders, receivers)
-        self._add_listed(senders, receivers, out & into, -times, -times)
+        self._add_listed(senders, receivers, out & into, (-times,) * 3)
         pairs = Tally(pairs=-int(times.sum()))
         return [pairs + tally for tally in self._sum(out, out & into, (-times,) * 5)]
 

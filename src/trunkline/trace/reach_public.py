@@ -27,7 +27,9 @@ from trunkline.trace.reach_policy import (
     Clauses,
     Ints,
     Peer,
+    prefix_edges,
     prefix_span,
+    rules_of_version,
 )
 from trunkline.trace.verify_cloud import Cloud
 from trunkline.trace.verify_flow import way_in
@@ -64,7 +66,7 @@ def outside_parts(edges: Sequence[int], inside: Iterable[tuple[int, int]]) -> di
 
     Args:
         edges: Where parts begin, sorted; the first part begins at 0.
-        inside: First and last address of what is not meant.
+        inside: First and last address of what is not meant; spans that do not overlap.
     """
     spans = sorted(inside)
     found, at = {}, 0
@@ -80,22 +82,30 @@ def outside_parts(edges: Sequence[int], inside: Iterable[tuple[int, int]]) -> di
     return found
 
 
+def outside_of(*clouds: Cloud) -> tuple[IPv4Address, ...]:
+    """Return one address of each part of the Internet that rules of these clouds tell apart."""
+    edges: set[int] = set()
+    for cloud in clouds:
+        exempt = (p for host in cloud.hosts.values() for p in host.settings.exempt)
+        spans = [prefix_span(str(prefix)) for prefix in exempt]
+        edges |= {edge for first, last in spans for edge in (first, last + 1)}
+        edges |= set(prefix_edges(rules_of_version(cloud, 4)))
+    inside = _merged(span for cloud in clouds for span in _inside(cloud))
+    return tuple(map(IPv4Address, outside_parts(sorted(edges), inside).values()))
+
+
 def _inside(cloud: Cloud) -> list[tuple[int, int]]:
     """Return what is not the Internet, as spans of addresses that do not overlap."""
-    spans = sorted(
-        [
-            *((int(f.address), int(f.address)) for f in cloud.floating),
-            *(
-                (int(source), int(source))
-                for host in cloud.hosts.values()
-                if (source := host.settings.source) is not None
-            ),
-            *(prefix_span(str(prefix)) for prefix in cloud.tenant_prefixes),
-            *map(prefix_span, NOWHERE),
-        ]
-    )
+    sources = (host.settings.source for host in cloud.hosts.values())
+    single = [*(f.address for f in cloud.floating), *(s for s in sources if s is not None)]
+    prefixes = [*map(str, cloud.tenant_prefixes), *NOWHERE]
+    return _merged([*((int(a), int(a)) for a in single), *map(prefix_span, prefixes)])
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans that cover the same and do not touch, sorted."""
     merged: list[tuple[int, int]] = []
-    for first, last in spans:
+    for first, last in sorted(spans):
         if merged and first <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
         else:

@@ -35,6 +35,7 @@ class HostSettings:
         exempt: Destinations for which instances keep their own source.
         guard: Tenant prefixes that the host does not serve are refused, and do not leak.
         unserved: Networks of the snapshot that the host cannot serve.
+        told: Whether its agent has said so; otherwise a usual host is assumed.
     """
 
     uplink: bool = True
@@ -42,6 +43,7 @@ class HostSettings:
     exempt: tuple[IPv4Network, ...] = ()
     guard: bool = True
     unserved: frozenset[NetworkId] = frozenset()
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 import z3
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_clouds import random_cloud
+from random_clouds import SEEDS, is_possible, pairs, random_cloud
 
 from trunkline.model import Direction, Rule, RuleId
 from trunkline.trace.reach import Tally, reach
@@ -20,12 +20,8 @@ from trunkline.trace.reach_policy import LARGE
 from trunkline.trace.reach_public import NOWHERE, outside_parts, reach_public
 from trunkline.trace.verify_cloud import Cloud, End
 from trunkline.trace.verify_flow import (
-    Peer,
     Verdict,
     from_internet,
-    has_gateway,
-    is_on_link,
-    permitting,
     rules_of,
     to_floating,
     to_internet,
@@ -34,7 +30,6 @@ from trunkline.trace.verify_flow import (
 )
 from trunkline.trace.verify_services import Service, fits, services
 
-SEEDS = st.integers(0, 2**32)
 STAGE = {
     Verdict.DENIED_EGRESS: 1,
     Verdict.DENIED_INGRESS: 3,
@@ -53,12 +48,6 @@ def counted(verdicts: Iterable[Verdict]) -> tuple[int, ...]:
 def numbers(tally: Tally) -> tuple[int, ...]:
     """Return the same of what the engine counted."""
     return (tally.pairs, tally.let_out, tally.routed, tally.delivered, tally.answered)
-
-
-def pairs(ends: Iterable[End]) -> list[tuple[End, End]]:
-    """Return all ordered pairs of ends of different ports."""
-    found = product(list(ends), repeat=2)
-    return [(a, b) for a, b in found if a.seat.port.id != b.seat.port.id]
 
 
 @settings(max_examples=3000, deadline=None)
@@ -124,23 +113,6 @@ def test_possible_is_what_bridges_everywhere_would_give(seed: int) -> None:
     for service, tally in zip(result.services, result.tallies, strict=True):
         flows = pairs(result.classes.ends)
         assert tally.possible == sum(is_possible(cloud, a, b, service) for a, b in flows)
-
-
-def is_possible(cloud: Cloud, a: End, b: End, service: Service) -> bool:
-    """Return whether only bridges can keep a flow from being answered."""
-    return (
-        cloud.domain(a) == cloud.domain(b)
-        and is_permitted(cloud, a, b, service)
-        and (is_on_link(a, b) or has_gateway(cloud, a))
-        and (is_on_link(b, a) or has_gateway(cloud, b))
-    )
-
-
-def is_permitted(cloud: Cloud, a: End, b: End, service: Service) -> bool:
-    """Return whether the groups on both sides let a flow pass."""
-    sender, receiver = (Peer(e.address, e.seat.port.group_ids) for e in (a, b))
-    lets_out = permitting(cloud, a, Direction.EGRESS, receiver, service)
-    return bool(lets_out and permitting(cloud, b, Direction.INGRESS, sender, service))
 
 
 # --- z3: another way to say what a rule means ------------------------------------------------

@@ -1,0 +1,112 @@
+"""``trunkline verify``: who can reach whom in the whole cloud, and what a plan would change.
+
+Exit codes: 0 all well (with ``--diff``: the plan changes nothing), 1 findings; see ``main`` for
+the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from pathlib import Path
+from typing import Any
+
+from trunkline.errors import Invalid, ServerUnavailable
+
+
+def add(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Register the command."""
+    text = "say who can reach whom, all ports at once, and what deserves a second look"
+    parser = commands.add_parser("verify", help=text, description=text)
+    parser.add_argument(
+        "--diff",
+        type=Path,
+        metavar="PLANNED",
+        help="a YAML or JSON list of API requests, {method, path, body}: say what they would open"
+        " and close; none is carried out",
+    )
+    parser.add_argument("--json", action="store_true", help="as data")
+    parser.add_argument(
+        "--server",
+        default=os.environ.get("TRUNKLINE_SERVER", "http://127.0.0.1:9696"),
+        help="http://ADDRESS:PORT or unix:/PATH; default: $TRUNKLINE_SERVER, or %(default)s",
+    )
+    parser.add_argument("--token", help="an administrator's; default: $TRUNKLINE_TOKEN")
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Ask the server for the cloud, and say what there is to say."""
+    planned = [] if args.diff is None else _planned(args.diff)
+    answer = _ask(args, planned)
+    return _diff(answer, args) if args.diff is not None else _report(answer, args)
+
+
+def _planned(path: Path) -> list[Any]:
+    import yaml  # noqa: PLC0415 - other commands start faster
+
+    try:
+        planned = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Invalid(f"--diff {path}: {error}") from error
+    if not isinstance(planned, list) or not planned:
+        raise Invalid(f"--diff {path}: must be a list of requests, each {{method, path, body}}")
+    return planned
+
+
+def _ask(args: Namespace, planned: list[Any]) -> dict[str, Any]:
+    from trunkline.client import ApiClient  # noqa: PLC0415 - other commands start faster
+
+    client = ApiClient(args.server, args.token or os.environ.get("TRUNKLINE_TOKEN", ""))
+    try:
+        answer: dict[str, Any] = client.request("POST", "/v2.0/cloud", {"planned": planned})
+    finally:
+        client.close()
+    return answer
+
+
+def _report(answer: dict[str, Any], args: Namespace) -> int:
+    from trunkline.trace.verify_report import report_out, tell, verify  # noqa: PLC0415
+
+    report = verify(_cloud(_told(answer, "cloud")))
+    if args.json:
+        print(json.dumps(report_out(report), indent=2))
+    else:
+        print("\n".join(tell(report)))
+    return 0 if report.is_well else 1
+
+
+def _diff(answer: dict[str, Any], args: Namespace) -> int:
+    from trunkline.trace.verify_data import changed  # noqa: PLC0415
+    from trunkline.trace.verify_diff import differences  # noqa: PLC0415
+    from trunkline.trace.verify_report import difference_out, tell_difference  # noqa: PLC0415
+
+    told = _told(answer, "cloud")
+    after = changed(told, _told(answer, "planned"))
+    found = list(differences(_cloud(told), _cloud(after)))
+    if args.json:
+        print(json.dumps([difference_out(one) for one in found], indent=2))
+    else:
+        print("\n".join(map(tell_difference, found)) or "the plan opens and closes nothing")
+    return 1 if found else 0
+
+
+def _told(answer: dict[str, Any], part: str) -> list[Any]:
+    from trunkline.trace.verify_data import cloud_in  # noqa: PLC0415 - numpy loads slowly
+
+    try:
+        return list(cloud_in(answer[part]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerUnavailable(
+            f"the server's answer is no cloud ({error!r}); it may be of another version"
+        ) from error
+
+
+def _cloud(told: list[Any]) -> Any:
+    from trunkline.trace.verify_cloud import gather  # noqa: PLC0415 - as above
+
+    return gather(
+        [snapshot for snapshot, _ in told],
+        {snapshot.host: settings for snapshot, settings in told},
+    )

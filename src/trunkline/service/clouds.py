@@ -1,0 +1,49 @@
+"""The whole cloud, every host of it, for questions about all flows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+
+from trunkline.core.links import choose_served
+from trunkline.core.nat import routing_source
+from trunkline.db.engine import Transaction
+from trunkline.db.tables import hosts
+from trunkline.model import HostName
+from trunkline.report import HostReport, decode
+from trunkline.service import snapshots
+from trunkline.snapshot import HostSnapshot
+from trunkline.trace.verify_cloud import HostSettings
+from trunkline.trace.verify_data import Told
+
+
+def names(tx: Transaction) -> list[HostName]:
+    """Return all hosts."""
+    return [HostName(name) for name in tx.connection.execute(select(hosts.c.host)).scalars()]
+
+
+def read(tx: Transaction, wanted: Iterable[HostName]) -> list[Told]:
+    """Return hosts' snapshots, and what their agents last said of how they are cabled."""
+    rows = tx.connection.execute(select(hosts.c.host, hosts.c.facts)).all()
+    facts = {row.host: row.facts or {} for row in rows}
+    found = []
+    for host in sorted(wanted):
+        snapshot = snapshots.read(tx, host)
+        found.append((snapshot, _settings(snapshot, decode(host, facts.get(host, {})))))
+    return found
+
+
+def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings:
+    if report is None:
+        return HostSettings(told=False)
+    served, _ = choose_served(snapshot, report.config, report.facts)
+    present = {one.network.id for one in served}
+    uplink = report.config.uplink in report.facts.links
+    return HostSettings(
+        uplink=uplink,
+        source=routing_source(report.config, report.facts) if uplink else None,
+        exempt=report.config.snat_exempt,
+        guard=report.config.guard_absent_prefixes,
+        unserved=frozenset(n.id for n in snapshot.networks if n.id not in present),
+    )
