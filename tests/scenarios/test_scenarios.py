@@ -7,12 +7,16 @@ from pathlib import Path
 
 import dpkt
 import pytest
+import yaml
 from leftovers import PREFIX
 
 from trunkline.cli.main import main
 from trunkline.lab.scenarios import SCENARIOS, play
+from trunkline.lab.scenarios.other_tenant import play_6b_with
 from trunkline.lab.stage import Stage
+from trunkline.lab.topology import read
 from trunkline.lab.verdict import Report
+from trunkline.model import Provisioning
 
 pytestmark = pytest.mark.scenario
 
@@ -83,6 +87,29 @@ def test_run_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     with (tmp_path / "scenario-4-act-1" / "compute1-eth0.pcap").open("rb") as file:
         kinds = {dpkt.ethernet.Ethernet(data).vlan_tags[0].id for _, data in dpkt.pcap.Reader(file)}
     assert kinds == {100}
+
+
+def test_on_demand_6b_does_not_turn_into_6(stage: Stage) -> None:
+    """What the remedies are judged by is red when a network is left where its instances are."""
+    (act,) = play_6b_with(Provisioning.ON_DEMAND, stage)
+
+    complaints = {check.text for check in act.checks if not check.passed}
+    assert "compute1 has br102, and no instance on it" in complaints
+    assert "ping is answered by 10.1.0.4" in complaints
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_router_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """On a router that is not the default one, its networks and floating IPs reach each other."""
+    topology = yaml.safe_load(read("article"))
+    topology["default_router"] = False
+    topology["routers"] = {"mine": {"project": "tenant1", "networks": ["net1", "net2"]}}
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(topology))
+
+    code = main(["lab", "run", "1", "6", "7", "--file", str(file), "--name", f"{PREFIX}own"])
+
+    assert code == 0, capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("machine")

@@ -39,7 +39,12 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     add_flow(trace)
     add_forms(trace)
     run = _verb(verbs, "run", _run, "play the article's scenarios")
-    run.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="1 to 7, 6b; none is all")
+    run.add_argument(
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help="1 to 7, 6b, 6b-router, 6b-everywhere; none is all",
+    )
     run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
     run.add_argument("--pcap", type=Path, metavar="DIR", help="write the captured frames there")
     run.add_argument("--file", help="topology, 'article' by default; of a lab that is up, its own")

@@ -145,6 +145,7 @@ def start_server(lab: Lab) -> None:
         database = "sqlite:///{lab.directory / "trunkline.db"}"
         users = "{lab.directory / "users.yaml"}"
         reserved_prefixes = ["{MANAGEMENT}", {wires}]
+        default_router = {str(lab.topology.default_router).lower()}
         [vlan_ranges]
         {PHYSICAL_NETWORK} = [{first}, {last}]
         """)

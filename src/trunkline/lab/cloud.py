@@ -19,8 +19,16 @@ from trunkline.client import ApiClient
 from trunkline.errors import NotFound
 from trunkline.lab.build import PHYSICAL_NETWORK
 from trunkline.lab.state import Lab, write_secret
-from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network
-from trunkline.model import GATEWAY_OWNER, HostName, NetworkId, PortId
+from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network, Router
+from trunkline.model import (
+    GATEWAY_OWNER,
+    ROUTER_INTERFACE_OWNER,
+    GatewayMode,
+    HostName,
+    NetworkId,
+    PortId,
+    Provisioning,
+)
 from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
 
 ADMIN = "admin"
@@ -103,6 +111,8 @@ class Cloud:
         self._create_external()
         for network in topology.networks.values():
             self._create_network(network)
+        for router in topology.routers.values():
+            self._create_router(router)
         chosen = [i for i in topology.instances.values() if i.address is not None]
         others = [i for i in topology.instances.values() if i.address is None]
         for instance in (*chosen, *others):  # what is asked for by address must not be given away
@@ -136,6 +146,7 @@ class Cloud:
             "name": network.name,
             "project_id": self._projects[network.project],
             "trunkline:gateway": network.gateway.value,
+            "trunkline:provisioning": network.provisioning.value,
         }
         if network.vlan_id is not None:
             body |= {
@@ -154,13 +165,47 @@ class Cloud:
         for host in network.gateways:
             self.create_gateway(network.name, host)
 
+    def _create_router(self, router: Router) -> None:
+        """Make a router and put its networks on it, as the admin, who may take any project's."""
+        body: dict[str, Any] = {"name": router.name, "project_id": self._projects[router.project]}
+        if router.gateway:
+            outside = self.one("networks", EXTERNAL)["id"]
+            body["external_gateway_info"] = {"network_id": outside, "enable_snat": router.snat}
+        made = self.admin.create("routers", body)
+        for network in router.networks:
+            subnet = {"subnet_id": self.one("networks", network)["subnets"][0]}
+            self.admin.request("PUT", f"/v2.0/routers/{made['id']}/add_router_interface", subnet)
+        routes = [
+            {"destination": str(route.destination), "nexthop": str(route.nexthop)}
+            for route in router.routes
+        ]
+        if routes:
+            self.admin.update("routers", made["id"], {"routes": routes})
+
+    def provision(self, network: str, provisioning: Provisioning) -> None:
+        """Say on which hosts a network is, as the admin."""
+        network_id = self.one("networks", network)["id"]
+        self.admin.update("networks", network_id, {"trunkline:provisioning": provisioning.value})
+
     def create_gateway(self, network: str, host: str) -> None:
-        """Reserve a host's own address on a network, where the topology chooses one."""
+        """Reserve a host's own address on a network, where the topology chooses one.
+
+        One that a router's interface holds needs no reservation: a host that comes carries it.
+        """
         address = self._lab.topology.networks[network].gateways.get(host)
         if address is None:
             return
+        network_id = self.one("networks", network)["id"]
+        interfaces = self.admin.list(
+            "ports",
+            network_id=network_id,
+            device_owner=ROUTER_INTERFACE_OWNER,
+            fixed_ips=f"ip_address={address}",
+        )
+        if interfaces:
+            return
         gateway = {
-            "network_id": self.one("networks", network)["id"],
+            "network_id": network_id,
             "device_owner": GATEWAY_OWNER,
             "binding:host_id": host,
             "fixed_ips": [{"ip_address": str(address)}],
@@ -255,7 +300,8 @@ class Cloud:
 
     def segments(self) -> dict[str, Segment]:
         """Return each tenant network with the addresses of the hosts that serve it."""
-        gateways = self.admin.list("ports", device_owner=GATEWAY_OWNER)
+        owners = [GATEWAY_OWNER, ROUTER_INTERFACE_OWNER]
+        gateways = self.admin.list("ports", device_owner=owners)
         return {
             network.name: _segment(network, self.one("networks", network.name), gateways)
             for network in self._lab.topology.networks.values()
@@ -282,10 +328,11 @@ def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
 def _segment(
     network: Network, found: Mapping[str, Any], gateways: Iterable[Mapping[str, Any]]
 ) -> Segment:
+    anycast = found["trunkline:gateway"] == GatewayMode.ANYCAST
     addresses = {
         port["binding:host_id"]: IPv4Address(port["fixed_ips"][0]["ip_address"])
         for port in gateways
-        if port["network_id"] == found["id"]
+        if port["network_id"] == found["id"] and (port["binding:host_id"] or anycast)
     }
     return Segment(
         network=network.name,

@@ -23,6 +23,7 @@ from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, Gro
 from trunkline.lab.verdict import Ground, Seen
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import Cast, Select, any_arp, carrying, connecting, first_of, walk
+from trunkline.model import Provisioning
 from trunkline.trace.cloud import Cloud as TracedCloud
 from trunkline.trace.packets import ICMP, TCP, UDP
 from trunkline.trace.steps import HOST, INSTANCE
@@ -221,6 +222,20 @@ class Stage:
             yield
         finally:
             self._bring_back(gone)
+
+    @contextmanager
+    def provisioned(self, network: str, provisioning: Provisioning) -> Iterator[None]:
+        """Have a network on other hosts than the topology says meanwhile."""
+        self._provision(network, provisioning)
+        try:
+            yield
+        finally:
+            self._provision(network, self.topology.networks[network].provisioning)
+
+    def _provision(self, network: str, provisioning: Provisioning) -> None:
+        self.cloud.provision(network, provisioning)
+        self.settle()
+        self.look()
 
     def _wait_until_gone(self, host: str, link: str) -> None:
         until(f"{link} is gone from {host}", lambda: link not in self.links(host))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from trunkline.errors import Invalid
-from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, HostRoute, Provisioning
 from trunkline.ownership import LINK_NAME_MAX
 
 T = TypeVar("T")
@@ -65,6 +65,7 @@ class Network:
         vlan_id: None lets the server choose.
         gateways: Hosts' own addresses by host, where they are not left to the server.
         gateway: Which address instances have as their gateway.
+        provisioning: On which hosts it is, besides those of its instances.
     """
 
     name: str
@@ -73,6 +74,25 @@ class Network:
     vlan_id: int | None
     gateways: Mapping[str, IPv4Address]
     gateway: GatewayMode = GatewayMode.PER_HOST
+    provisioning: Provisioning = Provisioning.ON_DEMAND
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A router of a project's own; networks that are on none are on the default router.
+
+    Attributes:
+        project: Whose it is; networks may be others', as the administrator adds them.
+        gateway: Whether it leads to the Internet, and floating IPs to its networks.
+        snat: Whether it does so from any address, or by floating IPs only.
+    """
+
+    name: str
+    project: str
+    networks: tuple[str, ...]
+    gateway: bool
+    snat: bool
+    routes: tuple[HostRoute, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +131,11 @@ class FloatingIp:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A whole lab. Mappings are keyed by name, in the file's order."""
+    """A whole lab. Mappings are keyed by name, in the file's order.
+
+    Attributes:
+        default_router: Whether networks are on a router that all share until they get their own.
+    """
 
     name: str
     internet: Internet
@@ -120,7 +144,9 @@ class Topology:
     floating_cidr: IPv4Network
     floating_pool: tuple[IPv4Address, IPv4Address]
     projects: tuple[str, ...]
+    default_router: bool
     networks: Mapping[str, Network]
+    routers: Mapping[str, Router]
     rules: tuple[GroupRule, ...]
     instances: Mapping[str, Instance]
     floating_ips: tuple[FloatingIp, ...]
@@ -179,7 +205,9 @@ def parse(data: Any) -> Topology:
         floating_cidr=pool.take("cidr", IPv4Network),
         floating_pool=pool.take("pool", _pair_of(IPv4Address)),
         projects=tuple(tenants),
+        default_router=top.flag("default_router", usual=True),
         networks=_keyed(n for project, t in tenants.items() for n in _networks(project, t)),
+        routers=_keyed(_routers(top.mapping("routers"))),
         rules=tuple(r for project, t in tenants.items() for r in _rules(project, t)),
         instances=_keyed(i for project, t in tenants.items() for i in _instances(project, t)),
         floating_ips=tuple(f for project, t in tenants.items() for f in _floating(project, t)),
@@ -224,6 +252,28 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
                 host: fields.convert("gateways", IPv4Address, a) for host, a in gateways.items()
             },
             gateway=fields.take("gateway", GatewayMode, GatewayMode.PER_HOST),
+            provisioning=fields.take("provisioning", Provisioning, Provisioning.ON_DEMAND),
+        )
+        fields.done()
+
+
+def _routers(data: Mapping[str, Any]) -> Iterator[Router]:
+    for name, value in data.items():
+        fields = _Fields(f"routers.{name}", value)
+        routes = fields.mapping("routes")
+        yield Router(
+            name=_name(name),
+            project=fields.take("project", _name),
+            networks=fields.take("networks", _list_of(_name)),
+            gateway=fields.flag("gateway", usual=True),
+            snat=fields.flag("snat", usual=True),
+            routes=tuple(
+                HostRoute(
+                    fields.convert("routes", IPv4Network, destination),
+                    fields.convert("routes", IPv4Address, nexthop),
+                )
+                for destination, nexthop in routes.items()
+            ),
         )
         fields.done()
 
@@ -277,11 +327,26 @@ def _check(topology: Topology) -> None:
                 f"network {network.name}: with 'gateway: anycast' no host has an address of its"
                 " own; remove its gateways"
             )
+    _check_routers(topology)
     for name, of in topology.hosts.items():
         _on_wire(f"hosts.{name}.external", of.external.network, topology.internet)
     _on_wire("floating_pool.cidr", topology.floating_cidr, topology.internet)
     for floating in topology.floating_ips:
         _known(f"floating IP {floating.address}: instance", floating.instance, topology.instances)
+
+
+def _check_routers(topology: Topology) -> None:
+    on: dict[str, str] = {}
+    for router in topology.routers.values():
+        _known(f"router {router.name}: project", router.project, topology.projects)
+        for network in router.networks:
+            _known(f"router {router.name}: networks", network, topology.networks)
+            if network in on:
+                raise Invalid(
+                    f"router {router.name}: network {network} is on router {on[network]}; a network"
+                    " is on one router"
+                )
+            on[network] = router.name
 
 
 def _on_wire(where: str, prefix: IPv4Network, internet: Internet) -> None:
@@ -312,6 +377,13 @@ class _Fields:
                 return default[0]
             raise Invalid(f"{self.where}.{key}: missing")
         return self.convert(key, convert, self._left.pop(key))
+
+    def flag(self, key: str, *, usual: bool) -> bool:
+        """Return a field that is true or false; ``usual`` if it is not there."""
+        value = self._left.pop(key, usual)
+        if not isinstance(value, bool):
+            raise Invalid(f"{self.where}.{key}: expected true or false, found {value!r}")
+        return value
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """Return a field that is a mapping; one that is not there is empty."""

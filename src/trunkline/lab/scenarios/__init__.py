@@ -1,4 +1,4 @@
-"""The article's scenarios: what is done, what is told of it, and what must have been seen.
+"""The article's scenarios and remedies: what is done, what is told, what must have been seen.
 
 Each is a function from a stage to acts. It makes its own preconditions and puts them back, so
 it can be played alone, in any order, and again. Facts come from captures; the names below are
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
-from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b
+from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
 from trunkline.lab.scenarios.services import play_pairs
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Report
+from trunkline.model import Provisioning
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,18 @@ SCENARIOS = {
         Scenario("5", "other tenant, same host", play_5),
         Scenario("6", "other tenant, other host", play_6),
         Scenario("6b", "the other tenant's network is not on this host", play_6b),
+        Scenario(
+            "6b-router",
+            "the same, provisioned wherever its router is",
+            partial(play_6b_with, Provisioning.ROUTER),
+        ),
+        Scenario(
+            "6b-everywhere",
+            "the same, provisioned on every host",
+            partial(play_6b_with, Provisioning.EVERYWHERE),
+        ),
         Scenario("7", "by floating IPs", play_7),
         Scenario("pairs", "allowed address pairs, and a port without port security", play_pairs),
     )
 }
-"""All scenarios by key: the article's in its order, then what else a network offers."""
+"""All scenarios by key: the article's in its order with their remedies, then what else there is."""

@@ -45,6 +45,15 @@ def witnessed(
     return Act(title, steps, all_checks, seen.frames, (), remarks)
 
 
+def present(stage: Stage) -> Check:
+    """Return whether the left host has the other tenant's network, without an instance on it."""
+    segment = stage.segments[stage.topology.instances["VM_6"].network]
+    here = [s for s in stage.seats.values() if (s.network, s.host) == (segment.network, LEFT)]
+    links = {segment.bridge, f"vlan{segment.vlan_id}"}
+    passed = not here and links <= stage.links(LEFT)
+    return Check(f"{LEFT} has {segment.bridge}, and no instance on it", passed)
+
+
 def told(shot: Shot, *asked: IPv4Address) -> Select:
     """Select a probe's packets, and the ARP about these addresses."""
     return first_of(carrying(shot.answer.nonce), asking_for(asked))

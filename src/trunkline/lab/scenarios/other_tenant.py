@@ -1,4 +1,4 @@
-"""Scenarios 5, 6 and 6b: between tenants by fixed IPs, which depends on placement."""
+"""Scenarios 5, 6, 6b and its remedies: between tenants by fixed IPs, which depends on placement."""
 
 from __future__ import annotations
 
@@ -17,10 +17,21 @@ from trunkline.lab.evidence import (
     untouched,
 )
 from trunkline.lab.probe import PORT
-from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, absent, act, together, told
+from trunkline.lab.scenarios.acts import (
+    ECHO,
+    LEFT,
+    REPLY,
+    RIGHT,
+    absent,
+    act,
+    present,
+    together,
+    told,
+)
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Check, Seen, on_trunk, on_wire
 from trunkline.lab.walk import carrying, connecting, first_of
+from trunkline.model import Provisioning
 
 
 def play_5(stage: Stage) -> tuple[Act, ...]:
@@ -107,6 +118,19 @@ def _routed_act(stage: Stage) -> Act:
 
 def play_6(stage: Stage) -> tuple[Act, ...]:
     """Ping across tenants and hosts: each direction is routed where it starts."""
+    title = "VM_1 pings VM_6: other tenant, other host, asymmetric"
+    return (_asymmetric_act(stage, title),)
+
+
+def play_6b_with(provisioning: Provisioning, stage: Stage) -> tuple[Act, ...]:
+    """Ping a network that is on the sender's host without an instance: 6b turns into 6."""
+    network = stage.topology.instances["VM_6"].network
+    with stage.without("tenant2", LEFT), stage.provisioned(network, provisioning):
+        title = "as if an instance of tenant2 lived on the left host"
+        return (_asymmetric_act(stage, title, present(stage)),)
+
+
+def _asymmetric_act(stage: Stage, title: str, *more: Check) -> Act:
     here, there = stage.segment("VM_1"), stage.segment("VM_6")
     target = stage.seats["VM_6"]
     shot = stage.ping("VM_1", target.address)
@@ -114,6 +138,7 @@ def play_6(stage: Stage) -> tuple[Act, ...]:
     carried = carrying(shot.answer.nonce)
     request, reply = shot.seen.of(carried, ECHO), shot.seen.of(carried, REPLY)
     checks = [
+        *more,
         answered(shot, target.address),
         answered(tcp, target.address, "TCP"),
         tags_on_trunk(stage, request, there.vlan_id, "the request crosses the trunk"),
@@ -128,8 +153,7 @@ def play_6(stage: Stage) -> tuple[Act, ...]:
         ),
     ]
     story = told(shot, stage.gateway("VM_1"), target.address)
-    title = "VM_1 pings VM_6: other tenant, other host, asymmetric"
-    return (act(stage, title, [shot, tcp], story, checks),)
+    return act(stage, title, [shot, tcp], story, checks)
 
 
 def play_6b(stage: Stage) -> tuple[Act, ...]:
