@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from itertools import count, product
 from random import Random
@@ -26,6 +27,7 @@ from trunkline.model import (
 )
 from trunkline.snapshot import (
     FloatingView,
+    GroupDomain,
     GroupView,
     HostSnapshot,
     NetworkView,
@@ -39,11 +41,11 @@ from trunkline.trace.verify_services import Service
 
 SEEDS = st.integers(0, 2**32)
 PREFIXES = (
-    *("0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/28", "10.0.16.0/28", "10.0.0.4/30", "10.0.0.3/32"),
+    *("0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/28", "10.0.16.0/28", "10.0.0.4/30", "10.0.0.6/32"),
     *("10.1.0.0/28", "91.208.23.0/24", "91.208.23.3/32", "91.208.23.0/29", "91.207.15.0/24"),
     *("91.207.15.1/32", "8.8.8.0/24", "203.0.113.7/32", "128.0.0.0/1"),
 )
-PREFIXES6 = ("::/0", "2001:db8::/32", "2001:db8:0:1::/64", "2001:db8::4/126", "2001:db8:1::3/128")
+PREFIXES6 = ("::/0", "2001:db8::/32", "2001:db8:0:1::/64", "2001:db8::4/126", "2001:db8:1::6/128")
 SERVICES = (
     (None, None, None),
     (6, None, None),
@@ -134,7 +136,7 @@ class Maker:
     def ports(self) -> list[tuple[HostName, PortView]]:
         """Return ports with one to three addresses, and the hosts they are bound to."""
         free = {
-            subnet: iter([cidr[i] for i in range(2, 14)])
+            subnet: iter([cidr[i] for i in range(5, 15)])
             for subnets in self.subnets.values()
             for subnet, cidr in subnets
         }
@@ -206,34 +208,83 @@ class Maker:
                     made.append((host, view))
         return made
 
-    def cloud(self) -> Cloud:
-        """Return the cloud as its hosts' snapshots have it."""
+    def snapshots(self) -> list[HostSnapshot]:
+        """Return what each host must know."""
         ports = self.ports()
         floating = self.floating(ports)
         groups = {g: self.group(g) for g in self.groups}
         prefixes = tuple(
             c for subnets in self.subnets.values() for _, c in subnets if c.version == 4
         )
-        snapshots = []
+        made = []
         for index, host in enumerate(self.hosts):
             own = tuple(p for h, p in ports if h == host)
             served = {p.network_id for p in own}
             served |= {n for n in self.subnets if self.random.random() < 0.15}
-            snapshots.append(
+            routers = sorted({self.on[n] for n in served} - {None})
+            made.append(
                 HostSnapshot(
                     host,
                     7,
                     networks=tuple(self.network(n, index) for n in sorted(served)),
-                    routers=tuple(
-                        self.routers[r] for r in sorted({self.on[n] for n in served} - {None})
-                    ),
+                    routers=tuple(self.routers[r] for r in routers),
                     ports=own,
                     groups=tuple(groups[g] for g in sorted({g for p in own for g in p.group_ids})),
+                    members=self._members(ports),
                     floating_ips=tuple(f for h, f in floating if h == host),
                     tenant_prefixes=prefixes,  # type: ignore[arg-type]  # only IPv4 is in it
                 )
             )
+        return made
+
+    def _members(
+        self, ports: list[tuple[HostName, PortView]]
+    ) -> dict[GroupDomain, tuple[IPv4Address, ...]]:
+        """Return the IPv4 addresses of each group's ports in each domain, of absent ones none."""
+        found: dict[GroupDomain, list[IPv4Address]] = {}
+        for network, router in self.on.items():
+            for group in (*self.groups, GroupId("absent")):
+                found.setdefault((group, DomainId(router or network)), [])
+        for _, port in ports:
+            domain = DomainId(self.on[port.network_id] or port.network_id)
+            for group in port.group_ids:
+                addresses = (f.address for f in port.fixed_ips if f.address.version == 4)
+                found[group, domain] += addresses
+        return {key: tuple(sorted(addresses)) for key, addresses in found.items()}
+
+    def cloud(self) -> Cloud:
+        """Return the cloud as its hosts' snapshots have it."""
+        snapshots = self.snapshots()
         return gather(snapshots, {host: self.settings() for host in self.hosts})
+
+
+class CompilableMaker(Maker):
+    """Makes clouds of what the compiler makes something of: IPv4 on the default router."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__(random)
+        self.subnets = {n: subnets[:1] for n, subnets in self.subnets.items()}
+        self.on = dict.fromkeys(self.subnets, RouterId("router0"))
+        everything = {"has_gateway": True, "enable_snat": True, "admin_up": True}
+        router = self._router("router0")
+        self.routers = {RouterId("router0"): replace(router, **everything)}
+
+    def network(self, network_id: NetworkId, host: int) -> NetworkView:
+        """Return a network as one host serves it: with a gateway, so that there is DHCP."""
+        made = super().network(network_id, host)
+        subnets = tuple(replace(s, gateway=s.cidr[1 + host]) for s in made.subnets)
+        return replace(made, subnets=subnets)
+
+    def compilable_settings(self, number: int) -> HostSettings:
+        """Return a host's settings, with a routing source of its own.
+
+        Beyond the uplink nobody answers private addresses, so only floating IPs may be exempt.
+        """
+        source = IPv4Address(f"91.207.15.{number + 1}")
+        pool = IPv4Network("91.208.23.0/24")
+        made = self.settings()
+        exempt = tuple(p for p in made.exempt if p.subnet_of(pool))
+        return replace(made, source=source, exempt=exempt, unserved=frozenset())
 
 
 def random_cloud(random: Random) -> Cloud:

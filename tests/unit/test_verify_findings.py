@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_clouds import SEEDS, Maker, is_possible, pairs, random_cloud
 
-from trunkline.model import HostRoute, RuleId
+from trunkline.model import AddressPair, HostRoute, RuleId
 from trunkline.trace.reach import reach
 from trunkline.trace.reach_policy import rules_of_version
 from trunkline.trace.reach_public import outside_of
@@ -148,10 +148,12 @@ def test_a_rule_that_another_one_covers() -> None:
     """Wider peers and wider services cover narrower ones, and not the other way round."""
     wide = clouds.allow("wide", 6, "10.0.0.0/8", port_min=1, port_max=1000)
     narrow = clouds.allow("narrow", 6, "10.1.0.0/24", port_min=80, port_max=80)
+    low = clouds.allow("low", 6, "10.0.0.0/8", port_min=1, port_max=79)
     other = clouds.allow("other", 17, "10.1.0.0/24", port_min=80, port_max=80)
     anything = clouds.allow("anything", None)
     assert covers(wide, narrow)
     assert not covers(narrow, wide)
+    assert not covers(low, narrow)
     assert not covers(wide, other)
     assert covers(anything, other)
 
@@ -180,13 +182,17 @@ def test_the_article_without_the_right_bridge() -> None:
 
 
 def test_what_is_not_judged_is_said() -> None:
-    """A host that has told nothing and a subnet that hands out routes are named."""
+    """A silent host, a subnet that hands out routes and a port with address pairs are named."""
     route = HostRoute(IPv4Network("172.16.0.0/16"), IPv4Address("10.0.0.9"))
     subnet = replace(clouds.NET100.subnets[0], host_routes=(route,))
-    snapshot = replace(clouds.ONE_PORT, networks=(replace(clouds.NET100, subnets=(subnet,)),))
+    paired = replace(clouds.VM1, pairs=(AddressPair(clouds.VM1.mac, IPv4Network("10.0.0.9/32")),))
+    snapshot = replace(
+        clouds.ONE_PORT, networks=(replace(clouds.NET100, subnets=(subnet,)),), ports=(paired,)
+    )
     cloud = gather([snapshot], {snapshot.host: HostSettings(told=False)})
     assert [sentence.split(":")[0] for sentence in not_covered(cloud)] == [
         "host compute1",
+        f"port {clouds.VM1.id}",
         "subnet subnet100",
     ]
 

@@ -269,4 +269,8 @@ def not_covered(cloud: Cloud) -> list[str]:
         for segment in cloud.segments.values()
         for subnet in segment.host_routes
     ]
+    found += [
+        f"port {port_id}: flows of its allowed address pairs are not judged"
+        for port_id in {e.seat.port.id for e in cloud.ends if e.seat.port.pairs}
+    ]
     return sorted(found)
