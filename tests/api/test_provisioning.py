@@ -174,6 +174,24 @@ def test_a_full_subnet_locks_no_agent_out(own_cloud: Cloud) -> None:
     assert subnet["id"] in own_cloud.log
 
 
+def test_a_forgotten_agent_gives_its_addresses_back(own_cloud: Cloud) -> None:
+    """A host that is gone for good holds none, unless an instance is bound to it."""
+    network, busy = own_cloud.network(), own_cloud.network()
+    for one in (network, busy):
+        placed(own_cloud, one, provisioning="everywhere")
+    snapshot(own_cloud, LEFT)
+    own_cloud.instance(busy, LEFT)
+    (agent,) = own_cloud.admin.list("agents", host=LEFT)
+
+    own_cloud.admin.delete("agents", agent["id"])
+
+    assert gateways(own_cloud, network) == {}
+    assert set(gateways(own_cloud, busy)) == {LEFT}
+    assert own_cloud.admin.list("agents", host=LEFT) == []
+    assert set(served(own_cloud, LEFT)) == {network["id"], busy["id"]}
+    assert set(gateways(own_cloud, network)) == {LEFT}
+
+
 def test_anycast_is_one_address_on_every_host(own_cloud: Cloud) -> None:
     """All hosts have the subnet's gateway_ip, and one port without a host holds it."""
     network = own_cloud.network()

@@ -444,7 +444,7 @@ RESOURCES = {
         "network_ip_availabilities", IP_AVAILABILITY, availability.COLLECTION
     ),
     "audit-events": Resource("audit_events", AUDIT_EVENT, audit.COLLECTION),
-    "agents": Resource("agents", AGENT, hosts.COLLECTION),
+    "agents": Resource("agents", AGENT, hosts.COLLECTION, delete=hosts.delete_),
     "traces": Resource(
         "traces", TRACE, traces.COLLECTION, traces.create, delete=traces.delete_, audited=False
     ),

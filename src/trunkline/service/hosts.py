@@ -15,7 +15,8 @@ from trunkline.errors import Conflict
 from trunkline.model import HostName, PortStatus
 from trunkline.service import gateways
 from trunkline.service.addresses import CHUNK
-from trunkline.service.collections import Collection, Record
+from trunkline.service.caller import Caller
+from trunkline.service.collections import Collection, Record, fetch
 from trunkline.service.provisioning import instance_ports, served
 
 log = logging.getLogger("trunkline.server")
@@ -74,6 +75,15 @@ def greet(tx: Transaction, host: HostName) -> None:
     tx.connection.execute(update(hosts).where(hosts.c.host == host).values(heartbeat_at=tx.now))
     if last is None:
         _enlist(tx, host)
+
+
+def delete_(tx: Transaction, caller: Caller, agent_id: str) -> None:
+    """Forget a host's agent: what is everywhere is there no more, until it reports again."""
+    record = fetch(tx, caller, COLLECTION, agent_id)
+    host = HostName(record["host"])
+    before = served(tx, host)
+    tx.connection.execute(update(hosts).where(hosts.c.host == host).values(heartbeat_at=None))
+    gateways.settle(tx, host, before)
 
 
 def _enlist(tx: Transaction, host: HostName) -> None:

@@ -295,11 +295,14 @@ def _members(
         .join(fixed_ips, fixed_ips.c.port_id == port_groups.c.port_id)
         .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
     )
-    members: dict[GroupDomain, set[IPv4Address]] = {key: set() for key in sorted(wanted)}
+    by_subnet: dict[tuple[GroupId, SubnetId], set[IPv4Address]] = defaultdict(set)
     for group_id, subnet_id, address in _rows(tx, found):
+        by_subnet[group_id, subnet_id].add(_address(address))
+    members: dict[GroupDomain, set[IPv4Address]] = {key: set() for key in sorted(wanted)}
+    for (group_id, subnet_id), who in by_subnet.items():
         domain = domains.get(subnet_id)  # none: on an external network
         if domain is not None and (group_id, domain) in members:
-            members[group_id, domain].add(_address(address))
+            members[group_id, domain] |= who
     for group_id, domain, address in _rows(tx, _paired_members(wanted)):
         if (group_id, domain) in members and "/" not in address:
             members[group_id, domain].add(_address(address))
