@@ -80,7 +80,7 @@ class TooManyRequests(RequestError):
 
 
 class ServerUnavailable(TrunklineError):
-    """The API server could not be reached or answered 5xx; trying again later may help."""
+    """The API server, or a Keystone, was not reached or answered 5xx; later may help."""
 
     retryable = True
 

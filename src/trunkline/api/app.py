@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline.api import discovery
@@ -19,9 +20,11 @@ from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
 from trunkline.api.config import ServerConfig
 from trunkline.api.errors import HANDLERS
+from trunkline.api.identity.config import IdentityConfig
 from trunkline.api.identity.hashing import Hashing
 from trunkline.api.identity.routes import identity_routes
 from trunkline.api.identity.tokens import Issued
+from trunkline.api.keystone import KeystoneTokens
 from trunkline.api.policy import Policy
 from trunkline.api.quotas import QuotaApi
 from trunkline.api.ranges import RangeApi
@@ -43,6 +46,7 @@ PRUNE_EVERY_S = 600
 log = logging.getLogger("trunkline.server")
 
 KEEP_S = 1.0  # for which a token that another server process revoked may still be let in
+KEYSTONE_KEEP_S = 5.0  # likewise by Keystone, to which asking costs up to a second
 
 
 def build(
@@ -50,8 +54,7 @@ def build(
 ) -> Starlette:
     """Return the API as an ASGI application, on a database whose schema is up to date."""
     store = Store(database)
-    hashing = Hashing()
-    auth = Auth(users, Issued(store, policy).caller, KEEP_S)
+    auth, identity, close = _identity(store, config.identity, policy, users)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -70,7 +73,7 @@ def build(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        hashing.close()
+        close()
         store.close()
 
     networking = NetworkingApi(store, auth)
@@ -88,7 +91,7 @@ def build(
         routes=[
             *discovery.routes(),
             *routes,
-            *identity_routes(store, auth, hashing, config.identity.token_s),
+            *identity,
         ],
         exception_handlers=HANDLERS,
         middleware=[Middleware(RequestLog)],
@@ -96,6 +99,18 @@ def build(
     )
     app.state.public_url = config.public_url
     return app
+
+
+def _identity(
+    store: Store, config: IdentityConfig, policy: Policy, users: Users | None
+) -> tuple[Auth, Sequence[BaseRoute], Callable[[], None]]:
+    """Return who resolves tokens, the identity's routes, and what ends it."""
+    if config.keystone is not None:
+        keystone = KeystoneTokens(config.keystone, policy)
+        return Auth(users, keystone.caller, KEYSTONE_KEEP_S), (), keystone.close
+    hashing = Hashing()
+    auth = Auth(users, Issued(store, policy).caller, KEEP_S)
+    return auth, identity_routes(store, auth, hashing, config.token_s), hashing.close
 
 
 async def _prune(store: Store, retention_days: int) -> None:

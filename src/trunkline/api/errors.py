@@ -66,6 +66,12 @@ async def database_error(request: Request, error: Exception) -> Response:
     return answer(request, 503, "ServiceUnavailable", message)
 
 
+async def unavailable(request: Request, error: Exception) -> Response:
+    """Answer that a server which this one depends on is silent: retryable, too."""
+    log.error("%s", error)
+    return answer(request, 503, "ServiceUnavailable", str(error))
+
+
 async def crash(request: Request, _error: Exception) -> Response:
     """Answer a fault of ours; the server logs its traceback."""
     return answer(
@@ -80,5 +86,6 @@ HANDLERS = {
     errors.RequestError: request_error,
     HTTPException: http_error,
     OperationalError: database_error,
+    errors.ServerUnavailable: unavailable,
     Exception: crash,
 }

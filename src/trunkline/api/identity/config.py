@@ -11,6 +11,7 @@ project_name = "service"
 user_domain_name = "Default"           # optional, as is the next
 project_domain_name = "Default"
 cafile = "/etc/ssl/cloud.pem"          # optional: the authority that signed its certificate
+interface = "internal"                 # optional: or "public", "admin": of the catalog's endpoints
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trunkline.errors import Invalid
 TOKEN_S_MIN, TOKEN_S_MAX = 1, 30 * 86_400
 REQUIRED = ("auth_url", "username", "password", "project_name")
 DOMAIN = "Default"
+INTERFACES = ("internal", "public", "admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class KeystoneConfig:
     user_domain_name: str = DOMAIN
     project_domain_name: str = DOMAIN
     cafile: str | None = None
+    interface: str = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def _keystone(values: Any) -> KeystoneConfig:
     for key, value in found.items():
         if not isinstance(value, str):
             raise Invalid(f"identity.keystone.{key} must be a string, not {value!r}")
+    if found.get("interface", "internal") not in INTERFACES:
+        raise Invalid(f"identity.keystone.interface must be one of {', '.join(INTERFACES)}")
     return KeystoneConfig(**found)
 
 
