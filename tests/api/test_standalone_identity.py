@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,14 @@ def test_tokens_by_tokens_live_no_longer(keystone: Keystone) -> None:
     old, new = first.body["token"], answer.body["token"]
     assert new["project"]["id"] == second
     assert new["methods"] == ["password", "token"]
-    assert new["expires_at"] <= old["expires_at"]
     assert new["audit_ids"][1] == old["audit_ids"][0]
+    end = (datetime.now(UTC) + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    path, wish = f"users/{eva.id}/application_credentials", {"name": "short", "expires_at": end}
+    made = keystone.do("POST", path, {"application_credential": wish}, answer.token)
+    made = made["application_credential"]
+    by_it = keystone.by_credential(made["secret"], id=made["id"])
+    for bounded in (by_it, keystone.by_token(by_it.token)):
+        assert bounded.body["token"]["expires_at"] == end
 
 
 def test_revoked_at_once(keystone: Keystone) -> None:
