@@ -27,7 +27,7 @@ from trunkline.kernel import vlan_bpf
 from trunkline.kernel.links import Links
 from trunkline.operations import (
     AddAddress,
-    ChangeDhcpHosts,
+    ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
     CreateVlan,
@@ -96,9 +96,9 @@ def _do(rtnl: IPRoute, index: dict[str, int], directory: Path, operation: Operat
             subprocess.run(["nft", "-f", "-"], input="\n".join(script), text=True, check=True)
         case StartDhcp(server):
             _start_dnsmasq(directory, server)
-        case ChangeDhcpHosts(bridge, write):
+        case ChangeDhcpFiles(bridge, write):
             for name, text in write:
-                (directory / bridge / "hosts" / name).write_text(text + "\n")
+                (directory / bridge / name).write_text(text + "\n")
         case _:
             raise TypeError(f"nothing is ever taken away here: {operation.command()}")
 
@@ -166,15 +166,18 @@ def _make_vlan(rtnl: IPRoute, index: dict[str, int], vlan: Vlan) -> None:
 
 def _start_dnsmasq(directory: Path, server: DhcpServer) -> None:
     home = directory / server.bridge
-    (home / "hosts").mkdir(parents=True)
-    for name, text in server.hosts.items():
-        (home / "hosts" / name).write_text(text + "\n")
+    for kind in ("hosts", "options", "names"):
+        (home / kind).mkdir(parents=True)
+    for name, text in server.files.items():
+        (home / name).write_text(text + "\n")
     (home / "conf").write_text(server.config)
     subprocess.run(
         [
             "dnsmasq",
             f"--conf-file={home}/conf",
             f"--dhcp-hostsdir={home}/hosts",
+            f"--dhcp-optsdir={home}/options",
+            f"--hostsdir={home}/names",
             f"--dhcp-leasefile={home}/leases",
             f"--pid-file={home}/pid",
             "--user=root",

@@ -180,17 +180,24 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class DhcpServer:
-    """A dnsmasq that serves one bridge.
+    """A dnsmasq that serves one bridge, DHCP and DNS.
 
     Attributes:
         config: The whole configuration file. A running one with another text is restarted.
-        hosts: Static entries by file name, one line each, in dnsmasq's ``dhcp-host`` form. A
-            new file is picked up without a restart (``dhcp-hostsdir``).
+        files: What it reads besides, by directory and name, such as ``hosts/3f2a…``: ``hosts``
+            has a ``dhcp-host`` line per port of this host, ``options`` a port's ``dhcp-option``
+            lines, ``names`` a port's addresses and names in the form of hosts(5). A new file
+            is picked up without a restart (dnsmasq(8), dhcp-hostsdir, dhcp-optsdir, hostsdir).
     """
 
     bridge: str
     config: str
-    hosts: Mapping[str, str]
+    files: Mapping[str, str]
+
+    @property
+    def leases(self) -> list[str]:
+        """Return the ``dhcp-host`` lines."""
+        return [line for name, line in self.files.items() if name.startswith("hosts/")]
 
 
 @dataclass(frozen=True, slots=True)

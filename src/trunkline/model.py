@@ -44,6 +44,10 @@ FLOATING_OWNER = "network:floatingip"
 """``device_owner`` of the port that reserves a floating IP's address on its external network."""
 
 
+DNS_DOMAIN = "internal"
+"""The domain of a network that names none of its own: ICANN's for private use."""
+
+
 class Provisioning(StrEnum):
     """Where a network is, besides the hosts that one of its instances lives on."""
 
@@ -89,12 +93,25 @@ class FixedIp:
     address: IPv4Address
 
 
+def host_label(dns_name: str, address: IPv4Address) -> str:
+    """Return what DNS calls a port at one of its addresses: its name, or one made of it."""
+    return dns_name or f"host-{str(address).replace('.', '-')}"
+
+
 @dataclass(frozen=True, slots=True)
 class AddressPair:
     """A MAC and a prefix that a port may send from and is reached at, besides its own."""
 
     mac: str
     prefix: IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpOption:
+    """A DHCP option for one port: a name of dnsmasq's, or a number as text, and its value."""
+
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class StartDhcp:
 
     def command(self) -> str:
         """Return what is started and how much it serves."""
-        return f"dnsmasq  # on {self.server.bridge}, {len(self.server.hosts)} static leases"
+        return f"dnsmasq  # on {self.server.bridge}, {len(self.server.leases)} static leases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +173,15 @@ class StopDhcp:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeDhcpHosts:
-    """Write and remove static entries of a running DHCP server; it is not restarted.
+class ChangeDhcpFiles:
+    """Write and remove leases, options and names of a running DHCP server; it is not restarted.
 
     Attributes:
-        write: (file name, line) pairs.
-        remove: File names.
+        write: (file, text) pairs, as in ``DhcpServer.files``.
+        remove: Files.
         reload: Whether a running server must be told by SIGHUP: dnsmasq notices new files by
             itself, but forgets changed and removed ones only then (dnsmasq(8), dhcp-hostsdir).
+            Names need none (hostsdir).
     """
 
     bridge: str
@@ -190,10 +191,8 @@ class ChangeDhcpHosts:
 
     def command(self) -> str:
         """Return the files concerned, a line each."""
-        lines = [
-            f"echo {quote(line)} > dhcp/{self.bridge}/hosts/{name}" for name, line in self.write
-        ]
-        lines += [f"rm dhcp/{self.bridge}/hosts/{name}" for name in self.remove]
+        lines = [f"echo {quote(line)} > dhcp/{self.bridge}/{name}" for name, line in self.write]
+        lines += [f"rm dhcp/{self.bridge}/{name}" for name in self.remove]
         if self.reload:
             lines.append(f"kill -HUP  # dnsmasq on {self.bridge}")
         return "\n".join(lines)
@@ -226,6 +225,6 @@ Operation = (
     | RunNft
     | StartDhcp
     | StopDhcp
-    | ChangeDhcpHosts
+    | ChangeDhcpFiles
     | CutConnections
 )

@@ -17,7 +17,9 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from trunkline.model import (
+    DNS_DOMAIN,
     AddressPair,
+    DhcpOption,
     Direction,
     DomainId,
     FixedIp,
@@ -88,6 +90,7 @@ class NetworkView:
     Attributes:
         router_id: None: it is on no router. Its instances get addresses by DHCP, and no gateway
             is offered to them.
+        dns_domain: What names are in; without the last dot.
     """
 
     id: NetworkId
@@ -99,6 +102,7 @@ class NetworkView:
     subnets: tuple[SubnetView, ...]
     router_id: RouterId | None
     gateway_mode: GatewayMode = GatewayMode.PER_HOST
+    dns_domain: str = DNS_DOMAIN
 
     @property
     def domain(self) -> DomainId:
@@ -149,6 +153,21 @@ class PortView:
     port_security: bool = True
     admin_up: bool = True
     pairs: tuple[AddressPair, ...] = ()
+    dhcp_options: tuple[DhcpOption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NameView:
+    """What DNS says of a port, here or on another host, of a network that this host serves.
+
+    Attributes:
+        id: The port's.
+        records: (label, address) pairs; a valid DNS label, in the network's domain.
+    """
+
+    id: PortId
+    network_id: NetworkId
+    records: tuple[tuple[str, IPv4Address], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +215,7 @@ class HostSnapshot:
     networks: tuple[NetworkView, ...] = ()
     routers: tuple[RouterView, ...] = ()
     ports: tuple[PortView, ...] = ()
+    names: tuple[NameView, ...] = ()
     groups: tuple[GroupView, ...] = ()
     members: dict[GroupDomain, tuple[IPv4Address, ...]] = field(default_factory=dict)
     floating_ips: tuple[FloatingView, ...] = ()
@@ -205,10 +225,10 @@ class HostSnapshot:
 # --- sections -------------------------------------------------------------------------------
 #
 # A snapshot travels in sections, so that one more port costs one small section and not the whole.
-# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>`` and ``floating_ips/<0..63>`` by
-# the first six bits of the object's id (a balance: 1,000 ports are 64 sections of 16, and a poll
-# names each), ``group/<id>``, ``members/<group id>/<domain id>/<hex>`` by the address's last four
-# bits.
+# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>``, ``names/<0..63>`` and
+# ``floating_ips/<0..63>`` by the first six bits of the object's id (a balance: 1,000 ports are 64
+# sections of 16, and a poll names each), ``group/<id>``, ``members/<group id>/<domain id>/<hex>``
+# by the address's last four bits.
 
 Part = tuple[Any, ...]
 """One decoded section: the values of one kind that it holds, sorted."""
@@ -228,6 +248,8 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
     }
     for port in snapshot.ports:
         sections.setdefault(f"ports/{_bucket(port.id)}", []).append(_port_out(port))
+    for view in snapshot.names:
+        sections.setdefault(f"names/{_bucket(view.id)}", []).append(_name_out(view))
     for floating in snapshot.floating_ips:
         sections.setdefault(f"floating_ips/{_bucket(floating.id)}", []).append(
             _floating_out(floating)
@@ -279,6 +301,7 @@ def assemble(host: HostName, revision: int, parts: Mapping[str, Part]) -> HostSn
         networks=Parted.of(by_kind["networks"], _id),
         routers=Parted.of(by_kind["routers"], _id),
         ports=Parted.of(by_kind["ports"], _id),
+        names=Parted.of(by_kind["names"], _id),
         groups=Parted.of(by_kind["group"], _id),
         members={key: Parted.of(members[key], int) for key in sorted(members)},
         floating_ips=Parted.of(by_kind["floating_ips"], _id),
@@ -309,6 +332,7 @@ def _network_out(network: NetworkView) -> dict[str, Any]:
         "subnets": [_subnet_out(subnet) for subnet in network.subnets],
         "router_id": network.router_id,
         "gateway_mode": network.gateway_mode.value,
+        "dns_domain": network.dns_domain,
     }
 
 
@@ -383,6 +407,7 @@ def _port_out(port: PortView) -> dict[str, Any]:
         "port_security": port.port_security,
         "admin_up": port.admin_up,
         "pairs": [[pair.mac, str(pair.prefix)] for pair in port.pairs],
+        "dhcp_options": [[option.name, option.value] for option in port.dhcp_options],
     }
 
 
@@ -395,8 +420,20 @@ def _port_in(data: Mapping[str, Any]) -> PortView:
         "fixed_ips": fixed_ips,
         "group_ids": tuple(data["group_ids"]),
         "pairs": tuple(AddressPair(mac, IPv4Network(prefix)) for mac, prefix in data["pairs"]),
+        "dhcp_options": tuple(DhcpOption(name, value) for name, value in data["dhcp_options"]),
     }
     return PortView(**{**data, **more})
+
+
+def _name_out(name: NameView) -> list[Any]:
+    records = [[label, str(address)] for label, address in name.records]
+    return [name.id, name.network_id, records]
+
+
+def _name_in(data: Sequence[Any]) -> NameView:
+    port_id, network_id, records = data
+    pairs = tuple((label, IPv4Address(address)) for label, address in records)
+    return NameView(PortId(port_id), NetworkId(network_id), pairs)
 
 
 def _group_out(group: GroupView) -> dict[str, Any]:
@@ -462,6 +499,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "networks": _network_in,
     "routers": _router_in,
     "ports": _port_in,
+    "names": _name_in,
     "group": _group_in,
     "members": IPv4Address,
     "floating_ips": _floating_in,

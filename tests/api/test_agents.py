@@ -288,9 +288,9 @@ def test_exactly_the_hosts_concerned_move(cloud: Cloud, hosts: tuple[str, str, s
     port = cloud.instance(network, left, **grouped)
     cloud.instance(network, right, security_groups=[peer["id"]])
 
-    with moves(cloud, left, among=hosts):
+    with moves(cloud, left, right, among=hosts):  # all are told of its name
         cloud.instance(network, left, **grouped)
-    with moves(cloud, left, among=hosts):
+    with moves(cloud, left, right, among=hosts):
         cloud.alice.update("ports", port["id"], {"dns_name": "renamed"})
     with moves(cloud, among=hosts):
         cloud.alice.update("ports", port["id"], {"name": "renamed"})
@@ -311,7 +311,7 @@ def test_exactly_the_hosts_concerned_move(cloud: Cloud, hosts: tuple[str, str, s
         cloud.alice.delete("ports", extra["id"])
     with moves(cloud, left, among=hosts):
         cloud.alice.delete("security-group-rules", rule["id"])
-    with moves(cloud, right, among=hosts):
+    with moves(cloud, left, right, among=hosts):
         cloud.instance(network, right, security_groups=[peer["id"]])
     with moves(cloud, left, right, among=hosts):
         cloud.alice.update("networks", network["id"], {"mtu": 1400})

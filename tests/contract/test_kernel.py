@@ -25,7 +25,7 @@ from trunkline.kernel import netns
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
-    ChangeDhcpHosts,
+    ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
     CreateVlan,
@@ -342,7 +342,7 @@ DHCP = DhcpServer(
     "br100",
     "interface=br100\nbind-interfaces\nexcept-interface=lo\nlisten-address=10.0.0.1\nport=0\n"
     "dhcp-range=10.0.0.0,static,255.255.255.0,86400s\ndhcp-ignore=tag:!known\n",
-    {"one": "fa:16:3e:00:00:01,10.0.0.3,host-one"},
+    {"hosts/one": "fa:16:3e:00:00:01,10.0.0.3,host-one"},
 )
 
 
@@ -353,9 +353,13 @@ def test_a_dhcp_server_starts_changes_and_stops(world: World) -> None:
     run(world, CreateBridge(BR100), AddAddress(GATEWAY), StartDhcp(DHCP))
     assert read(world).dhcp == {"br100": DHCP}
 
-    two = ("two", "fa:16:3e:00:00:02,10.0.0.4,host-two")
-    run(world, ChangeDhcpHosts("br100", write=(two,), remove=("one",), reload=True))
-    assert read(world).dhcp == {"br100": replace(DHCP, hosts=dict([two]))}
+    two = ("hosts/two", "fa:16:3e:00:00:02,10.0.0.4,host-two")
+    run(world, ChangeDhcpFiles("br100", write=(two,), remove=("hosts/one",), reload=True))
+    assert read(world).dhcp == {"br100": replace(DHCP, files=dict([two]))}
+
+    named = [two, ("names/two", "10.0.0.4 two\n10.0.0.5 two"), ("options/two", "tag:x,26,1400")]
+    run(world, ChangeDhcpFiles("br100", write=tuple(named[1:]), remove=(), reload=False))
+    assert read(world).dhcp == {"br100": replace(DHCP, files=dict(named))}
 
     changed = replace(DHCP, config=DHCP.config + "dhcp-option=option:mtu,1400\n")
     run(world, StartDhcp(changed))
@@ -366,7 +370,7 @@ def test_a_dhcp_server_starts_changes_and_stops(world: World) -> None:
     with pytest.raises(Rejected):
         run(world, StopDhcp("br100"))
     with pytest.raises(Rejected):
-        run(world, ChangeDhcpHosts("br100", (two,), (), reload=False))
+        run(world, ChangeDhcpFiles("br100", (two,), (), reload=False))
 
 
 def test_cutting_a_connection_that_has_ended_is_fine(world: World) -> None:

@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
 from trunkline.model import (
+    AddressPair,
+    DhcpOption,
     Direction,
     DomainId,
     FixedIp,
@@ -26,6 +28,7 @@ from trunkline.snapshot import (
     FloatingView,
     GroupView,
     HostSnapshot,
+    NameView,
     NetworkView,
     PortView,
     RouterView,
@@ -171,6 +174,24 @@ ANYCAST = replace(
     revision=10,
     networks=tuple(replace(n, gateway_mode=GatewayMode.ANYCAST) for n in ARTICLE.networks),
 )
+NAMED = replace(
+    ARTICLE,
+    revision=11,
+    networks=(replace(NET100, dns_domain="corp.example"), NET102),
+    ports=(
+        replace(
+            VM1,
+            dhcp_options=(DhcpOption("mtu", "1400"),),
+            pairs=(AddressPair(VM1.mac, IPv4Network("10.244.0.0/16")),),
+        ),
+        VM2,
+        VM3,
+    ),
+    names=(
+        NameView(VM1.id, NET100.id, (("web", IPv4Address("10.0.0.3")),)),
+        NameView(PortId("00000009-aa-port"), NET100.id, (("far", IPv4Address("10.0.0.9")),)),
+    ),
+)
 
 STATES = {
     "empty": EMPTY,
@@ -183,4 +204,5 @@ STATES = {
     "admin down": ADMIN_DOWN,
     "no DHCP": NO_DHCP,
     "anycast": ANYCAST,
+    "names, options, pairs": NAMED,
 }

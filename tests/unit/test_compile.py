@@ -95,12 +95,34 @@ def test_dhcp_serves_only_ports_of_this_host_with_its_own_router() -> None:
     """The static leases are this host's ports, the router option is this host's bridge."""
     server = compiled().dhcp["br100"]
 
-    assert server.hosts == {
-        clouds.VM1.id: "fa:16:3e:00:00:01,10.0.0.3,host-10-0-0-3",
-        clouds.VM2.id: "fa:16:3e:00:00:02,10.0.0.4,host-10-0-0-4",
+    assert server.files == {
+        f"hosts/{clouds.VM1.id}": "fa:16:3e:00:00:01,10.0.0.3,host-10-0-0-3",
+        f"hosts/{clouds.VM2.id}": "fa:16:3e:00:00:02,10.0.0.4,host-10-0-0-4",
     }
     assert "option:router,10.0.0.1" in server.config
     assert "dhcp-ignore=tag:!known" in server.config
+
+
+def test_dns_knows_the_networks_names_wherever_they_live() -> None:
+    """Names of other hosts' ports are files beside the leases; another network has none of it."""
+    servers = compiled(clouds.NAMED).dhcp
+
+    files = servers["br100"].files
+    assert files["names/00000009-aa-port"] == "10.0.0.9 far"
+    assert "hosts/00000009-aa-port" not in files
+    assert "domain=corp.example\nlocal=/corp.example/\n" in servers["br100"].config
+    assert not any(name.startswith("names/") for name in servers["br102"].files)
+    assert "local=/internal/\n" in servers["br102"].config
+
+
+def test_a_ports_options_are_tagged_for_it_alone() -> None:
+    """The tag is the port's MAC's, and the option asks for the tag."""
+    server = compiled(clouds.NAMED).dhcp["br100"]
+
+    tag = f"port-{clouds.VM1.id}"
+    assert server.config.endswith(f"dhcp-mac=set:{tag},{clouds.VM1.mac}\n")
+    options = {n: text for n, text in server.files.items() if n.startswith("options/")}
+    assert options == {f"options/{clouds.VM1.id}": f"tag:{tag},option:mtu,1400"}
 
 
 def test_host_routes_repeat_the_default_route() -> None:

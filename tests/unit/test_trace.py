@@ -293,7 +293,7 @@ def test_a_spoofed_source() -> None:
 def test_no_lease() -> None:
     """An instance that its host's DHCP server does not know has no address to send from."""
     strip = lambda state: replace(  # noqa: E731 - a fault in one line
-        state, dhcp={b: replace(server, hosts={}) for b, server in state.dhcp.items()}
+        state, dhcp={b: replace(server, files={}) for b, server in state.dhcp.items()}
     )
     cloud = article.cloud(change={LEFT: strip})
 

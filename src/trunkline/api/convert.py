@@ -25,6 +25,20 @@ TRUE, FALSE = {"true", "1", "yes", "on", "t", "y"}, {"false", "0", "no", "off", 
 MULTICAST_BIT = 1
 PROTOCOL_MAX = 255
 LIST_MAX = 64
+DHCP_OPTION_END = 255  # RFC 2132
+DHCP_OPTIONS = (
+    *("netmask", "time-offset", "router", "dns-server", "log-server", "lpr-server", "hostname"),
+    *("boot-file-size", "domain-name", "swap-server", "root-path", "extension-path"),
+    *("ip-forward-enable", "policy-filter", "max-datagram-reassembly", "default-ttl", "mtu"),
+    *("router-discovery", "static-route", "arp-timeout", "tcp-ttl", "tcp-keepalive"),
+    *("nis-domain", "nis-server", "ntp-server", "netbios-ns", "netbios-dd", "netbios-nodetype"),
+    *("x-windows-fs", "x-windows-dm", "requested-address", "vendor-class", "nis+-domain"),
+    *("nis+-server", "tftp-server", "bootfile-name", "mobile-ip-home", "smtp-server"),
+    *("pop3-server", "nntp-server", "irc-server", "user-class", "posix-timezone"),
+    *("tzdb-timezone", "domain-search", "sip-server", "classless-static-route"),
+    *("server-ip-address",),
+)
+"""The names that dnsmasq has for options (``dnsmasq --help dhcp``)."""
 PAIRS_MAX = 10  # as in Neutron (max_allowed_address_pair)
 TAG_MAX = 255  # as in Neutron
 IPV4_BITS = 32
@@ -33,6 +47,7 @@ PROFILE_MAX = 4095  # as in Neutron, where it is a column's width
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_DOMAIN = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*\.?")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -434,4 +449,48 @@ def address_pairs(value: Any) -> list[dict[str, str]]:
     found: list[dict[str, str]] = list_of(address_pair)([] if value is None else value)
     if len(found) > PAIRS_MAX:
         raise ValueError(f"it has {len(found)} entries, at most {PAIRS_MAX} are allowed")
+    return found
+
+
+def dns_domain(value: Any) -> str:
+    """Return a domain name in lower case, or the empty string."""
+    found: str = name(value).lower()
+    if found and not _DOMAIN.fullmatch(found):
+        raise ValueError(f"{quoted(value)} is not a domain name such as corp.example")
+    return found
+
+
+def no_text(value: Any) -> str:
+    """Return the empty string, all that some attributes may be in this version."""
+    if value not in (None, ""):
+        raise ValueError(f"{quoted(value)} is not supported by this version; leave it empty")
+    return ""
+
+
+def dhcp_option(value: Any) -> dict[str, Any]:
+    """Return a DHCP option of a port: an ``opt_name`` of dnsmasq's, or a number."""
+    found = _object(value, ("opt_name", "opt_value", "ip_version"))
+    option, content = (text(255)(found.get(key)) for key in ("opt_name", "opt_value"))
+    is_number = option.isdecimal() and 0 < int(option) < DHCP_OPTION_END
+    if not is_number and option not in DHCP_OPTIONS:
+        raise ValueError(
+            f"opt_name {quoted(option)} is no DHCP option; give a number 1 to"
+            f" {DHCP_OPTION_END - 1}, or one of {', '.join(DHCP_OPTIONS)}"
+        )
+    if not content:
+        raise ValueError(f"opt_value of {option} is empty")
+    version = ip_version(found.get("ip_version", 4))
+    return {"opt_name": option, "opt_value": content, "ip_version": version}
+
+
+def dhcp_options(value: Any) -> list[dict[str, Any]]:
+    """Return a port's DHCP options; null is none, and one without a value is taken away."""
+    given = [] if value is None else value
+    if isinstance(given, list):
+        given = [o for o in given if not (isinstance(o, dict) and o.get("opt_value", "") is None)]
+    found: list[dict[str, Any]] = list_of(dhcp_option)(given)
+    names = [option["opt_name"] for option in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"opt_name {twice} is there twice")
     return found

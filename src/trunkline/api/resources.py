@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from trunkline.api import convert as c
 from trunkline.api.attributes import Attribute, Default, Table
 from trunkline.db.engine import Transaction
-from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
+from trunkline.model import (
+    DNS_DOMAIN,
+    MTU_MAX,
+    MTU_MIN,
+    VLAN_ID_MAX,
+    VLAN_ID_MIN,
+    GatewayMode,
+    Provisioning,
+    host_label,
+)
 from trunkline.service import (
     audit,
     automatic,
@@ -87,11 +97,6 @@ def _standard() -> tuple[Attribute, ...]:
     )
 
 
-def _empty(name: str) -> Attribute:
-    """Return an attribute that clients insist on and this version has nothing for."""
-    return Attribute(name, c.nothing, put=True, filter=None, always=[])
-
-
 _TAGS = Attribute("tags", default=(), filter=c.filter_tags)  # set through api.tags
 
 NETWORK = Table(
@@ -129,6 +134,7 @@ NETWORK = Table(
         ),
         Attribute("trunkline:gateway", c.one_of(*GatewayMode), field="gateway", put=True),
         Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
+        Attribute("dns_domain", c.dns_domain, "", put=True),
         Attribute("status"),
         Attribute("subnets"),
         Attribute("availability_zone_hints", always=[], filter=None),
@@ -210,6 +216,7 @@ PORT = Table(
         Attribute("device_id", c.text_or_null(255), "", put=True),
         Attribute("device_owner", c.text_or_null(255), "", put=True),
         Attribute("dns_name", c.dns_label, "", put=True),
+        Attribute("dns_assignment", filter=None),
         Attribute("binding:host_id", c.host, "", field="host", put=True),
         Attribute(
             "binding:vnic_type",
@@ -229,7 +236,7 @@ PORT = Table(
         Attribute("binding:vif_type", field="vif_type", filter=None),
         Attribute("binding:vif_details", field="vif_details", filter=None),
         Attribute("allowed_address_pairs", c.address_pairs, (), put=True, filter=None),
-        _empty("extra_dhcp_opts"),
+        Attribute("extra_dhcp_opts", c.dhcp_options, (), put=True, filter=None),
         Attribute("tags", c.tags, default=(), filter=c.filter_tags),
     ),
 )
@@ -290,6 +297,8 @@ FLOATING_IP = Table(
         Attribute("floating_ip_address", c.or_null(c.address_text), field="ip_address"),
         Attribute("port_id", c.or_null(c.uuid), None, put=True),
         Attribute("fixed_ip_address", c.or_null(c.address_text), None, put=True),
+        Attribute("dns_name", c.no_text, always="", filter=None),
+        Attribute("dns_domain", c.no_text, always="", filter=None),
         Attribute(
             "trunkline:auto_assigned", default=False, field="auto_assigned", filter=c.boolean
         ),
@@ -397,7 +406,21 @@ def _with_binding(record: Record, _caller: Caller) -> Record:
     """Return a port with what follows from its binding."""
     bound = bool(record["host"])
     details = {"port_filter": True, "connectivity": "l2"} if bound else {}
-    return {**record, "vif_type": "tap" if bound else "unbound", "vif_details": details}
+    return {
+        **record,
+        "vif_type": "tap" if bound else "unbound",
+        "vif_details": details,
+        "dns_assignment": [
+            _dns_assignment(record, row["ip_address"]) for row in record["fixed_ips"]
+        ],
+    }
+
+
+def _dns_assignment(record: Record, address: str) -> dict[str, str]:
+    """Return what DNS says of one address of a port, as long as it lives on a host."""
+    label = host_label(record["dns_name"], IPv4Address(address))
+    domain = record["network_dns_domain"].rstrip(".") or DNS_DOMAIN
+    return {"hostname": label, "ip_address": address, "fqdn": f"{label}.{domain}."}
 
 
 RESOURCES = {

@@ -57,7 +57,7 @@ def compile_host(
         addresses=compile_gateways(served) | floating,
         sysctls=compile_sysctls(served, uplink.uplink),
         tables={(table.family, table.name): table for table in tables} if served else {},
-        dhcp=compile_dhcp(served, snapshot.ports),
+        dhcp=compile_dhcp(served, snapshot.ports, snapshot.names),
     )
     return state, (*problems, *uplink_problems, *floating_problems)
 

@@ -1,7 +1,8 @@
-"""DHCP servers: one dnsmasq per served network that has a subnet with DHCP.
+"""DHCP and DNS: one dnsmasq per served network that has a subnet with DHCP.
 
 Static leases only, and only for the instances that live on this host: a server must be silent
-to everybody else's, because the segment reaches every host (article, scenario 1).
+to everybody else's, because the segment reaches every host (article, scenario 1). The same
+dnsmasq resolves the names of all instances of the network, wherever they live, and of no other.
 """
 
 from __future__ import annotations
@@ -10,19 +11,27 @@ from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import DhcpServer
 from trunkline.model import SubnetId
-from trunkline.snapshot import NetworkView, PortView, SubnetView, parts_of
+from trunkline.snapshot import NameView, NetworkView, PortView, SubnetView, parts_of
 
 LEASE_TIME_S = 86400  # nova's dhcp_lease_time since Juno
 
 
-def compile_dhcp(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> dict[str, DhcpServer]:
+def compile_dhcp(
+    served: tuple[Served, ...], ports: tuple[PortView, ...], names: tuple[NameView, ...]
+) -> dict[str, DhcpServer]:
     """Return the DHCP server of each bridge that needs one, by bridge."""
-    hosts: dict[str, dict[str, str]] = {s.bridge: {} for s in served}
-    for part in parts_of(ports):
-        for bridge, lines in _hosts(served, part).items():
-            hosts[bridge] |= lines
-    configs = _configs(served)
-    return {b: DhcpServer(b, config, hosts[b]) for b, config in configs.items()}
+    files: dict[str, dict[str, str]] = {s.bridge: {} for s in served}
+    of_ports = (_port_files(served, part) for part in parts_of(ports))
+    of_names = (_name_files(served, part) for part in parts_of(names))
+    for part in (*of_ports, *of_names):
+        for bridge, texts in part.items():
+            files[bridge] |= texts
+    configs = dict(_configs(served))
+    for some in parts_of(ports):
+        for bridge, lines in _tag_lines(served, some).items():
+            if bridge in configs:
+                configs[bridge] += "".join(lines)
+    return {b: DhcpServer(b, config, files[b]) for b, config in configs.items()}
 
 
 @kept()
@@ -32,16 +41,36 @@ def _configs(served: tuple[Served, ...]) -> dict[str, str]:
 
 
 @kept()
-def _hosts(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> dict[str, dict[str, str]]:
-    """Return by bridge, and then by port, the lines of the ports that get an address."""
-    hosts: dict[str, dict[str, str]] = {}
+def _port_files(
+    served: tuple[Served, ...], ports: tuple[PortView, ...]
+) -> dict[str, dict[str, str]]:
+    """Return by bridge the leases and options of the ports that get an address."""
+    files: dict[str, dict[str, str]] = {}
     places = by_network(served)
     for port in ports:
         place = places.get(port.network_id)
         line = _host_line(port, _dhcp_subnets(place.network)) if place else ""
         if place and line:
-            hosts.setdefault(place.bridge, {})[port.id] = line
-    return hosts
+            mine = files.setdefault(place.bridge, {})
+            mine[f"hosts/{port.id}"] = line
+            if port.dhcp_options:
+                mine[f"options/{port.id}"] = _option_lines(port)
+    return files
+
+
+@kept()
+def _name_files(
+    served: tuple[Served, ...], names: tuple[NameView, ...]
+) -> dict[str, dict[str, str]]:
+    """Return by bridge what DNS says of the ports of its network, in the form of hosts(5)."""
+    files: dict[str, dict[str, str]] = {}
+    places = by_network(served)
+    for name in names:
+        place = places.get(name.network_id)
+        if place and _dhcp_subnets(place.network):
+            lines = (f"{address} {label}" for label, address in name.records)
+            files.setdefault(place.bridge, {})[f"names/{name.id}"] = "\n".join(lines)
+    return files
 
 
 def _dhcp_subnets(network: NetworkView) -> dict[SubnetId, SubnetView]:
@@ -54,6 +83,37 @@ def _host_line(port: PortView, subnets: dict[SubnetId, SubnetView]) -> str:
         if fixed.subnet_id in subnets:
             return f"{port.mac},{fixed.address},{port.hostname}"
     return ""
+
+
+def _option_tag(port: PortView) -> str:
+    return f"port-{port.id}"
+
+
+@kept()
+def _tag_lines(
+    served: tuple[Served, ...], ports: tuple[PortView, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Return by bridge the lines of configuration that tag ports with options of their own.
+
+    Not in their ``dhcp-host`` lines: dnsmasq 2.90 crashes when one with a tag changes. So the
+    first option of a port, and the last one's end, restart its server; others do not.
+    """
+    lines: dict[str, tuple[str, ...]] = {}
+    places = by_network(served)
+    for port in ports:
+        if port.dhcp_options and port.network_id in places:
+            bridge = places[port.network_id].bridge
+            line = f"dhcp-mac=set:{_option_tag(port)},{port.mac}\n"
+            lines[bridge] = (*lines.get(bridge, ()), line)
+    return lines
+
+
+def _option_lines(port: PortView) -> str:
+    """Return a port's own options; they win over its subnet's, which have the range's tag."""
+    options = (
+        f"{'' if o.name.isdecimal() else 'option:'}{o.name},{o.value}" for o in port.dhcp_options
+    )
+    return "\n".join(f"tag:{_option_tag(port)},{option}" for option in options)
 
 
 def _config(served: Served) -> str:
@@ -70,6 +130,10 @@ def _config(served: Served) -> str:
         "except-interface=lo",
         "bind-interfaces",
         "no-hosts",
+        "expand-hosts",
+        f"domain={served.network.dns_domain}",
+        f"local=/{served.network.dns_domain}/",  # never asked of anybody else
+        "bogus-priv",
         "dhcp-authoritative",
         "dhcp-ignore=tag:!known",
         f"dhcp-lease-max={sum(s.cidr.num_addresses for s in subnets)}",

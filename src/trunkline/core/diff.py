@@ -15,7 +15,7 @@ from trunkline.hoststate import Bridge, DhcpServer, HostState, Plug, Vlan
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
-    ChangeDhcpHosts,
+    ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
     CreateVlan,
@@ -166,18 +166,19 @@ def _serve_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
         present = actual.dhcp.get(bridge)
         if present is None or present.config != wanted.config:
             yield StartDhcp(wanted)
-        elif present.hosts != wanted.hosts:
-            yield _host_changes(wanted, present.hosts)
+        elif present.files != wanted.files:
+            yield _file_changes(wanted, present.files)
 
 
-def _host_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpHosts:
-    written = dict(wanted.hosts.items() - present.items())
-    removed = present.keys() - wanted.hosts.keys()
-    return ChangeDhcpHosts(
+def _file_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpFiles:
+    written = dict(wanted.files.items() - present.items())
+    removed = present.keys() - wanted.files.keys()
+    forgotten = removed | (written.keys() & present.keys())
+    return ChangeDhcpFiles(
         wanted.bridge,
         write=tuple(sorted(written.items())),
         remove=tuple(sorted(removed)),
-        reload=bool(removed or written.keys() & present.keys()),
+        reload=any(not name.startswith("names/") for name in forgotten),
     )
 
 

@@ -155,6 +155,7 @@ networks = Table(
         server_default=Provisioning.ON_DEMAND,
     ),
     Column("gateway", String(16), nullable=False, server_default=GatewayMode.PER_HOST),
+    Column("dns_domain", NAME, nullable=False, server_default=""),
     UniqueConstraint("physical_network", "segmentation_id"),
 )
 
@@ -259,6 +260,7 @@ ports = Table(
     Column("host", NAME, nullable=False, index=True),  # empty: not bound
     Column("vnic_type", String(64), nullable=False),
     Column("profile", JSON, nullable=False),
+    Column("extra_dhcp_opts", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("network_id", "mac_address"),
     UniqueConstraint("id", "host"),
     Index("ix_ports_network_id_host_device_owner", "network_id", "host", "device_owner"),

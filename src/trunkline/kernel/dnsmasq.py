@@ -2,7 +2,8 @@
 
 Layout under the agent's state directory::
 
-    dhcp/br100/dnsmasq-<digest of the text>.conf    hosts/<one file per port>    pid    leases
+    dhcp/br100/dnsmasq-<digest of the text>.conf    pid    leases
+               hosts/  options/  names/             one file per port in each
 
 A server is a daemon and outlives the agent. It is ours if its command line names a file in
 there and it lives in this network namespace; the text of that file is its configuration, since
@@ -19,14 +20,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from trunkline.errors import Interrupted, Rejected
 from trunkline.hoststate import DhcpServer
 from trunkline.kernel import exec as programs
-from trunkline.operations import ChangeDhcpHosts, StartDhcp, StopDhcp
+from trunkline.operations import ChangeDhcpFiles, StartDhcp, StopDhcp
 
 PATHS = "dhcp-hostsdir="  # the first of the lines that are added to the configuration
+DIRECTORIES = {"hosts": "dhcp-hostsdir", "options": "dhcp-optsdir", "names": "hostsdir"}
+"""What dnsmasq reads where; a missing directory would keep it from starting."""
 FLAG = "--conf-file="
 NEW = ".new"  # dnsmasq reads no file whose name starts with a dot
 UNPRIVILEGED = "nobody"  # who dnsmasq becomes, and reads hosts as (dnsmasq(8), --user)
@@ -38,13 +42,13 @@ class _Running:
 
     Attributes:
         pidfd: Becomes readable with the process's end.
-        touched: When a file was last added to or removed from its hosts, in ns.
+        touched: When a file was last added to or removed from each of its directories, in ns.
     """
 
     server: DhcpServer
     process: programs.Process
     pidfd: int
-    touched: int
+    touched: tuple[int, ...]
 
 
 class Dnsmasq:
@@ -109,8 +113,8 @@ class Dnsmasq:
             home.parent.rmdir()
         self._note(home, None)
 
-    def change_hosts(self, state_dir: str, operation: ChangeDhcpHosts) -> None:
-        """Write and remove host entries of a running server.
+    def change_files(self, state_dir: str, operation: ChangeDhcpFiles) -> None:
+        """Write and remove leases, options and names of a running server.
 
         Raises:
             Rejected: There is no such server, or no such entry to remove.
@@ -120,21 +124,22 @@ class Dnsmasq:
         running = self._running.get(operation.bridge)
         if running is None or not running.process.alive():
             raise Rejected(f"{operation.command()}: no DHCP server of ours runs on this bridge")
-        hosts = {**running.server.hosts}
+        files = {**running.server.files}
         try:
-            for name, line in operation.write:
-                _write(home / "hosts" / NEW, f"{line}\n")
-                (home / "hosts" / NEW).rename(home / "hosts" / name)
-                hosts[name] = line
+            for name, text in operation.write:
+                new = (home / name).with_name(NEW)
+                _write(new, f"{text}\n")
+                new.rename(home / name)
+                files[name] = text
             for name in operation.remove:
-                (home / "hosts" / name).unlink()
-                hosts.pop(name, None)
+                (home / name).unlink()
+                files.pop(name, None)
         except OSError as error:
             self._servers = None
             raise Rejected(f"{operation.command()}: {error}") from error
         if operation.reload:
             running.process.signal(signal.SIGHUP)
-        self._keep(home, replace(running, server=replace(running.server, hosts=hosts)))
+        self._keep(home, replace(running, server=replace(running.server, files=files)))
 
     def _end(self, home: Path) -> bool:
         """Stop what runs on a bridge; return whether anything of ours was there.
@@ -152,7 +157,7 @@ class Dnsmasq:
         return (
             bool(self._ends.poll(0))
             or _touched(root) != self._touched
-            or any(_touched(root / b / "hosts") != r.touched for b, r in self._running.items())
+            or any(_all_touched(root / b) != r.touched for b, r in self._running.items())
         )
 
     def _read_all(self, root: Path) -> dict[str, DhcpServer]:
@@ -172,7 +177,7 @@ class Dnsmasq:
         with suppress(ProcessLookupError):
             pidfd = os.pidfd_open(process.pid)
             self._ends.register(pidfd, select.POLLIN)
-            touched = _touched(home / "hosts")
+            touched = _all_touched(home)
             self._running[server.bridge] = _Running(server, process, pidfd, touched)
 
     def _note(self, home: Path, server: DhcpServer | None) -> None:
@@ -193,8 +198,8 @@ class Dnsmasq:
             self._servers = None
 
     def _keep(self, home: Path, running: _Running) -> None:
-        """Take our own change of host entries into memory."""
-        running = replace(running, touched=_touched(home / "hosts"))
+        """Take our own change of files into memory."""
+        running = replace(running, touched=_all_touched(home))
         self._running[home.name] = running
         if self._servers is not None:
             self._servers = {**self._servers, home.name: running.server}
@@ -210,6 +215,10 @@ def _touched(directory: Path) -> int:
         return directory.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _all_touched(home: Path) -> tuple[int, ...]:
+    return tuple(_touched(home / directory) for directory in DIRECTORIES)
 
 
 def _processes(root: Path) -> Iterator[tuple[programs.Process, Path]]:
@@ -248,29 +257,32 @@ def _read_pid(home: Path) -> int:
 
 
 def _read_server(conf: Path) -> DhcpServer:
-    hosts = {}
-    with suppress(FileNotFoundError):
-        for path in (conf.parent / "hosts").iterdir():
-            if not path.name.startswith("."):
-                hosts[path.name] = path.read_text().removesuffix("\n")
+    files = {}
+    for directory in DIRECTORIES:
+        with suppress(FileNotFoundError):
+            for path in (conf.parent / directory).iterdir():
+                if not path.name.startswith("."):
+                    files[f"{directory}/{path.name}"] = path.read_text().removesuffix("\n")
     text = ""
     with suppress(FileNotFoundError):
         text = conf.read_text().partition(PATHS)[0]
-    return DhcpServer(conf.parent.name, text, hosts)
+    return DhcpServer(conf.parent.name, text, files)
 
 
 def _write_files(home: Path, server: DhcpServer) -> Path:
     """Write all files of a server that is not running and return its configuration's path."""
-    hosts = home / "hosts"
-    for directory in (home.parent, home, hosts):
+    read = {home / directory: option for directory, option in DIRECTORIES.items()}
+    for directory in (home.parent, home, *read):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
-    _check_readable(hosts)
-    for path in (*hosts.iterdir(), *home.glob("*.conf")):
+    _check_readable(home)
+    for path in (*chain.from_iterable(d.iterdir() for d in read), *home.glob("*.conf")):
         path.unlink()
-    for name, line in server.hosts.items():
-        _write(hosts / name, f"{line}\n")
-    paths = f"{PATHS}{hosts}\npid-file={home}/pid\ndhcp-leasefile={home}/leases\n"
+    for name, text in server.files.items():
+        _write(home / name, f"{text}\n")
+    lines = [f"{option}={directory}" for directory, option in read.items()]
+    lines += [f"pid-file={home}/pid", f"dhcp-leasefile={home}/leases", ""]
+    paths = "\n".join(lines)
     digest = sha256(server.config.encode()).hexdigest()[:12]
     conf = home / f"dnsmasq-{digest}.conf"
     _write(conf, server.config + paths)

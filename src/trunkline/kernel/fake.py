@@ -28,7 +28,7 @@ from trunkline.kernel.nft_text import RefusedScriptError, run_script
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
-    ChangeDhcpHosts,
+    ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
     CreateVlan,
@@ -164,7 +164,7 @@ class FakeKernel:
             case StopDhcp(bridge):
                 _refuse(bridge not in self.dhcp, f"no DHCP server on {bridge}")
                 del self.dhcp[bridge]
-            case ChangeDhcpHosts():
+            case ChangeDhcpFiles():
                 self._change_dhcp(operation)
             case CutConnections(connections):
                 self.tracked -= set(connections)
@@ -224,11 +224,11 @@ class FakeKernel:
         _refuse(server.bridge not in self.bridges, f"dnsmasq: unknown interface {server.bridge}")
         self.dhcp[server.bridge] = server
 
-    def _change_dhcp(self, operation: ChangeDhcpHosts) -> None:
+    def _change_dhcp(self, operation: ChangeDhcpFiles) -> None:
         _refuse(operation.bridge not in self.dhcp, f"no DHCP server on {operation.bridge}")
         server = self.dhcp[operation.bridge]
-        hosts = {k: v for k, v in server.hosts.items() if k not in operation.remove}
-        self.dhcp[operation.bridge] = replace(server, hosts=hosts | dict(operation.write))
+        files = {k: v for k, v in server.files.items() if k not in operation.remove}
+        self.dhcp[operation.bridge] = replace(server, files=files | dict(operation.write))
 
     def _link_of(self, key: str) -> str:
         return key.removeprefix("net.ipv4.conf.").rpartition(".")[0]

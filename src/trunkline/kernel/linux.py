@@ -34,7 +34,7 @@ from trunkline.kernel.nft import Nft
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
-    ChangeDhcpHosts,
+    ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
     CreateVlan,
@@ -273,8 +273,8 @@ class LinuxKernel:
                 self._dnsmasq.start(config.state_dir, operation)
             case StopDhcp():
                 self._dnsmasq.stop(config.state_dir, operation)
-            case ChangeDhcpHosts():
-                self._dnsmasq.change_hosts(config.state_dir, operation)
+            case ChangeDhcpFiles():
+                self._dnsmasq.change_files(config.state_dir, operation)
             case CutConnections(connections):
                 conntrack.cut(connections)
 

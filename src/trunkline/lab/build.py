@@ -252,7 +252,10 @@ def _udhcpc_script(lease: Path, etc: Path) -> str:
             ip addr replace "$ip/$mask" brd + dev "$interface"
             gateways
             mkdir -p {quote(str(etc))}
-            for server in $dns; do echo "nameserver $server"; done > {quote(str(etc))}/resolv.conf
+            {{
+                [ -z "$domain" ] || echo "search $domain"
+                for server in $dns; do echo "nameserver $server"; done
+            }} > {quote(str(etc))}/resolv.conf
             echo "$ip/$mask from $serverid, router $router, dns $dns, mtu $mtu, $lease s" \\
                 > {quote(str(lease))}.new
             mv {quote(str(lease))}.new {quote(str(lease))}

@@ -15,10 +15,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+import dpkt
+
 from trunkline.kernel import netns
 from trunkline.lab.packets import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE
 
 IP_RECVERR, SOL_IP = 11, 0  # linux/in.h
+DNS_PORT = 53
 PORT = 5201  # what the listening side of a TCP or UDP probe listens on
 
 
@@ -153,3 +156,22 @@ def udp(
         except OSError:
             return Answer("error", nonce, after_s=time.monotonic() - start)
         return Answer("reply", nonce, destination, after_s=time.monotonic() - start)
+
+
+def resolve(namespace: str, server: IPv4Address, name: str, timeout_s: float) -> list[str]:
+    """Return what a DNS server answers: addresses, or names for ``4.0.0.10.in-addr.arpa``.
+
+    Sorted; empty where the name does not exist.
+
+    Raises:
+        TimeoutError: The server is silent.
+    """
+    kind = dpkt.dns.DNS_PTR if name.endswith(".arpa") else dpkt.dns.DNS_A
+    question = dpkt.dns.DNS.Q(name=name, type=kind)
+    query = dpkt.dns.DNS(id=secrets.randbits(16), qd=[question])
+    with netns.socket(namespace, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout_s)
+        sock.sendto(bytes(query), (str(server), DNS_PORT))
+        answer = dpkt.dns.DNS(sock.recv(4096))
+    found = [record for record in answer.an if record.type == kind]
+    return sorted(str(IPv4Address(r.ip)) if kind == dpkt.dns.DNS_A else r.ptrname for r in found)

@@ -18,7 +18,7 @@ from trunkline.lab.capture import Capture
 from trunkline.lab.cloud import Cloud, Seat, Segment
 from trunkline.lab.predict import Prediction, held_against, traced_cloud
 from trunkline.lab.probe import Answer
-from trunkline.lab.state import Lab
+from trunkline.lab.state import RESOLV, Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
 from trunkline.lab.verdict import Ground, Seen
 from trunkline.lab.waiting import limit_s, until
@@ -322,6 +322,10 @@ class Stage:
     def routes(self, node: str) -> list[str]:
         """Return a node's IPv4 routes as ``ip route`` prints them."""
         return [line.strip() for line in self.output(node, "ip", "route").splitlines()]
+
+    def resolv_conf(self, instance: str) -> str:
+        """Return an instance's ``/etc/resolv.conf``, as its lease has made it."""
+        return (RESOLV / self.lab.namespace(instance) / "resolv.conf").read_text()
 
     def output(self, node: str, *argv: str) -> str:
         """Return what a program says on a node."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Select, bindparam, exists, select, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import counters, hosts, port_groups, security_group_rules
+from trunkline.db.tables import counters, hosts, port_groups, ports, security_group_rules
 
 
 def _hosts_with_ports_in(groups: BindParameter[Any] | Select[Any]) -> Select[Any]:
@@ -29,9 +29,24 @@ _NAMING_GROUP = _hosts_with_ports_in(
 )
 
 
+_WITH_PORT_ON = select(hosts.c.host).where(
+    exists().where(ports.c.network_id == bindparam("of_network"), ports.c.host == hosts.c.host)
+)
+
+
 def differs(before: Mapping[str, Any], after: Mapping[str, Any], columns: Collection[str]) -> bool:
     """Return whether a change is one of these columns'; the others show in no snapshot."""
     return any(before[column] != after[column] for column in columns)
+
+
+def names_changed(tx: Transaction, port: Mapping[str, Any]) -> None:
+    """Move the hosts that have a port of the network, and so tell its instances of a name.
+
+    Only an instance that lives somewhere has a name.
+    """
+    if port["host"]:
+        where = {"of_network": port["network_id"]}
+        tx.moved |= set(tx.connection.execute(_WITH_PORT_ON, where).scalars())
 
 
 def group_changed(tx: Transaction, group_id: str) -> None:

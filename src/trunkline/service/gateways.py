@@ -227,6 +227,7 @@ def port_columns(network_id: str, host: HostName) -> Record:
         "host": host,
         "vnic_type": "normal",
         "profile": {},
+        "extra_dhcp_opts": [],
         "tags": [],
     }
 

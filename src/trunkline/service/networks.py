@@ -43,7 +43,7 @@ from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
 
 STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
-SHOWN = {"name", "mtu", "admin_state_up"}  # columns in hosts' snapshots
+SHOWN = {"name", "mtu", "admin_state_up", "dns_domain"}  # columns in hosts' snapshots
 PLACED = {
     "external",
     "provisioning",
@@ -110,7 +110,11 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     del caller  # anybody who may write; which attributes is the edge's business
     _require_placeable(values)
-    usual = {"provisioning": tx.limits.provisioning.value, "gateway": tx.limits.gateway.value}
+    usual = {
+        "dns_domain": "",
+        "provisioning": tx.limits.provisioning.value,
+        "gateway": tx.limits.gateway.value,
+    }
     made = {**usual, "is_default": False, **values, **_segment(tx, values), "router_id": None}
     record = new_record(tx, made)
     _require_one_default(tx, record)

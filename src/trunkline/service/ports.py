@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, or_, se
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports
+from trunkline.db.tables import fixed_ips, floating_ips, networks, port_groups, ports
 from trunkline.errors import Conflict, Forbidden, Invalid
 from trunkline.model import (
     FLOATING_OWNER,
@@ -38,7 +38,7 @@ from trunkline.service.collections import (
     own,
     touched,
 )
-from trunkline.service.concern import differs, membership_changed
+from trunkline.service.concern import differs, membership_changed, names_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.provisioning import instance_ports, is_instance_owner, linked, serving
 from trunkline.service.security_groups import GROUPS, default_group
@@ -49,7 +49,14 @@ SERVICE_PORTS = frozenset({GATEWAY_OWNER, FLOATING_OWNER, ROUTER_INTERFACE_OWNER
 """``device_owner`` of the ports that Trunkline makes for itself."""
 
 SHOWN = frozenset(
-    {"mac_address", "admin_state_up", "dns_name", "port_security_enabled", "device_owner"}
+    {
+        "mac_address",
+        "admin_state_up",
+        "dns_name",
+        "port_security_enabled",
+        "device_owner",
+        "extra_dhcp_opts",
+    }
 )
 """Columns that a host's snapshot shows, besides binding, addresses and groups."""
 
@@ -57,8 +64,13 @@ ADDRESSES = ("fixed_ips", "allowed_address_pairs")
 """What of a port makes up its group's members, and shows in its host's snapshot."""
 
 
+_DNS_DOMAINS = select(networks.c.id, networks.c.dns_domain).where(
+    networks.c.id.in_(bindparam("network_ids", expanding=True))
+)
+
+
 def _complete(tx: Transaction, records: list[Record]) -> None:
-    """Add each port's addresses, groups and address pairs."""
+    """Add each port's addresses, groups and address pairs, and its network's DNS domain."""
     fixed: dict[str, list[Record]] = defaultdict(list)
     groups: dict[str, list[str]] = defaultdict(list)
     pairs: dict[str, list[Record]] = {}
@@ -72,10 +84,20 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
         for port_id, group_id in tx.connection.execute(member):
             groups[port_id].append(group_id)
         pairs |= address_pairs.of_ports(tx, chunk)
+    domains = _dns_domains(tx, {record["network_id"] for record in records})
     for record in records:
         record["fixed_ips"] = sorted(fixed[record["id"]], key=_by_address)
         record["security_groups"] = sorted(groups[record["id"]])
         record["allowed_address_pairs"] = pairs.get(record["id"], [])
+        record["network_dns_domain"] = domains[record["network_id"]]
+
+
+def _dns_domains(tx: Transaction, network_ids: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for chunk in _chunks(sorted(network_ids)):
+        rows = tx.connection.execute(_DNS_DOMAINS, {"network_ids": chunk})
+        found |= dict(tuple(row) for row in rows)
+    return found
 
 
 def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
@@ -166,8 +188,13 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     _store_groups(tx, record, groups)
     address_pairs.store(tx, record["id"], pairs)
     membership_changed(tx, groups)
+    names_changed(tx, record)
     _arrived(tx, record)
-    related = {"security_groups": groups, "allowed_address_pairs": pairs}
+    related = {
+        "security_groups": groups,
+        "allowed_address_pairs": pairs,
+        "network_dns_domain": network["dns_domain"],
+    }
     return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
 
 
@@ -225,6 +252,7 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
     )
     membership_changed(tx, record["security_groups"])
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
+    names_changed(tx, record)
     _left(tx, record)
 
 
@@ -266,7 +294,11 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
     record = new_record(tx, {**gateways.port_columns(network_id, host), **named})
     tx.connection.execute(insert(ports), record)
     addresses.store(tx, record["id"], fixed)
-    related: Record = {"security_groups": [], "allowed_address_pairs": []}
+    related: Record = {
+        "security_groups": [],
+        "allowed_address_pairs": [],
+        "network_dns_domain": network["dns_domain"],
+    }
     return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
 
 
@@ -473,6 +505,9 @@ def _moved(tx: Transaction, before: Record, after: Record) -> None:
     else:
         membership_changed(tx, groups_before ^ groups_after)
     rebound = before["host"] != after["host"]
+    if rebound or differs(before, after, ("fixed_ips", "dns_name", "device_owner")):
+        names_changed(tx, before)
+        names_changed(tx, after)
     shown = differs(before, after, SHOWN)
     if not (rebound or shown or readdressed or groups_before != groups_after):
         return

@@ -26,7 +26,9 @@ from trunkline.db.tables import (
     subnets,
 )
 from trunkline.model import (
+    DNS_DOMAIN,
     AddressPair,
+    DhcpOption,
     Direction,
     DomainId,
     FixedIp,
@@ -42,6 +44,7 @@ from trunkline.model import (
     Rule,
     RuleId,
     SubnetId,
+    host_label,
 )
 from trunkline.service import gateways
 from trunkline.service.hosts import revision
@@ -52,6 +55,7 @@ from trunkline.snapshot import (
     GroupDomain,
     GroupView,
     HostSnapshot,
+    NameView,
     NetworkView,
     PortView,
     RouterView,
@@ -81,6 +85,7 @@ def read(tx: Transaction, host: HostName) -> HostSnapshot:
         networks=network_views,
         routers=_routers(tx, {view.router_id for view in network_views if view.router_id}),
         ports=port_views,
+        names=_names(tx, network_views),
         groups=groups,
         members=_members(tx, _named(network_views, port_views, groups), domains),
         floating_ips=_floating_ips(tx, host),
@@ -100,6 +105,7 @@ _PORTS = (
         ports.c.mac_address,
         ports.c.dns_name,
         ports.c.port_security_enabled,
+        ports.c.extra_dhcp_opts,
         (ports.c.admin_state_up & networks.c.admin_state_up).label("is_up"),
     )
     .join(networks, networks.c.id == ports.c.network_id)
@@ -149,7 +155,7 @@ def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
 def _port(
     row: Any, fixed: list[FixedIp], groups: list[GroupId], pairs: tuple[AddressPair, ...]
 ) -> PortView:
-    port_id, network_id, project_id, mac, dns_name, port_security, admin_up = row
+    port_id, network_id, project_id, mac, dns_name, port_security, options, admin_up = row
     fixed.sort(key=attrgetter("address"))
     return PortView(
         id=PortId(port_id),
@@ -157,17 +163,37 @@ def _port(
         project_id=ProjectId(project_id),
         mac=mac,
         fixed_ips=tuple(fixed),
-        hostname=dns_name or _hostname(port_id, fixed),
+        hostname=host_label(dns_name, fixed[0].address) if fixed else dns_name,
         group_ids=tuple(sorted(groups)),
         port_security=port_security,
         admin_up=admin_up,
         pairs=pairs,
+        dhcp_options=tuple(DhcpOption(o["opt_name"], o["opt_value"]) for o in options),
     )
 
 
-def _hostname(port_id: str, fixed: Sequence[FixedIp]) -> str:
-    tail = str(fixed[0].address).replace(".", "-") if fixed else port_id[:8]
-    return f"host-{tail}"
+_NAMES = (
+    select(ports.c.id, ports.c.network_id, ports.c.dns_name, fixed_ips.c.ip_address)
+    .join(fixed_ips, fixed_ips.c.port_id == ports.c.id)
+    .where(
+        ports.c.network_id.in_(bindparam("network_ids", expanding=True)),
+        ports.c.host != "",
+        instance_ports(),
+    )
+)
+
+
+def _names(tx: Transaction, network_views: Sequence[NetworkView]) -> tuple[NameView, ...]:
+    """Return the names on some networks, of instances that live anywhere."""
+    found: dict[tuple[str, str], list[tuple[str, IPv4Address]]] = defaultdict(list)
+    ids = {"network_ids": [view.id for view in network_views]}
+    for port_id, network_id, dns_name, text in tx.connection.execute(_NAMES, ids):
+        address = _address(text)
+        found[port_id, network_id].append((host_label(dns_name, address), address))
+    return tuple(
+        NameView(PortId(port_id), NetworkId(network_id), tuple(sorted(records)))
+        for (port_id, network_id), records in sorted(found.items())
+    )
 
 
 def _networks(
@@ -192,6 +218,7 @@ def _networks(
             subnets=tuple(sorted(by_network[row.id], key=attrgetter("id"))),
             router_id=row.router_id and RouterId(row.router_id),
             gateway_mode=GatewayMode(row.gateway),
+            dns_domain=row.dns_domain.rstrip(".") or DNS_DOMAIN,
         )
         for row in rows
     ]

@@ -56,7 +56,7 @@ class _Range:
 
 def offer(server: DhcpServer, mac: str) -> Lease | None:
     """Return what a server offers to a client; None if it stays silent."""
-    line = next((line for line in server.hosts.values() if line.split(",")[0] == mac), None)
+    line = next((line for line in server.leases if line.split(",")[0] == mac), None)
     if line is None:
         return None
     address = IPv4Address(line.split(",")[1])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from typing import Any
 
+from trunkline.errors import Interrupted
 from trunkline.kernel import netns
 from trunkline.lab import probe
 from trunkline.lab.evidence import heard, nothing
@@ -15,10 +17,11 @@ from trunkline.lab.scenarios.acts import LEFT, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
 from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Act, Check, Seen
-from trunkline.lab.waiting import limit_s
+from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import asking_for
 
 VIRTUAL = 99  # an address that nobody has
+MTU, OPTION_MTU = 1500, 1380
 RANGE = 28  # length of a prefix round it
 
 
@@ -113,3 +116,105 @@ def _unsecured_act(stage: Stage, virtual: IPv4Address) -> Act:
 def _udp_from_other_tenant(stage: Stage, to: IPv4Address) -> tuple[Answer, Seen]:
     a, b = stage.lab.namespace("VM_6"), stage.lab.namespace("VM_2")
     return stage.witness(lambda: probe.udp(a, b, to, limit_s(SILENCE_S)))
+
+
+def play_dns(stage: Stage) -> tuple[Act, ...]:
+    """Ask for names of the own network, of a renamed instance, and of another network."""
+    return _names_act(stage), _renamed_act(stage), _resolvers_act(stage)
+
+
+def _names_act(stage: Stage) -> Act:
+    far, other = stage.seats["VM_5"], stage.seats["VM_6"]
+    ask = _asker(stage, "VM_1")
+    checks = [
+        _answers("an instance on another host", ask("vm-5"), str(far.address)),
+        _answers("with the domain", ask("vm-5.internal"), str(far.address)),
+        _answers("itself", ask("vm-1"), str(stage.seats["VM_1"].address)),
+        _answers("an address", ask(far.address.reverse_pointer), "vm-5.internal"),
+        _answers("an instance of another network", ask("vm-6.internal")),
+        _answers("its address", ask(other.address.reverse_pointer)),
+    ]
+    return Act("VM_1 asks its gateway for names", (), tuple(checks), ())
+
+
+def _renamed_act(stage: Stage) -> Act:
+    servers = stage.output(
+        LEFT, "pgrep", "-f", f"conf-file={stage.lab.directory}/hosts/{LEFT}/.*br100"
+    )
+    ask, address = _asker(stage, "VM_1"), str(stage.seats["VM_5"].address)
+    with port_with(stage, "VM_5", dns_name="db"):
+        renamed = _answers("the new name", _eventually(lambda: ask("db"), [address]), address)
+        gone = _answers("the old one", _eventually(lambda: ask("vm-5.internal"), []))
+    back = _answers("and back", _eventually(lambda: ask("vm-5"), [address]), address)
+    after = stage.output(
+        LEFT, "pgrep", "-f", f"conf-file={stage.lab.directory}/hosts/{LEFT}/.*br100"
+    )
+    same = Check("the same server answered all along", bool(servers) and servers == after)
+    return Act("VM_5 is renamed on the other host", (), (renamed, gone, back, same), ())
+
+
+def _resolvers_act(stage: Stage) -> Act:
+    """Give a network a search domain and its subnet resolvers, by DHCP."""
+    target = str(stage.topology.internet.answers[0])
+    tenant = stage.cloud.as_project("tenant1")
+    network = stage.cloud.one("networks", "net1")
+    subnet = network["subnets"][0]
+    tenant.update("networks", network["id"], {"dns_domain": "corp.example."})
+    tenant.update("subnets", subnet, {"dns_nameservers": [target]})
+    stage.settle()
+    try:
+        stage.renew("VM_1")
+        resolv = stage.resolv_conf("VM_1")
+        found = _asker(stage, "VM_1")("vm-5.corp.example")
+    finally:
+        tenant.update("networks", network["id"], {"dns_domain": ""})
+        tenant.update("subnets", subnet, {"dns_nameservers": []})
+        stage.settle()
+        stage.renew("VM_1")
+    wanted = f"search corp.example\nnameserver {target}\n"
+    checks = (
+        Check(f"VM_1 is told to search corp.example and ask {target}", resolv == wanted, resolv),
+        _answers("the name in its new domain", found, str(stage.seats["VM_5"].address)),
+    )
+    return Act("a network with resolvers and a search domain of its own", (), checks, ())
+
+
+def _asker(stage: Stage, instance: str) -> Callable[[str], list[str]]:
+    """Return a function that asks an instance's gateway for a name."""
+    namespace, server = stage.lab.namespace(instance), stage.gateway(instance)
+    return lambda name: probe.resolve(namespace, server, name, limit_s(PROBE_S))
+
+
+def _answers(what: str, found: list[str], *wanted: str) -> Check:
+    text = f"{what} is {', '.join(wanted)}" if wanted else f"{what} does not resolve"
+    return Check(text, found == list(wanted), ", ".join(found) or "no such name")
+
+
+def _eventually(ask: Callable[[], list[str]], wanted: list[str]) -> list[str]:
+    """Ask until the answer is as wanted; dnsmasq takes a moment to read a new file."""
+    with suppress(Interrupted):
+        until("the name has changed", lambda: ask() == wanted, PROBE_S)
+    return ask()
+
+
+def mtu_of(stage: Stage, node: str, link: str) -> int:
+    """Return a link's MTU."""
+    (found,) = json.loads(stage.output(node, "ip", "-j", "link", "show", "dev", link))
+    return int(found["mtu"])
+
+
+def play_options(stage: Stage) -> tuple[Act, ...]:
+    """Give one port a DHCP option of its own."""
+    option = {"opt_name": "mtu", "opt_value": str(OPTION_MTU)}
+    with port_with(stage, "VM_2", extra_dhcp_opts=[option]):
+        stage.renew("VM_2")
+        stage.renew("VM_1")
+        own, neighbours = mtu_of(stage, "VM_2", "eth0"), mtu_of(stage, "VM_1", "eth0")
+    stage.renew("VM_2")
+    after = mtu_of(stage, "VM_2", "eth0")
+    checks = (
+        Check(f"VM_2 is told an MTU of {OPTION_MTU}", own == OPTION_MTU, str(own)),
+        Check("VM_1 is told the network's", neighbours == MTU, str(neighbours)),
+        Check("without the option, so is VM_2", after == MTU, str(after)),
+    )
+    return (Act("VM_2's port has a DHCP option of its own", (), checks, ()),)
