@@ -10,6 +10,7 @@ import http.client
 import json
 import select
 import socket
+import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,28 +66,69 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class _Channel:
-    """One kept connection to a server at ``http://…`` or ``unix:/path``."""
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which certificates of an ``https://`` server are good.
 
-    def __init__(self, url: str, token: str) -> None:
+    Attributes:
+        authorities: A file of certificates, PEM; None: those that the machine trusts.
+        verify: Whether to look at all.
+    """
+
+    authorities: str | None = None
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Return it for the ``ssl`` module.
+
+        Raises:
+            Invalid: The file cannot be read.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.authorities)
+        except OSError as error:
+            raise errors.Invalid(f"certificates {self.authorities}: {error}") from error
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    data: bytes
+
+
+class _Channel:
+    """One kept connection to a server at ``http://…``, ``https://…`` or ``unix:/path``."""
+
+    def __init__(self, url: str, token: str, trust: Trust = Trust()) -> None:
         self._url = url
         self._headers = {"X-Auth-Token": token, "Content-Type": "application/json"}
-        self._connection = self._new_connection()
+        self._prefix = "" if url.startswith("unix:") else urlsplit(url).path.rstrip("/")
+        self._connection = self._new_connection(trust)
 
-    def _new_connection(self) -> http.client.HTTPConnection:
+    def _new_connection(self, trust: Trust) -> http.client.HTTPConnection:
         if self._url.startswith("unix:"):
             return _UnixConnection(self._url.removeprefix("unix:"))
-        parts = urlsplit(self._url)
-        if parts.scheme != "http" or parts.hostname is None:
+        try:
+            parts = urlsplit(self._url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if host is None or parts.scheme not in ("http", "https"):
             raise errors.Invalid(
-                f"server {self._url}: give http://ADDRESS:PORT or unix:/PATH of the server."
+                f"server {self._url}: give http://ADDRESS:PORT, https://NAME or unix:/PATH of the"
+                " server."
             )
-        return http.client.HTTPConnection(parts.hostname, parts.port or 9696)
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(host, port, context=trust.context())
+        return http.client.HTTPConnection(host, port or 9696)
 
-    def exchange(
-        self, method: str, path: str, body: Any, timeout_s: float = TIMEOUT_S
-    ) -> tuple[int, bytes]:
-        """Return the status and body of an answer.
+    def exchange(self, method: str, path: str, body: Any, timeout_s: float = TIMEOUT_S) -> _Answer:
+        """Return an answer, whatever it says.
 
         Raises:
             ServerUnavailable: There was none. Whether the request took effect is unknown.
@@ -99,9 +141,9 @@ class _Channel:
             connection.timeout = timeout_s
             if connection.sock is not None:
                 connection.sock.settimeout(timeout_s)
-            connection.request(method, path, data, self._headers)
+            connection.request(method, self._prefix + path, data, self._headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            return _Answer(response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise errors.ServerUnavailable(
@@ -115,15 +157,21 @@ class _Channel:
             RequestError: The server refused, for the reason that the message gives.
             ServerUnavailable: It did not answer, or met a fault of its own.
         """
-        status, data = self.exchange(method, path, body, timeout_s)
-        content = _parsed(data)
-        if status < 400:  # noqa: PLR2004  HTTP: below are no errors
-            return content
-        fault = content.get("NeutronError", {}) if isinstance(content, dict) else {}
-        message = str(fault.get("message") or f"{method} {path} was answered {status}.")
-        if status not in ERRORS:
+        return self.accepted(method, path, body, timeout_s)[0]
+
+    def accepted(
+        self, method: str, path: str, body: Any, timeout_s: float = TIMEOUT_S
+    ) -> tuple[Any, http.client.HTTPMessage]:
+        """Return an answer's JSON and headers; see ``json`` for what is raised."""
+        answer = self.exchange(method, path, body, timeout_s)
+        content = _parsed(answer.data)
+        if answer.status < 400:  # noqa: PLR2004  HTTP: below are no errors
+            return content, answer.headers
+        fault = _fault(content)
+        message = str(fault.get("message") or f"{method} {path} was answered {answer.status}.")
+        if answer.status not in ERRORS:
             raise errors.ServerUnavailable(f"server {self._url}: {message}")
-        raise ERRORS[status](message, str(fault.get("type", "")))
+        raise ERRORS[answer.status](message, str(fault.get("type", "")))
 
     def close(self) -> None:
         """Close the connection; the next exchange opens another."""
@@ -133,6 +181,13 @@ class _Channel:
 def _is_stale(sock: socket.socket) -> bool:
     """Return whether the server has closed a connection on which nothing is due."""
     return bool(select.select([sock], [], [], 0)[0])
+
+
+def _fault(content: Any) -> dict[str, Any]:
+    """Return what an answer says went wrong, in Neutron's shape or in Keystone's."""
+    body = content if isinstance(content, dict) else {}
+    found = body.get("NeutronError") or body.get("error")
+    return found if isinstance(found, dict) else {}
 
 
 def _parsed(data: bytes) -> Any:
@@ -145,8 +200,8 @@ def _parsed(data: bytes) -> Any:
 class ApiClient:
     """The Networking API, with Neutron's names for collections, such as ``networks``."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self._channel = _Channel(url, token)
+    def __init__(self, url: str, token: str, trust: Trust = Trust()) -> None:
+        self._channel = _Channel(url, token, trust)
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Return an answer's JSON; see ``_Channel.json`` for what is raised."""
@@ -191,6 +246,29 @@ class ApiClient:
 
 def _path(collection: str, object_id: str) -> str:
     return f"/v2.0/{collection}/{quote(object_id, safe='')}"
+
+
+def log_in(auth_url: str, auth: Mapping[str, Any], trust: Trust) -> tuple[str, dict[str, Any]]:
+    """Return a new token and what it stands for, from an identity that speaks Keystone's API v3.
+
+    Args:
+        auth_url: With or without ``/v3`` at its end.
+        auth: The value of ``auth`` in the body of ``POST /v3/auth/tokens``.
+        trust: Which certificates are good.
+
+    Raises:
+        RequestError: The identity refused.
+        ServerUnavailable: It did not answer, or what it answered is no token.
+    """
+    channel = _Channel(auth_url.rstrip("/").removesuffix("/v3"), "", trust)
+    try:
+        content, headers = channel.accepted("POST", "/v3/auth/tokens", {"auth": auth})
+    finally:
+        channel.close()
+    token = content.get("token") if isinstance(content, dict) else None
+    if not isinstance(token, dict) or "X-Subject-Token" not in headers:
+        raise errors.ServerUnavailable(f"identity {auth_url}: what it answered is no token.")
+    return headers["X-Subject-Token"], token
 
 
 @dataclass(slots=True)

@@ -238,4 +238,4 @@ def test_the_command(stage: Stage, capsys: pytest.CaptureFixture[str], tmp_path:
     assert main(["trace", "one", *server]) == 2
     assert main(["trace", "nobody", "two", *server]) == 2
     assert "Port nobody could not be found" in capsys.readouterr().err
-    assert main(["trace", "one", "two", "--server", f"unix:{tmp_path}/none"]) == 3
+    assert main(["trace", "one", "two", "--server", f"unix:{tmp_path}/none", "--token", "x"]) == 3

@@ -11,9 +11,10 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 
+from trunkline.cli import completion
 from trunkline.errors import RequestError, ServerUnavailable, TrunklineError
 
-AREAS = ("server", "bootstrap", "agent", "lab", "trace", "verify")
+AREAS = ("server", "bootstrap", "agent", "lab", "trace", "verify", "objects", "quota")
 """Modules of this package; each has ``add(commands)``, which registers its commands and their
 ``run`` function. Heavy imports belong inside ``run``: start-up time is every user's."""
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for area in AREAS:
         import_module(f"trunkline.cli.{area}").add(commands)
+    completion.add(commands, parser)
     args = parser.parse_args(argv)
     try:
         return int(args.run(args) or 0)

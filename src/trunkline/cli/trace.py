@@ -6,11 +6,11 @@ Exit codes: 0 delivered, 1 not, 3 unknown; see ``main`` for the others.
 from __future__ import annotations
 
 import json
-import os
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
+from trunkline.cli import access
 from trunkline.errors import Invalid, ServerUnavailable
 from trunkline.trace.data import trace_in, trace_out
 from trunkline.trace.draw import mermaid, svg
@@ -29,12 +29,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     add_flow(parser)
     add_forms(parser)
-    parser.add_argument(
-        "--server",
-        default=os.environ.get("TRUNKLINE_SERVER", "http://127.0.0.1:9696"),
-        help="http://ADDRESS:PORT or unix:/PATH; default: $TRUNKLINE_SERVER, or %(default)s",
-    )
-    parser.add_argument("--token", help="default: $TRUNKLINE_TOKEN")
+    access.add(parser)
     parser.set_defaults(run=run)
 
 
@@ -63,8 +58,6 @@ def add_forms(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Ask the server and show its answer."""
-    from trunkline.client import ApiClient  # noqa: PLC0415 - other commands start faster
-
     source = args.source
     if args.from_internet:
         if source is not None:
@@ -72,11 +65,8 @@ def run(args: Namespace) -> int:
         source = "internet"
     if source is None:
         raise Invalid("trace: give SOURCE and DESTINATION, or --from-internet and DESTINATION")
-    client = ApiClient(args.server, args.token or os.environ.get("TRUNKLINE_TOKEN", ""))
-    try:
+    with access.connected(args) as client:
         made = client.create("traces", _wish(args, source))
-    finally:
-        client.close()
     return show(_read(made["answer"]), args)
 
 

@@ -7,11 +7,11 @@ the others.
 from __future__ import annotations
 
 import json
-import os
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
+from trunkline.cli import access
 from trunkline.errors import Invalid, ServerUnavailable
 
 
@@ -27,12 +27,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         " and close; none is carried out",
     )
     parser.add_argument("--json", action="store_true", help="as data")
-    parser.add_argument(
-        "--server",
-        default=os.environ.get("TRUNKLINE_SERVER", "http://127.0.0.1:9696"),
-        help="http://ADDRESS:PORT or unix:/PATH; default: $TRUNKLINE_SERVER, or %(default)s",
-    )
-    parser.add_argument("--token", help="an administrator's; default: $TRUNKLINE_TOKEN")
+    access.add(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,13 +51,8 @@ def _planned(path: Path) -> list[Any]:
 
 
 def _ask(args: Namespace, planned: list[Any]) -> dict[str, Any]:
-    from trunkline.client import ApiClient  # noqa: PLC0415 - other commands start faster
-
-    client = ApiClient(args.server, args.token or os.environ.get("TRUNKLINE_TOKEN", ""))
-    try:
+    with access.connected(args) as client:
         answer: dict[str, Any] = client.request("POST", "/v2.0/cloud", {"planned": planned})
-    finally:
-        client.close()
     return answer
 
 
