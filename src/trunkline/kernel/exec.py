@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def process(pid: int) -> Process | None:
     return None if started is None else Process(pid, started)
 
 
+def _inherited() -> list[int]:
+    """Return what this process was given open beside its standard files.
+
+    A daemon must not keep a caller's lock or pipe open for as long as it lives.
+    """
+    found = []
+    for fd in (int(entry.name) for entry in Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the listing's own descriptor is closed by now
+            if fd > 2 and os.get_inheritable(fd):  # noqa: PLR2004 - standard input, output, errors
+                found.append(fd)
+    return found
+
+
 def spawn(argv: Sequence[str], stdout: str, env: Mapping[str, str] | None = None) -> Process:
     """Start a program in a session of its own, so that it survives this process.
 
@@ -134,6 +148,7 @@ def spawn(argv: Sequence[str], stdout: str, env: Mapping[str, str] | None = None
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, stdout, flags, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()),
     ]
     try:
         pid = os.posix_spawnp(
