@@ -59,6 +59,8 @@ class HostFacts:
             it a bridge that asks for it is not refused, and its packets pass unfiltered.
         missing: Features that something here needs and the machine lacks, as sentences that
             say what to load or install.
+        transits: Address of the host's end of each transit to a space that is there, by link:
+            they stay while others come and go.
     """
 
     vlan_making: VlanMaking | None
@@ -67,6 +69,7 @@ class HostFacts:
     foreign_prefixes: tuple[tuple[IPv4Network, str], ...] = ()
     bridge_netfilter: bool = True
     missing: tuple[str, ...] = ()
+    transits: tuple[tuple[str, IPv4Interface], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,44 @@ class Plug(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Cable:
+    """A veth pair between the host and one of its spaces.
+
+    Attributes:
+        name: The host's end.
+        space: Where the other end is; in an actual state the empty string for one that leads
+            to no space of ours.
+        peer: The other end, which looks like the network's bridge from in there.
+        mac: Of the other end.
+        mtu, up: Of both ends, whichever is less.
+        bridge: What the host's end is plugged into; None is a way to the outside.
+    """
+
+    name: str
+    space: str
+    peer: str
+    mac: str
+    mtu: int
+    bridge: str | None
+    alias: str
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """An address of ours on a link: a gateway on a bridge, or a floating IP on the uplink."""
 
     link: str
     address: IPv4Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of ours in the main table; without a link it answers 'host unreachable'."""
+
+    destination: IPv4Network
+    via: IPv4Address | None = None
+    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +246,10 @@ class HostState:
         sysctls: By key in dotted form, as sysctl(8) writes it, except that a link's name
             stands as it is: ``net.ipv4.conf.br100.forwarding``.
         tables: By (family, name).
+        cables: By the host's end.
+        proxies: Addresses that live in a space, and for which a link answers ARP.
+        spaces: The network namespaces that route for domains of their own, each a host state
+            in itself, by name. A space has no bridges, taps, cables or spaces.
     """
 
     bridges: Mapping[str, Bridge] = field(default_factory=dict)
@@ -219,6 +259,10 @@ class HostState:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     dhcp: Mapping[str, DhcpServer] = field(default_factory=dict)
+    cables: Mapping[str, Cable] = field(default_factory=dict)
+    routes: frozenset[Route] = frozenset()
+    proxies: frozenset[Address] = frozenset()
+    spaces: Mapping[str, HostState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +274,7 @@ class Connection:
         reply_source, reply_destination: Of the answer: what the destination and the source
             were translated to. Ports likewise; for ICMP, whose entries are queries (echo and the
             like), ``source_port`` is the id and ``destination_port`` the type.
+        zone: Its connection tracking zone; packets of another zone are never its.
     """
 
     protocol: int
@@ -241,6 +286,7 @@ class Connection:
     reply_destination: IPv4Address
     reply_source_port: int
     reply_destination_port: int
+    zone: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from shlex import quote
 
-from trunkline.hoststate import Address, Bridge, Connection, DhcpServer, Vlan, VlanMaking
-from trunkline.ownership import LINK_GROUP
+from trunkline.hoststate import (
+    Address,
+    Bridge,
+    Cable,
+    Connection,
+    DhcpServer,
+    Route,
+    Vlan,
+    VlanMaking,
+)
+from trunkline.ownership import LINK_GROUP, ROUTE_PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +57,54 @@ class CreateVlan:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateSpace:
+    """Make a network namespace of ours, with its loopback up."""
+
+    name: str
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip netns add {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSpace:
+    """Delete one of our network namespaces, and whatever of ours still runs in it."""
+
+    name: str
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip netns del {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCable:
+    """Make a veth pair between the host and a space, plug it in, bring both ends up."""
+
+    cable: Cable
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        c = self.cable
+        master = f" master {c.bridge}" if c.bridge else ""
+        return (
+            f"ip link add {c.name} mtu {c.mtu} group {LINK_GROUP} type veth peer {c.peer}"
+            f" address {c.mac} mtu {c.mtu} group {LINK_GROUP} netns {c.space}"
+            f" && ip -n {c.space} link set {c.peer} up"
+            f" && ip link set {c.name} up{master} alias {quote(c.alias)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeLink:
     """Set attributes of one of our links, or of an instance's interface.
 
     Attributes:
         changes: Pairs in ``ip link set`` order. Keys: ``mtu``, ``address``, ``alias``,
             ``master`` (the empty string unplugs), ``state`` (up, down), for bridges
-            ``nf_call_iptables``, for bridge ports ``hairpin`` (on, off).
+            ``nf_call_iptables``, for bridge ports ``hairpin`` (on, off). Of a cable, ``mtu``
+            and ``state`` are for both ends, and ``address`` is for the end in the space.
     """
 
     name: str
@@ -80,7 +130,7 @@ class ChangeLink:
 
 @dataclass(frozen=True, slots=True)
 class DeleteLink:
-    """Delete one of our bridges or VLAN devices."""
+    """Delete one of our bridges, VLAN devices or cables."""
 
     name: str
 
@@ -109,6 +159,58 @@ class RemoveAddress:
     def command(self) -> str:
         """Return the equivalent ``ip`` command."""
         return f"ip addr del {self.address.address} dev {self.address.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Add a route to the main table, marked as ours."""
+
+    route: Route
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip route add {_route_words(self.route)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """Take one of our routes out of the main table."""
+
+    route: Route
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip route del {_route_words(self.route)}"
+
+
+def _route_words(route: Route) -> str:
+    kind = "" if route.link else "unreachable "
+    via = f" via {route.via}" if route.via else ""
+    link = f" dev {route.link}" if route.link else ""
+    return f"{kind}{route.destination}{via}{link} proto {ROUTE_PROTOCOL}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddProxy:
+    """Answer ARP on a link for an address that lives in a space."""
+
+    address: Address
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        a = self.address
+        return f"ip neigh add proxy {a.address.ip} dev {a.link} proto {ROUTE_PROTOCOL}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveProxy:
+    """Answer ARP no more on a link for an address."""
+
+    address: Address
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip neigh del proxy {self.address.address.ip} dev {self.address.link}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +310,42 @@ class CutConnections:
         """Return the equivalent ``conntrack`` commands, a line each."""
         return "\n".join(
             f"conntrack -D -p {c.protocol} -s {c.source} -d {c.destination}"
-            f" --sport {c.source_port} --dport {c.destination_port}"
+            f" --sport {c.source_port} --dport {c.destination_port}{_zone_words(c)}"
             for c in self.connections
         )
+
+
+def _zone_words(connection: Connection) -> str:
+    return f" --zone {connection.zone}" if connection.zone else ""
+
+
+@dataclass(frozen=True, slots=True)
+class InSpace:
+    """Carry out an operation in one of our network namespaces."""
+
+    space: str
+    operation: Operation
+
+    def command(self) -> str:
+        """Return the equivalent command: what the operation stands for, run in there."""
+        first, *rest = self.operation.command().splitlines()
+        return "\n".join([f"ip netns exec {self.space} {first}", *rest])
 
 
 Operation = (
     CreateBridge
     | CreateVlan
+    | CreateSpace
+    | DeleteSpace
+    | CreateCable
     | ChangeLink
     | DeleteLink
     | AddAddress
     | RemoveAddress
+    | AddRoute
+    | RemoveRoute
+    | AddProxy
+    | RemoveProxy
     | AnnounceAddress
     | SetSysctl
     | RunNft
@@ -227,4 +353,5 @@ Operation = (
     | StopDhcp
     | ChangeDhcpFiles
     | CutConnections
+    | InSpace
 )

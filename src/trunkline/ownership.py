@@ -2,15 +2,16 @@
 
 A mark lives in the kernel itself, so that an agent with an empty memory knows what is ours:
 links carry a group number from the moment of their creation (``ip link show group 29810``),
-floating addresses an address protocol, rules live in tables of our own. A name alone is no
-proof: ``br100`` without the group is somebody else's and is never touched.
+floating addresses an address protocol, routes and proxied neighbours a route protocol, rules
+live in tables of our own, and a network namespace's loopback says whose it is. A name alone is
+no proof: ``br100`` without the group is somebody else's and is never touched.
 """
 
 from __future__ import annotations
 
 from hashlib import sha256
 
-from trunkline.model import HostName, NetworkId, PortId
+from trunkline.model import DomainId, HostName, NetworkId, PortId
 
 LINK_GROUP = 29810
 """Link group of our bridges and VLAN devices: set in the message that creates them, because an
@@ -18,6 +19,9 @@ alias needs a second message and a crash in between would orphan the device."""
 
 ADDRESS_PROTOCOL = 116
 """``IFA_PROTO`` of addresses that we put on links which are not ours (kernel >= 5.18)."""
+
+ROUTE_PROTOCOL = 116
+"""``RTA_PROTOCOL`` of our routes and ``NDA_PROTOCOL`` of addresses that we answer ARP for."""
 
 TABLE = "trunkline"
 """Name of our nftables tables; whatever is inside is ours."""
@@ -65,3 +69,47 @@ def anycast_mac(network_id: NetworkId) -> str:
     It is that of no host, which the API shows for the gateway's port.
     """
     return gateway_mac(HostName(""), network_id)
+
+
+def segment_mac(host: HostName, network_id: NetworkId) -> str:
+    """Return the MAC of a bridge that only switches: its gateway is in a space, as a port of it."""
+    digest = sha256(f"{host}/{network_id}/segment".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x0A, *digest[:5]))
+
+
+SPACE_PREFIX = "tl-"
+
+
+def space_name(domain: DomainId, host: HostName) -> str:
+    """Return the name of the network namespace that routes for a domain on a host.
+
+    The host is part of it, since hosts of a lab share one machine's list of names.
+    """
+    return f"{SPACE_PREFIX}{domain[:11]}-{_host_digest(host)}"
+
+
+def is_space_of(name: str, host: HostName) -> bool:
+    """Return whether a namespace is called as one of this host's spaces is."""
+    return name.startswith(SPACE_PREFIX) and name.endswith(f"-{_host_digest(host)}")
+
+
+def _host_digest(host: HostName) -> str:
+    return sha256(host.encode()).hexdigest()[:4]
+
+
+def space_mark(state_dir: str) -> str:
+    """Return the alias of the loopback in a space of the agent that has this state directory.
+
+    It is set before the namespace gets its name, so none of ours is ever without it.
+    """
+    return f"trunkline space of {state_dir}"
+
+
+def cable_name(vlan_id: int) -> str:
+    """Return the name of the bridge port behind which a network's gateway is: ``gw100``."""
+    return f"gw{vlan_id}"
+
+
+def transit_name(domain: DomainId) -> str:
+    """Return the name of the host's end of the way between a space and the outside."""
+    return f"tr{domain[:11]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
@@ -31,6 +31,7 @@ def encode(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
         "foreign_prefixes": [[str(prefix), link] for prefix, link in facts.foreign_prefixes],
         "bridge_netfilter": facts.bridge_netfilter,
         "missing": list(facts.missing),
+        "transits": [[link, str(address)] for link, address in facts.transits],
         "cabling": {
             "trunks": dict(config.trunks),
             "uplink": config.uplink,
@@ -72,6 +73,9 @@ def _facts(data: Mapping[str, Any]) -> HostFacts:
         ),
         bridge_netfilter=bool(data["bridge_netfilter"]),
         missing=tuple(map(str, data["missing"])),
+        transits=tuple(
+            (str(link), IPv4Interface(str(address))) for link, address in data.get("transits", ())
+        ),
     )
 
 

@@ -300,6 +300,7 @@ def test_rules_are_changed_in_one_transaction(world: World) -> None:
         'delete element inet trunkline bridges { "br7" }',
         'add element inet trunkline ingress { "br100" . 10.0.0.3 : goto outer }',
         "flush chain inet trunkline nothing",
+        "flush set inet trunkline ingress",
         "delete table inet nothing",
         "add rule inet trunkline outer iifname @nothing drop",
     ],
@@ -380,7 +381,7 @@ def test_cutting_a_connection_that_has_ended_is_fine(world: World) -> None:
 
     run(world, CutConnections((gone,)))
 
-    assert gone not in world.kernel.connections()
+    assert gone not in world.kernel.connections()[""]
 
 
 def test_waiting_ends_when_a_link_appears(world: World) -> None:

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
-from worlds import HOST, WIRE, World, packet_socket, read
+from worlds import HOST, WIRE, World, packet_socket, read, read_for
 
 from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
@@ -95,7 +95,7 @@ def test_each_named_cloud_is_in_sync_after_one_pass(linux: World, name: str) -> 
     for operation in diff_host(desired, read(linux)):
         linux.kernel.run(linux.config, operation)
 
-    assert diff_host(desired, read(linux, *desired.sysctls)) == ()
+    assert diff_host(desired, read_for(linux, desired)) == ()
 
 
 def built(world: World) -> HostState:
@@ -109,7 +109,7 @@ def built(world: World) -> HostState:
 
 def due(world: World, desired: HostState) -> int:
     """Return how many operations are due on a host."""
-    return len(diff_host(desired, read(world, *desired.sysctls)))
+    return len(diff_host(desired, read_for(world, desired)))
 
 
 def frame_to(destination: str) -> bytes:
@@ -421,13 +421,13 @@ def test_tracked_connections_are_read_and_cut(linux: World) -> None:
         sock.bind(("91.207.15.105", 4000))
         sock.sendto(b"", ("91.207.15.1", 53))
 
-    found = {c.protocol: c for c in linux.kernel.connections()}
+    found = {c.protocol: c for c in linux.kernel.connections()[""]}
     here, there = IPv4Address("91.207.15.105"), IPv4Address("91.207.15.1")
     assert found[17] == Connection(17, here, there, 4000, 53, there, here, 53, 4000)
     assert found[1] == Connection(1, here, there, 77, 8, there, here, 77, 0)
 
     linux.kernel.run(linux.config, CutConnections(tuple(found.values())))
-    assert linux.kernel.connections() == ()
+    assert linux.kernel.connections() == {"": ()}
 
 
 def test_an_address_is_announced_on_the_wire(linux: World) -> None:

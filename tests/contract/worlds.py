@@ -18,7 +18,7 @@ from trunkline.kernel import netns
 from trunkline.kernel.fake import FakeKernel
 from trunkline.kernel.interface import Kernel
 from trunkline.kernel.linux import LinuxKernel
-from trunkline.operations import StopDhcp
+from trunkline.operations import DeleteSpace, StopDhcp
 
 UPLINK_ADDRESS = IPv4Interface("91.207.15.105/24")
 HOST, WIRE = (
@@ -46,7 +46,7 @@ class World(Protocol):
 def config(state_dir: str) -> HostConfig:
     """Return how the worlds' hosts are cabled."""
     return HostConfig(
-        host="compute1",
+        host=HOST,
         trunks={"physnet1": "eth0"},
         uplink="eth1",
         routing_source=None,
@@ -57,9 +57,15 @@ def config(state_dir: str) -> HostConfig:
 
 def read(world: World, *sysctls: str) -> HostState:
     """Read a host, once from memory and once in full: both must say the same."""
-    remembered = world.kernel.read(world.config, sysctls)
+    return read_for(world, HostState(sysctls=dict.fromkeys(sysctls, "")))
+
+
+def read_for(world: World, desired: HostState) -> HostState:
+    """Read a host with the sysctls that a state has; see ``read``."""
+    inner = {name: space.sysctls for name, space in desired.spaces.items()}
+    remembered = world.kernel.read(world.config, desired.sysctls, inner)
     world.kernel.forget()
-    found = world.kernel.read(world.config, sysctls)
+    found = world.kernel.read(world.config, desired.sysctls, inner)
     assert remembered == found
     return found
 
@@ -129,7 +135,7 @@ def linux_world() -> Iterator[World]:
             try:
                 yield world
             finally:
-                _stop_servers(world)
+                _clear(world)
                 kernel.close()
     finally:
         for name in (HOST, WIRE):
@@ -137,9 +143,13 @@ def linux_world() -> Iterator[World]:
         shutil.rmtree(state_dir)
 
 
-def _stop_servers(world: LinuxWorld) -> None:
-    for bridge in world.kernel.read(world.config, ()).dhcp:
+def _clear(world: LinuxWorld) -> None:
+    """End what would outlive the host's namespace: DHCP servers, and spaces with theirs."""
+    left = world.kernel.read(world.config, ())
+    for bridge in left.dhcp:
         world.kernel.run(world.config, StopDhcp(bridge))
+    for space in left.spaces:
+        world.kernel.run(world.config, DeleteSpace(space))
 
 
 def packet_socket(link: str) -> socket.socket:

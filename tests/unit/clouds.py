@@ -16,6 +16,7 @@ from trunkline.model import (
     GatewayMode,
     GroupId,
     HostName,
+    HostRoute,
     NetworkId,
     PortId,
     ProjectId,
@@ -59,6 +60,7 @@ ROUTER = RouterView(
     admin_up=True,
 )
 DOMAIN = DomainId(ROUTER.id)
+ALL = IPv4Network("0.0.0.0/0")
 TENANT1, TENANT2 = ProjectId("tenant1"), ProjectId("tenant2")
 GROUP1, GROUP2 = GroupId("1111aaaa-group"), GroupId("2222bbbb-group")
 
@@ -193,6 +195,72 @@ NAMED = replace(
     ),
 )
 
+
+def router(router_id: str, **more: object) -> RouterView:
+    """Return a router of a project's own, with a gateway to the outside."""
+    return replace(ROUTER, id=RouterId(router_id), name=router_id, is_default=False, **more)  # type: ignore[arg-type]
+
+
+# Two routers with the same addresses, and a network on none, beside the article's networks.
+RED, BLUE = router("aaaaaaaa-11-red"), router("bbbbbbbb-22-blue")
+NET200 = replace(network(200, "10.0.0.0/24", "10.0.0.1", TENANT1), router_id=RED.id)
+NET201 = replace(network(201, "10.0.0.0/24", "10.0.0.1", TENANT2), router_id=BLUE.id)
+NET202 = replace(network(202, "10.2.0.0/24", "10.2.0.1", TENANT1), router_id=RED.id)
+NET203 = replace(network(203, "10.0.0.0/24", "10.0.0.1", TENANT2), router_id=None)
+VM_RED, VM_BLUE = port(4, 200, "10.0.0.3", GROUP1), port(5, 201, "10.0.0.3", GROUP2)
+VM_RED2, VM_ALONE = port(6, 202, "10.2.0.3", GROUP1), port(7, 203, "10.0.0.3", GROUP2)
+FLOAT_RED = replace(
+    FLOAT1,
+    id=FloatingIpId("floatred"),
+    address=IPv4Address("91.208.23.21"),
+    port_id=VM_RED.id,
+    domain=DomainId(RED.id),
+)
+FLOAT_BLUE = replace(
+    FLOAT_RED,
+    id=FloatingIpId("floatblue"),
+    address=IPv4Address("91.208.23.22"),
+    port_id=VM_BLUE.id,
+    domain=DomainId(BLUE.id),
+)
+ROUTERS = replace(
+    ARTICLE,
+    revision=10,
+    networks=(NET100, NET102, NET200, NET201, NET202, NET203),
+    routers=(ROUTER, RED, BLUE),
+    ports=(VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE),
+    floating_ips=(FLOAT1, FLOAT_RED, FLOAT_BLUE),
+    members={
+        **MEMBERS,
+        (GROUP1, DomainId(RED.id)): (IPv4Address("10.0.0.3"), IPv4Address("10.2.0.3")),
+    },
+)
+ONE_ROUTER = replace(
+    ONE_PORT,
+    revision=11,
+    networks=(NET200,),
+    routers=(RED,),
+    ports=(VM_RED,),
+    floating_ips=(FLOAT_RED,),
+    members={(GROUP1, DomainId(RED.id)): (IPv4Address("10.0.0.3"),)},
+)
+CLOSED_ROUTER = replace(
+    ONE_ROUTER,
+    revision=12,
+    routers=(replace(RED, has_gateway=False, routes=(HostRoute(ALL, IPv4Address("10.0.0.9")),)),),
+    floating_ips=(),
+)
+DOWN_ROUTER = replace(ROUTERS, revision=13, routers=(ROUTER, replace(RED, admin_up=False), BLUE))
+ON_A_ROUTER = replace(
+    ARTICLE,
+    revision=14,
+    networks=(replace(NET100, router_id=RED.id, mtu=1400), NET102),
+    routers=(ROUTER, RED),
+    floating_ips=(replace(FLOAT1, domain=DomainId(RED.id)),),
+    members={(GROUP1, DomainId(RED.id)): MEMBERS[GROUP1, DOMAIN]},
+)
+
+INSTANCES = (VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE)
 STATES = {
     "empty": EMPTY,
     "one port": ONE_PORT,
@@ -205,4 +273,9 @@ STATES = {
     "no DHCP": NO_DHCP,
     "anycast": ANYCAST,
     "names, options, pairs": NAMED,
+    "routers": ROUTERS,
+    "one router": ONE_ROUTER,
+    "closed router": CLOSED_ROUTER,
+    "router down": DOWN_ROUTER,
+    "article on a router": ON_A_ROUTER,
 }

@@ -26,7 +26,7 @@ PAIRS = list(itertools.permutations(clouds.STATES, 2))
 def host(*ports: object) -> FakeKernel:
     """Return a host on which the interfaces of all named clouds' ports are there."""
     kernel = FakeKernel(uplink_address=IPv4Address("91.207.15.105"))
-    for port in ports or (clouds.VM1, clouds.VM2, clouds.VM3):
+    for port in ports or clouds.INSTANCES:
         kernel.plug_in(tap_name(port.id))  # type: ignore[attr-defined]
     return kernel
 
@@ -39,7 +39,8 @@ def cycle(kernel: FakeKernel, snapshot: HostSnapshot) -> int:
 def is_as(kernel: FakeKernel, snapshot: HostSnapshot) -> bool:
     """Return whether a host is exactly what a snapshot compiles to, taps of others aside."""
     desired, _ = compile_host(snapshot, clouds.CONFIG, kernel.facts(clouds.CONFIG))
-    actual = kernel.read(clouds.CONFIG, desired.sysctls)
+    inner = {name: space.sysctls for name, space in desired.spaces.items()}
+    actual = kernel.read(clouds.CONFIG, desired.sysctls, inner)
     plugged = {t: p for t, p in actual.plugs.items() if p.bridge is not None}
     wanted = {t: p for t, p in desired.plugs.items() if t in actual.plugs}
     return replace(actual, plugs={}) == replace(desired, plugs={}) and plugged == wanted
@@ -59,7 +60,7 @@ def test_every_change_between_named_clouds_arrives_and_settles() -> None:
 def test_an_empty_cloud_leaves_nothing() -> None:
     """After the last network is gone the host has nothing of ours."""
     kernel = host()
-    cycle(kernel, clouds.ARTICLE)
+    cycle(kernel, clouds.ROUTERS)
     cycle(kernel, clouds.EMPTY)
 
     actual = kernel.read(clouds.CONFIG, ())
@@ -82,6 +83,11 @@ FAULTS = [
         ("article", "closed"),
         ("article", "other VLAN and MTU"),
         ("float moved", "one port"),
+        ("empty", "routers"),
+        ("routers", "empty"),
+        ("article", "article on a router"),
+        ("article on a router", "article"),
+        ("router down", "one router"),
     )
     for at in range(length(clouds.STATES[before], clouds.STATES[after]))
     for effect in (False, True)
@@ -121,13 +127,13 @@ class DyingKernel(FakeKernel):
         super().run(config, operation)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("at", range(length(clouds.EMPTY, clouds.ARTICLE)))
+@pytest.mark.parametrize("at", range(length(clouds.EMPTY, clouds.ROUTERS)))
 def test_an_agent_killed_anywhere_ends_in_the_same_place(at: int) -> None:
     """A new agent with an empty memory finishes what a dead one began, forth and back."""
     kernel = DyingKernel(uplink_address=IPv4Address("91.207.15.105"))
-    for port in (clouds.VM1, clouds.VM2, clouds.VM3):
+    for port in clouds.INSTANCES:
         kernel.plug_in(tap_name(port.id))
-    for snapshot in (clouds.ARTICLE, clouds.EMPTY):
+    for snapshot in (clouds.ROUTERS, clouds.EMPTY):
         kernel.lives = at
         with suppress(Killed):
             cycle(kernel, snapshot)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from trunkline.core.compile import compile_host
-from trunkline.core.connections import Judge
+from trunkline.core.connections import unwanted
 from trunkline.core.diff import diff_host, misplaced_plugs
 from trunkline.core.kept import kept
 from trunkline.core.nat import routing_source
@@ -15,8 +14,8 @@ from trunkline.errors import KernelError
 from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem
 from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
-from trunkline.operations import CutConnections, Operation, RunNft
-from trunkline.ownership import TABLE, tap_name
+from trunkline.operations import CreateCable, CutConnections, InSpace, Operation, RunNft
+from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot, PortView, parts_of
 
 
@@ -87,8 +86,13 @@ def plan(
     """
     facts = kernel.facts(config)
     desired, problems = (compiler or compile_host)(snapshot, config, facts)
-    actual = kernel.read(config, desired.sysctls)
+    actual = _read(kernel, config, desired)
     return Plan(facts, desired, actual, diff_host(desired, actual), problems)
+
+
+def _read(kernel: Kernel, config: HostConfig, desired: HostState) -> HostState:
+    inner = {name: space.sysctls for name, space in desired.spaces.items()}
+    return kernel.read(config, desired.sysctls, inner)
 
 
 def reconcile(
@@ -121,7 +125,7 @@ def reconcile(
         failures += failed
     actual, more = way.actual, False
     if way.operations:
-        actual = kernel.read(config, way.desired.sysctls)
+        actual = _read(kernel, config, way.desired)
         remaining = diff_host(way.desired, actual)
         failures = failures or _without_effect(o for o in remaining if o in way.operations)
         more = bool(remaining) and not failures
@@ -142,24 +146,46 @@ def _apply(
     """Run operations in order; return a problem for each that failed.
 
     One failure does not keep the others from being done, except that of the rules: what comes
-    after them plugs instances in, which must not happen without the rules that bind them.
+    after them plugs instances in, which must not happen without the rules that bind them. A
+    space without its rules is left without ways in.
     """
     failures = []
+    shut: set[str] = set()
     for operation in operations:
+        if _place(operation) in shut:
+            continue
         try:
             kernel.run(config, operation)
         except KernelError as error:
-            failures.append(Problem(type(operation).__name__, str(error)))
+            failures.append(Problem(_kind(operation), str(error)))
             if isinstance(operation, RunNft):
                 break
+            if isinstance(operation, InSpace) and isinstance(operation.operation, RunNft):
+                shut.add(operation.space)
     return tuple(failures)
+
+
+def _place(operation: Operation) -> str | None:
+    """Return the space that an operation opens or changes; None is the host itself."""
+    match operation:
+        case InSpace(space, _):
+            return space
+        case CreateCable(cable):
+            return cable.space
+    return None
+
+
+def _kind(operation: Operation) -> str:
+    inner = operation.operation if isinstance(operation, InSpace) else operation
+    return type(inner).__name__
 
 
 def _takes_away(operations: Iterable[Operation]) -> bool:
     """Return whether a rule, a group member, a floating IP or a port went away."""
+    scripts = (o.operation if isinstance(o, InSpace) else o for o in operations)
     return any(
         line.startswith(("delete", "flush"))
-        for operation in operations
+        for operation in scripts
         if isinstance(operation, RunNft)
         for line in operation.script
     )
@@ -169,28 +195,22 @@ def _cut(
     kernel: Kernel, config: HostConfig, snapshot: HostSnapshot, way: Plan
 ) -> tuple[Problem, ...]:
     """End the connections that the snapshot does not allow; return what went wrong."""
-    gone = _guarded_addresses(way.actual) - _guarded_addresses(way.desired)
-    judge = Judge(snapshot, routing_source(config, way.facts), gone)
+    face = routing_source(config, way.facts)
     try:
-        unwanted = judge.unwanted(kernel.connections())
-        if unwanted:
-            kernel.run(config, CutConnections(unwanted))
+        tables = kernel.connections()
+        found = unwanted(snapshot, face, (way.desired, way.actual), tables)
+        for space, connections in found.items():
+            cut = CutConnections(connections)
+            kernel.run(config, InSpace(space, cut) if space else cut)
     except KernelError as error:
         return (Problem("connections", str(error)),)
     return ()
 
 
-def _guarded_addresses(state: HostState) -> frozenset[IPv4Address]:
-    """Return the instance addresses that a state's ingress rules know of."""
-    table = state.tables.get(("inet", TABLE))
-    elements = table.sets["ingress"].elements if table and "ingress" in table.sets else {}
-    return frozenset(IPv4Address(key.rpartition(" ")[2]) for key in elements)
-
-
 def _without_effect(operations: Iterable[Operation]) -> tuple[Problem, ...]:
     """Return a problem for each operation that was run and is due again."""
     return tuple(
-        Problem(type(operation).__name__, f"ran and took no effect: {operation.command()}")
+        Problem(_kind(operation), f"ran and took no effect: {operation.command()}")
         for operation in operations
     )
 

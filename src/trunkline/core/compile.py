@@ -6,17 +6,27 @@ honoured is left out, so that it fails closed, and is named.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 
 from trunkline.core.anycast import compile_anycast_chains, compile_anycast_sets
 from trunkline.core.dhcp import compile_dhcp
 from trunkline.core.filter import (
     compile_filter_chains,
-    compile_filter_sets,
     compile_group_chains,
     compile_hairpin_sets,
+    compile_member_sets,
+    compile_port_sets,
+    compile_segment_sets,
     compile_spoof_chains,
     compile_spoof_sets,
+    forward_chain,
+    gateway_set,
+    input_chains,
+    leaving_chain,
+    name_set,
+    prefix_set,
+    zone_chain,
 )
 from trunkline.core.links import (
     Served,
@@ -26,17 +36,65 @@ from trunkline.core.links import (
     compile_plugs,
     compile_sysctls,
     compile_vlans,
+    same,
 )
 from trunkline.core.nat import (
+    Source,
     compile_floating,
     compile_nat_chains,
     compile_nat_sets,
     routing_source,
+    with_spaces,
 )
 from trunkline.core.pairs import pair_combinations
-from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem, Table
+from trunkline.core.spaces import (
+    Space,
+    choose_spaces,
+    compile_cables,
+    compile_space,
+    compile_space_sysctls,
+    default_routes,
+    exempt_routes,
+    floating_proxies,
+    floating_routes,
+    transit_addresses,
+)
+from trunkline.hoststate import Chain, HostConfig, HostFacts, HostState, Problem, Table
+from trunkline.model import DomainId
 from trunkline.ownership import TABLE
-from trunkline.snapshot import HostSnapshot
+from trunkline.snapshot import FloatingView, HostSnapshot, RouterView
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a host's tables are made from.
+
+    Attributes:
+        config: The host's, without its uplink where that link is missing.
+        served: All networks that this host serves.
+        here: Those that the host itself routes, as the default router.
+        router: The default router, if a network of it is here.
+        spaces: The other routers.
+        floating: Of ports on the default router.
+    """
+
+    config: HostConfig
+    facts: HostFacts
+    served: tuple[Served, ...]
+    here: tuple[Served, ...]
+    router: RouterView | None
+    spaces: tuple[Space, ...]
+    floating: tuple[FloatingView, ...]
+
+    @property
+    def routed(self) -> bool:
+        """Return whether the default router routes."""
+        return self.router is None or self.router.admin_up
+
+    @property
+    def face(self) -> IPv4Address | None:
+        """Return what instances without a floating IP look like outside."""
+        return routing_source(self.config, self.facts)
 
 
 def compile_host(
@@ -44,22 +102,36 @@ def compile_host(
 ) -> tuple[HostState, tuple[Problem, ...]]:
     """Return the desired state of a host, and what of the snapshot it cannot honour."""
     served, problems = choose_served(snapshot, config, facts)
-    uplink, uplink_problems = _usable_uplink(config, facts)
-    floating, floating_problems = compile_floating(snapshot.floating_ips, uplink)
-    tables = (
-        _inet_table(snapshot, served, uplink, facts),
-        _bridge_table(snapshot, served, config.host),
-    )
+    usable, uplink_problems = _usable_uplink(config, facts)
+    ground = _ground(snapshot, served, usable, facts)
+    floating, floating_problems = compile_floating(ground.floating, usable)
+    exempt, exempt_problems = exempt_routes(ground.spaces, served, usable)
+    extra, extra_problems = default_routes(ground.router, ground.here, facts)
+    dhcp = compile_dhcp(served, snapshot.ports, snapshot.names)
     state = HostState(
         bridges=compile_bridges(served, config.host),
         vlans=compile_vlans(served, facts),
-        plugs=compile_plugs(served, snapshot.ports, snapshot.floating_ips),
-        addresses=compile_gateways(served) | floating,
-        sysctls=compile_sysctls(served, uplink.uplink),
-        tables={(table.family, table.name): table for table in tables} if served else {},
-        dhcp=compile_dhcp(served, snapshot.ports, snapshot.names),
+        plugs=compile_plugs(served, snapshot.ports, ground.floating),
+        addresses=compile_gateways(ground.here) | floating | transit_addresses(ground.spaces),
+        sysctls=compile_sysctls(ground.here, usable.uplink, routed=ground.routed)
+        | compile_space_sysctls(ground.spaces, usable.uplink),
+        tables=_tables(snapshot, ground),
+        dhcp={s.bridge: dhcp[s.bridge] for s in ground.here if s.bridge in dhcp},
+        cables=compile_cables(ground.spaces, config.host),
+        routes=exempt | extra | floating_routes(ground.spaces),
+        proxies=floating_proxies(ground.spaces, usable.uplink),
+        spaces={
+            space.name: compile_space(space, usable, ground.face, snapshot.tenant_prefixes, dhcp)
+            for space in ground.spaces
+        },
     )
-    return state, (*problems, *uplink_problems, *floating_problems)
+    return state, (
+        *problems,
+        *uplink_problems,
+        *floating_problems,
+        *exempt_problems,
+        *extra_problems,
+    )
 
 
 def _usable_uplink(config: HostConfig, facts: HostFacts) -> tuple[HostConfig, tuple[Problem, ...]]:
@@ -72,28 +144,80 @@ def _usable_uplink(config: HostConfig, facts: HostFacts) -> tuple[HostConfig, tu
     )
 
 
-def _inet_table(
+def _ground(
     snapshot: HostSnapshot, served: tuple[Served, ...], config: HostConfig, facts: HostFacts
-) -> Table:
+) -> Ground:
+    spaces = choose_spaces(snapshot, served, config.uplink, facts)
+    router = next((r for r in snapshot.routers if r.is_default), None)
+    domain = DomainId(router.id) if router else None
+    return Ground(
+        config=config,
+        facts=facts,
+        served=served,
+        here=same(tuple(s for s in served if not s.space)),
+        router=router,
+        spaces=spaces,
+        floating=tuple(f for f in snapshot.floating_ips if f.domain == domain),
+    )
+
+
+def _tables(snapshot: HostSnapshot, ground: Ground) -> dict[tuple[str, str], Table]:
+    if not ground.served:
+        return {}
+    tables = (_inet_table(snapshot, ground), _bridge_table(snapshot, ground))
+    return {(table.family, table.name): table for table in tables}
+
+
+def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
     sets = [
-        *compile_filter_sets(served, snapshot.ports, snapshot.tenant_prefixes, snapshot.members),
-        *compile_nat_sets(snapshot.floating_ips, config),
+        name_set("bridges", [s.bridge for s in ground.here]),
+        gateway_set(ground.served),
+        prefix_set("tenant_prefixes", snapshot.tenant_prefixes),
+        *compile_port_sets(ground.served, snapshot.ports),
+        *compile_member_sets(snapshot.members, ground.served),
+        *compile_nat_sets(ground.floating, ground.config),
     ]
     chains = [
-        *compile_filter_chains(config.uplink, guard=config.guard_absent_prefixes),
-        *compile_nat_chains(config.uplink, routing_source(config, facts)),
+        *compile_filter_chains(ground.config.uplink),
+        *_walls(ground),
+        *_translations(ground),
         *compile_group_chains(
-            snapshot.groups, snapshot.ports, pair_combinations(served, snapshot.ports)
+            snapshot.groups,
+            ground.served,
+            snapshot.ports,
+            pair_combinations(ground.served, snapshot.ports),
         ),
     ]
+    if ground.spaces:
+        ways = [space.link for space in ground.spaces if space.transit is not None]
+        sets += compile_segment_sets(ground.served, ways)
+        chains.append(zone_chain())
     return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
 
 
-def _bridge_table(snapshot: HostSnapshot, served: tuple[Served, ...], host: str) -> Table:
+def _walls(ground: Ground) -> list[Chain]:
+    """Return the chains on what passes between instances, the host itself and the outside."""
+    uplink, guard = ground.config.uplink, ground.config.guard_absent_prefixes
+    gate = uplink if ground.router is None or ground.router.has_gateway else None
+    if not ground.spaces:
+        return [*input_chains(), forward_chain(gate, guard=guard)]
+    inward = input_chains("iifname @transits", closed="iifname @segments")
+    return [*inward, forward_chain(gate, guard=guard, spaces=uplink or "")]
+
+
+def _translations(ground: Ground) -> list[Chain]:
+    uplink, face = ground.config.uplink, ground.face
+    snat = ground.router is None or ground.router.enable_snat
+    chains = compile_nat_chains(uplink, Source(face, face) if face and snat else None)
+    chains += [] if snat else [leaving_chain(uplink)]
+    return with_spaces(chains, uplink, face) if ground.spaces else chains
+
+
+def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
     sets = [
-        *compile_spoof_sets(served, snapshot.ports),
-        *compile_hairpin_sets(snapshot.ports, snapshot.floating_ips),
-        *compile_anycast_sets(served, host),
+        *compile_spoof_sets(ground.served, snapshot.ports),
+        *compile_hairpin_sets(snapshot.ports, ground.floating),
+        *compile_anycast_sets(ground.served, ground.config.host),
     ]
     chains = [*compile_spoof_chains(), *compile_anycast_chains()]
     return Table("bridge", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})

@@ -3,20 +3,26 @@
 A rule that is taken away stops new connections by itself; one that is established passes by
 connection tracking until its entry is removed. Each entry is judged by the same snapshot that
 the rules come from, so that only what is no longer allowed is cut, and everything else lives.
+
+An address means nothing without its domain. The default router's connections are the host's in
+no zone; another router's are judged by groups in the zone of each bridge, and for translation in
+its space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.core.filter import ICMP, PROTOCOLS_WITH_PORTS
 from trunkline.core.pairs import paired_ports, shared
-from trunkline.hoststate import Connection
-from trunkline.model import Direction, Rule
-from trunkline.snapshot import HostSnapshot, PortView
+from trunkline.core.spaces import TRANSIT
+from trunkline.hoststate import Connection, HostState
+from trunkline.model import Direction, DomainId, NetworkId, Rule
+from trunkline.ownership import TABLE, bridge_name
+from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
 IPV4 = 4
 UDP = 17
@@ -24,22 +30,109 @@ DHCP_SERVER_PORT, DHCP_CLIENT_PORT, DNS_PORT = 67, 68, 53
 GATEWAY_SERVICES = {(UDP, DHCP_SERVER_PORT), (UDP, DNS_PORT), (6, DNS_PORT)}
 
 
+Zone = tuple[str, int]
+"""The space of a connection tracking table, empty for the host's own, and a zone of it."""
+
+
+def unwanted(
+    snapshot: HostSnapshot,
+    face: IPv4Address | None,
+    change: tuple[HostState, HostState],
+    tables: Mapping[str, Iterable[Connection]],
+) -> dict[str, tuple[Connection, ...]]:
+    """Return the connections that must end, by space; the host's own are those of no name.
+
+    Args:
+        snapshot: By which connections are judged.
+        face: What instances without a floating IP look like outside; None without an uplink.
+        change: What the host is to be, and what it was before.
+        tables: The connection tracking tables by space.
+    """
+    desired, actual = change
+    gone = {key: frozenset(found) for key, found in _gone(desired, actual).items()}
+    judges = {
+        key: Judge(snapshot, _sources(desired, key[0], face), gone.get(key, frozenset()), networks)
+        for key, networks in _networks(snapshot, desired).items()
+    }
+    abandoned = {("", zone) for zone in _zones(actual).values()} - judges.keys()
+    found = {}
+    for space, connections in tables.items():
+        found[space] = tuple(
+            c
+            for c in connections
+            if (space, c.zone) in abandoned
+            or ((space, c.zone) in judges and not judges[space, c.zone].wants(c))
+        )
+    return {space: connections for space, connections in found.items() if connections}
+
+
+def _networks(snapshot: HostSnapshot, desired: HostState) -> dict[Zone, frozenset[NetworkId]]:
+    """Return whose connections are where; the host's own zone is judged in any case."""
+    zones = _zones(desired)
+    spaces = {c.bridge: c.space for c in desired.cables.values() if c.bridge}
+    found: dict[Zone, set[NetworkId]] = {("", 0): set()}
+    for network in snapshot.networks:
+        bridge = bridge_name(network.vlan_id)
+        found.setdefault(("", zones.get(bridge, 0)), set()).add(network.id)
+        if bridge in spaces:
+            found.setdefault((spaces[bridge], 0), set()).add(network.id)
+    return {key: frozenset(networks) for key, networks in found.items()}
+
+
+def _zones(state: HostState) -> dict[str, int]:
+    """Return the zone of each bridge that has one of its own."""
+    table = state.tables.get(("inet", TABLE))
+    zones = table.sets.get("zones") if table else None
+    return {b.strip('"'): int(zone) for b, zone in zones.elements.items()} if zones else {}
+
+
+def _gone(desired: HostState, actual: HostState) -> dict[Zone, set[IPv4Address]]:
+    """Return the addresses that instances of this host had, and have no more, by zone."""
+    gone: dict[Zone, set[IPv4Address]] = {}
+    before, after = _guarded(actual), _guarded(desired)
+    for key in before:
+        gone[key] = before[key] - after.get(key, set())
+    return gone
+
+
+def _guarded(state: HostState) -> dict[Zone, set[IPv4Address]]:
+    """Return the instance addresses that a state's ingress rules know of, by zone."""
+    table = state.tables.get(("inet", TABLE))
+    elements = table.sets["ingress"].elements if table and "ingress" in table.sets else {}
+    zones = _zones(state)
+    spaces = {c.bridge: c.space for c in state.cables.values() if c.bridge}
+    found: dict[Zone, set[IPv4Address]] = {}
+    for key in elements:
+        link, _, text = key.partition(" . ")
+        bridge, address = link.strip('"'), IPv4Address(text)
+        found.setdefault(("", zones.get(bridge, 0)), set()).add(address)
+        if bridge in spaces:
+            found.setdefault((spaces[bridge], 0), set()).add(address)
+    return found
+
+
+def _sources(
+    desired: HostState, space: str, face: IPv4Address | None
+) -> frozenset[IPv4Address | None]:
+    """Return what a table's translations may give instances that have no floating IP."""
+    own = desired.spaces[space].addresses if space in desired.spaces else ()
+    return frozenset({face, *(a.address.ip for a in own if a.link == TRANSIT)})
+
+
 @dataclass(frozen=True)
 class Judge:
-    """A snapshot prepared for judging connections.
+    """A snapshot prepared for judging the connections of one table or zone.
 
     Attributes:
-        source: The host's routing source address, None without an uplink.
+        sources: What translation may make of instances' addresses, beside floating IPs.
         gone: Addresses that instances of this host had and have no more.
+        networks: Whose addresses these are; None is all.
     """
 
     snapshot: HostSnapshot
-    source: IPv4Address | None
+    sources: frozenset[IPv4Address | None]
     gone: frozenset[IPv4Address] = frozenset()
-
-    def unwanted(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        """Return the connections that must end."""
-        return tuple(c for c in connections if not self.wants(c))
+    networks: frozenset[NetworkId] | None = None
 
     def wants(self, connection: Connection) -> bool:
         """Return whether a connection may live on."""
@@ -54,12 +147,28 @@ class Judge:
         )
 
     @cached_property
+    def _here(self) -> tuple[NetworkView, ...]:
+        every = self.snapshot.networks
+        return tuple(n for n in every if self.networks is None or n.id in self.networks)
+
+    @cached_property
+    def _domains(self) -> frozenset[DomainId]:
+        return frozenset(network.domain for network in self._here)
+
+    @cached_property
     def _ports(self) -> dict[IPv4Address, PortView]:
-        return {f.address: port for port in self.snapshot.ports for f in port.fixed_ips}
+        here = {network.id for network in self._here}
+        ports = (port for port in self.snapshot.ports if port.network_id in here)
+        return {f.address: port for port in ports for f in port.fixed_ips}
+
+    @cached_property
+    def _paired(self) -> list[PortView]:
+        here = {network.id for network in self._here}
+        return [p for p in paired_ports(self.snapshot.ports) if p.network_id in here]
 
     @cached_property
     def _pairs(self) -> list[tuple[IPv4Network, PortView]]:
-        return [(pair.prefix, p) for p in paired_ports(self.snapshot.ports) for pair in p.pairs]
+        return [(pair.prefix, p) for p in self._paired for pair in p.pairs]
 
     def _port_at(self, address: IPv4Address) -> PortView | None:
         """Return the port whose groups judge for an address: its own, or one of its pairs."""
@@ -79,22 +188,24 @@ class Judge:
     @cached_property
     def _members(self) -> dict[str, set[IPv4Address]]:
         members: dict[str, set[IPv4Address]] = {}
-        for (group_id, _), addresses in self.snapshot.members.items():
-            members.setdefault(group_id, set()).update(addresses)
+        for (group_id, domain), addresses in self.snapshot.members.items():
+            if domain in self._domains:
+                members.setdefault(group_id, set()).update(addresses)
         return members
 
     @cached_property
     def _gateways(self) -> frozenset[IPv4Address]:
         return frozenset(
             subnet.gateway
-            for network in self.snapshot.networks
+            for network in self._here
             for subnet in network.subnets
             if subnet.gateway is not None
         )
 
     @cached_property
     def _floating(self) -> dict[IPv4Address, IPv4Address]:
-        return {f.address: f.fixed_address for f in self.snapshot.floating_ips}
+        floating = (f for f in self.snapshot.floating_ips if f.domain in self._domains)
+        return {f.address: f.fixed_address for f in floating}
 
     def _is_tenant(self, address: IPv4Address) -> bool:
         return address in self._ports or any(
@@ -108,7 +219,7 @@ class Judge:
         """
         if c.destination != c.reply_source and self._is_tenant(c.reply_source):
             return self._floating.get(c.destination) == c.reply_source
-        if c.reply_destination not in {c.source, self.source} and self._is_tenant(c.source):
+        if c.reply_destination not in {c.source, *self.sources} and self._is_tenant(c.source):
             return self._floating.get(c.reply_destination) == c.source
         return True
 

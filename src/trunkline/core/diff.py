@@ -6,22 +6,31 @@ before the rules that bound it go, and plugged in after the rules that bind it a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 
 from trunkline.core.kept import kept
 from trunkline.core.nftdiff import diff_tables
-from trunkline.hoststate import Bridge, DhcpServer, HostState, Plug, Vlan
+from trunkline.hoststate import Address, Bridge, Cable, DhcpServer, HostState, Plug, Vlan
 from trunkline.operations import (
     AddAddress,
+    AddProxy,
+    AddRoute,
     AnnounceAddress,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
+    CreateCable,
+    CreateSpace,
     CreateVlan,
     DeleteLink,
+    DeleteSpace,
+    InSpace,
     Operation,
     RemoveAddress,
+    RemoveProxy,
+    RemoveRoute,
     RunNft,
     SetSysctl,
     StartDhcp,
@@ -32,21 +41,100 @@ from trunkline.operations import (
 def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
     """Return the operations that turn ``actual`` into ``desired``, in the order to run them."""
     misplaced = misplaced_plugs(desired.plugs, actual.plugs)
+    kept, cut = _cables(desired, actual)
+    sides = _sides(desired, _without(actual, cut))
     return tuple(
         chain(
             _unplug(actual, misplaced),
-            _stop_dhcp(desired, actual),
-            _change_rules(desired, actual),
-            _remove_addresses(desired, actual),
+            _everywhere(_stop_dhcp, sides),
+            _make_spaces(desired, actual),
+            _everywhere(_change_rules, sides),
+            _everywhere(_remove_routes, sides),
+            _everywhere(_remove_addresses, sides),
+            map(DeleteLink, cut),
             _delete_links(desired, actual),
+            _delete_spaces(desired, actual),
             _make_bridges(desired, actual),
             _make_vlans(desired, actual),
-            _set_sysctls(desired, actual),
-            _add_addresses(desired, actual),
-            _serve_dhcp(desired, actual),
+            _make_cables(desired, kept),
+            _everywhere(_set_sysctls, sides),
+            _everywhere(_add_addresses, sides),
+            _everywhere(_add_routes, sides),
+            _everywhere(_serve_dhcp, sides),
             _plug(misplaced),
         )
     )
+
+
+def _sides(desired: HostState, actual: HostState) -> list[tuple[str, HostState, HostState]]:
+    """Return name, desired and actual state of the host (no name) and of each space.
+
+    One that goes is left to lose its DHCP servers; the rest ends with it.
+    """
+    nothing = HostState()
+    going = [
+        (name, replace(there, dhcp={}), there)
+        for name, there in actual.spaces.items()
+        if name not in desired.spaces
+    ]
+    staying = [
+        (name, wanted, actual.spaces.get(name, nothing)) for name, wanted in desired.spaces.items()
+    ]
+    return [("", desired, actual), *going, *staying]
+
+
+def _everywhere(
+    step: Callable[[HostState, HostState], Iterator[Operation]],
+    sides: Iterable[tuple[str, HostState, HostState]],
+) -> Iterator[Operation]:
+    """Yield what a step has to do on the host and in its spaces."""
+    for name, desired, actual in sides:
+        for operation in step(desired, actual):
+            yield InSpace(name, operation) if name else operation
+
+
+def _cables(desired: HostState, actual: HostState) -> tuple[dict[str, Cable], tuple[str, ...]]:
+    """Return the cables that stay, maybe changed, and those that must go or be made anew."""
+    kept = {
+        name: present
+        for name, present in actual.cables.items()
+        if _ends(desired.cables.get(name)) == _ends(present)
+    }
+    return kept, tuple(sorted(actual.cables.keys() - kept.keys()))
+
+
+def _ends(cable: Cable | None) -> tuple[str, str] | None:
+    return None if cable is None else (cable.space, cable.peer)
+
+
+def _without(actual: HostState, cut: Iterable[str]) -> HostState:
+    """Return a state without what goes with the cables that are cut."""
+    cables = [actual.cables[name] for name in cut]
+    if not cables:
+        return actual
+    far: dict[str, set[str]] = {}
+    for cable in cables:
+        far.setdefault(cable.space, set()).add(cable.peer)
+    spaces = {name: _unlinked(s, far.get(name, set())) for name, s in actual.spaces.items()}
+    return replace(_unlinked(actual, {c.name for c in cables}), spaces=spaces)
+
+
+def _unlinked(state: HostState, links: set[str]) -> HostState:
+    """Return a state without the addresses, routes and sysctls of links."""
+    return replace(
+        state,
+        addresses=frozenset(a for a in state.addresses if a.link not in links),
+        routes=frozenset(r for r in state.routes if r.link not in links),
+        sysctls={k: v for k, v in state.sysctls.items() if not links.intersection(k.split("."))},
+    )
+
+
+def _make_spaces(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    return map(CreateSpace, sorted(desired.spaces.keys() - actual.spaces.keys()))
+
+
+def _delete_spaces(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    return map(DeleteSpace, sorted(actual.spaces.keys() - desired.spaces.keys()))
 
 
 @kept(4)
@@ -68,6 +156,11 @@ def _unplug(
     for present, wanted in misplaced:
         if present.bridge in actual.bridges and (wanted is None or wanted.bridge != present.bridge):
             yield ChangeLink(present.tap, (("master", ""),))
+
+
+def _remove_routes(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    yield from map(RemoveProxy, sorted(actual.proxies - desired.proxies, key=str))
+    yield from map(RemoveRoute, sorted(actual.routes - desired.routes, key=str))
 
 
 def _stop_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
@@ -147,6 +240,28 @@ def _vlan_changes(wanted: Vlan, present: Vlan) -> Iterator[tuple[str, str]]:
         yield "state", "up"
 
 
+def _make_cables(desired: HostState, kept: Mapping[str, Cable]) -> Iterator[Operation]:
+    for name, wanted in desired.cables.items():
+        present = kept.get(name)
+        if present is None:
+            yield CreateCable(wanted)
+        elif present != wanted:
+            yield ChangeLink(name, tuple(_cable_changes(wanted, present)))
+
+
+def _cable_changes(wanted: Cable, present: Cable) -> Iterator[tuple[str, str]]:
+    if wanted.mtu != present.mtu:
+        yield "mtu", str(wanted.mtu)
+    if wanted.mac != present.mac:
+        yield "address", wanted.mac
+    if wanted.alias != present.alias:
+        yield "alias", wanted.alias
+    if wanted.bridge != present.bridge:
+        yield "master", wanted.bridge or ""
+    if wanted.up != present.up:
+        yield "state", "up"
+
+
 def _set_sysctls(desired: HostState, actual: HostState) -> Iterator[Operation]:
     for key, value in desired.sysctls.items():
         if actual.sysctls.get(key) != value:
@@ -154,11 +269,23 @@ def _set_sysctls(desired: HostState, actual: HostState) -> Iterator[Operation]:
 
 
 def _add_addresses(desired: HostState, actual: HostState) -> Iterator[Operation]:
-    """Add what is missing; an address on the uplink is a floating IP and is announced."""
+    """Add what is missing; an address of its own length is a floating IP and is announced."""
     for address in sorted(desired.addresses - actual.addresses, key=str):
         yield AddAddress(address)
-        if address.link not in desired.bridges:
+        if _is_floating(address):
             yield AnnounceAddress(address)
+
+
+def _is_floating(address: Address) -> bool:
+    return address.address.network.num_addresses == 1
+
+
+def _add_routes(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    """Add what is missing: first the ways, then the answers that draw packets to them."""
+    yield from map(AddRoute, sorted(desired.routes - actual.routes, key=str))
+    for address in sorted(desired.proxies - actual.proxies, key=str):
+        yield AddProxy(address)
+        yield AnnounceAddress(address)
 
 
 def _serve_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:

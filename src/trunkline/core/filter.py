@@ -7,6 +7,10 @@ both see the addresses that the peer sees, whichever host routes and wherever th
 
 Chains are static: per group one chain each way, per combination of groups in use one more.
 Ports are elements: one more port adds elements, and no rule unless its combination is new.
+
+Groups are judged on the bridge, also where the gateway is in a space behind a port of it. There
+each bridge has a connection tracking zone of its own: addresses of two such domains may overlap,
+and everything of a port passes its own bridge, both ways.
 """
 
 from __future__ import annotations
@@ -18,9 +22,10 @@ from sys import intern
 
 from trunkline import ownership
 from trunkline.core.kept import kept
-from trunkline.core.links import Served, by_network
+from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
 from trunkline.core.nat import nft_prefix
 from trunkline.core.pairs import (
+    Combination,
     Groups,
     compile_pair_spoof_sets,
     groups_by_address,
@@ -37,64 +42,77 @@ ICMP = 1
 
 # Egress after conntrack (-200) and before DNAT (-100); ingress after SNAT (100).
 EGRESS_PRIORITY, FORWARD_PRIORITY, INGRESS_PRIORITY = -150, 0, 110
+ZONE_PRIORITY = -450  # before fragments are put together (-400), which is done by zone too
+WAYS = ("iifname", "oifname")
 BRIDGE_PREROUTING_PRIORITY, BRIDGE_FORWARD_PRIORITY = -300, -200
 
 
-def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...]) -> str:
-    """Return the name of the chain of ports that are in exactly these groups."""
-    digest = sha256(",".join(group_ids).encode()).hexdigest()[:16]
+def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...], scope: str = "") -> str:
+    """Return the name of the chain of ports of a scope that are in exactly these groups."""
+    digest = sha256(",".join((*group_ids, scope) if scope else group_ids).encode()).hexdigest()[:16]
     return f"{direction}-{digest}"
 
 
 def compile_group_chains(
     groups: Iterable[GroupView],
+    served: tuple[Served, ...],
     ports: tuple[PortView, ...],
-    more: Collection[tuple[GroupId, ...]] = (),
+    more: Collection[Combination] = (),
 ) -> list[Chain]:
-    """Return a chain per group and per combination of groups, each way.
+    """Return a chain per group and per combination of groups in use, each way and by scope.
 
     Args:
         groups: The groups.
+        served: The networks that are here.
         ports: The ports whose combinations are needed.
         more: Combinations that are needed besides.
     """
-    chains = [_group_chain(group, direction) for group in groups for direction in Direction]
-    known = {group.id for group in groups}
-    combinations = set(more).union(*map(_combinations, parts_of(ports)))
-    for combination in sorted(combinations):
+    known = {group.id: group for group in groups}
+    found = (_combinations(served, part) for part in parts_of(ports))
+    combinations: set[Combination] = set(more).union(*found)
+    used = {(g, scope) for scope, combination in combinations for g in combination if g in known}
+    chains = [_group_chain(known[g], d, scope) for g, scope in sorted(used) for d in Direction]
+    for scope, combination in sorted(combinations):
         present = tuple(g for g in combination if g in known)
         for direction in Direction:
-            jumps = tuple(f"jump {_group_name(g, direction)}" for g in present)
-            name = groups_chain(direction, combination)
+            jumps = tuple(f"jump {_group_name(g, direction, scope)}" for g in present)
+            name = groups_chain(direction, combination, scope)
             chains.append(Chain(name, ("ct state invalid drop", *jumps, "drop")))
     return chains
 
 
 @kept()
-def _combinations(ports: tuple[PortView, ...]) -> set[tuple[GroupId, ...]]:
-    return {port.group_ids for port in ports if port.port_security}
+def _combinations(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> set[Combination]:
+    """Return the combinations that ports are in."""
+    places = by_network(served)
+    bound = (p for p in ports if p.port_security and p.network_id in places)
+    return {(places[p.network_id].scope, p.group_ids) for p in bound}
 
 
-def _group_name(group_id: GroupId, direction: Direction) -> str:
-    return f"group-{group_id}-{direction}"
+def _group_name(group_id: GroupId, direction: Direction, scope: str) -> str:
+    return f"group-{_scoped(group_id, scope)}-{direction}"
+
+
+def _scoped(group_id: GroupId, scope: str) -> str:
+    return f"{group_id}-in-{scope}" if scope else group_id
 
 
 @kept()
-def _group_chain(group: GroupView, direction: Direction) -> Chain:
+def _group_chain(group: GroupView, direction: Direction, scope: str) -> Chain:
     rules = tuple(
-        rule_text(rule)
+        rule_text(rule, scope)
         for rule in group.rules
         if rule.direction == direction and rule.ethertype == 4  # noqa: PLR2004 - the IP version
     )
-    return Chain(_group_name(group.id, direction), rules)
+    return Chain(_group_name(group.id, direction, scope), rules)
 
 
-def rule_text(rule: Rule) -> str:
+def rule_text(rule: Rule, scope: str = "") -> str:
     """Return a security group rule as an nft rule; its comment names the API object."""
     peer = "saddr" if rule.direction == Direction.INGRESS else "daddr"
     words = []
     if rule.remote_group_id is not None:
-        words.append(f"ip {peer} @members-{rule.remote_group_id}")
+        words.append(f"ip {peer} @members-{_scoped(rule.remote_group_id, scope)}")
     elif rule.remote_prefix is not None and rule.remote_prefix.prefixlen > 0:
         words.append(f"ip {peer} {nft_prefix(rule.remote_prefix)}")
     words += _service_words(rule)
@@ -116,43 +134,45 @@ def _service_words(rule: Rule) -> list[str]:
     return [f"meta l4proto {name or ('icmp' if rule.protocol == ICMP else rule.protocol)}"]
 
 
-def compile_filter_sets(
-    served: tuple[Served, ...],
-    ports: tuple[PortView, ...],
-    tenant_prefixes: Iterable[IPv4Network],
-    members: Mapping[GroupDomain, tuple[IPv4Address, ...]],
-) -> list[NftSet]:
-    """Return the sets and maps that the filter's static chains look things up in."""
-    bridges = {f'"{s.bridge}"': "" for s in served}
+def prefix_set(name: str, prefixes: Iterable[IPv4Network]) -> NftSet:
+    """Return a set of prefixes."""
+    elements = dict.fromkeys(map(nft_prefix, prefixes), "")
+    return NftSet(name, "type ipv4_addr", interval=True, elements=elements)
+
+
+def name_set(name: str, links: Iterable[str]) -> NftSet:
+    """Return a set of links."""
+    return NftSet(name, "type ifname", elements={f'"{link}"': "" for link in links})
+
+
+def gateway_set(served: Iterable[Served]) -> NftSet:
+    """Return the gateway addresses that each bridge has."""
     gateways = {
         f'"{s.bridge}" . {subnet.gateway}': ""
         for s in served
         for subnet in s.network.subnets
         if subnet.gateway is not None
     }
+    return NftSet("gateways", "typeof iifname . ip saddr", elements=gateways)
+
+
+def compile_port_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
+    """Return the maps from a port's bridge and address to its groups."""
     egress: dict[str, str] = {}
     ingress: dict[str, str] = {}
     for part in parts_of(ports):
         out, into = _group_elements(served, part)
         egress |= out
         ingress |= into
-    sets = _pair_sets(served, ports)
     paired = paired_ports(ports)
     if paired:
-        ingress = _verdicts(Direction.INGRESS, groups_by_address(served, paired)) | ingress
-    sets += [
-        NftSet("bridges", "type ifname", elements=bridges),
-        NftSet("gateways", "typeof iifname . ip saddr", elements=gateways),
-        NftSet(
-            "tenant_prefixes",
-            "type ipv4_addr",
-            interval=True,
-            elements=dict.fromkeys(map(nft_prefix, tenant_prefixes), ""),
-        ),
+        claims = groups_by_address(served, paired)
+        ingress = _verdicts(served, Direction.INGRESS, claims) | ingress
+    return [
+        *_pair_sets(served, ports),
         NftSet("egress", "typeof iifname . ip saddr : verdict", is_map=True, elements=egress),
         NftSet("ingress", "typeof oifname . ip daddr : verdict", is_map=True, elements=ingress),
     ]
-    return sets + _member_sets(members)
 
 
 def _pair_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
@@ -163,35 +183,50 @@ def _pair_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[
             "egress_macs",
             "typeof iifname . ether saddr : verdict",
             is_map=True,
-            elements=_verdicts(Direction.EGRESS, groups_by_mac(served, paired)),
+            elements=_verdicts(served, Direction.EGRESS, groups_by_mac(served, paired)),
         ),
         NftSet(
             "ingress_prefixes",
             "typeof oifname . ip daddr : verdict",
             is_map=True,
             interval=True,
-            elements=_verdicts(Direction.INGRESS, groups_by_prefix(served, paired)),
+            elements=_verdicts(served, Direction.INGRESS, groups_by_prefix(served, paired)),
         ),
     ]
 
 
-def _verdicts(direction: Direction, judges: Mapping[str, Groups]) -> dict[str, str]:
+def _verdicts(
+    served: tuple[Served, ...], direction: Direction, judges: Mapping[str, Groups]
+) -> dict[str, str]:
+    scopes = scopes_by_bridge(served)
     return {
-        intern(key): intern(f"goto {groups_chain(direction, groups)}")
+        intern(key): intern(f"goto {groups_chain(direction, groups, scopes[bridge_of(key)])}")
         for key, groups in judges.items()
     }
 
 
-def _member_sets(members: Mapping[GroupDomain, tuple[IPv4Address, ...]]) -> list[NftSet]:
-    """Return each named group's addresses as a set; one table has all domains of the host."""
-    by_group: dict[GroupId, dict[str, str]] = {}
-    for (group_id, _), who in members.items():
-        elements = by_group.setdefault(group_id, {})
-        for part in parts_of(who):
-            elements |= _texts(part)
+def compile_member_sets(
+    members: Mapping[GroupDomain, tuple[IPv4Address, ...]], served: tuple[Served, ...]
+) -> list[NftSet]:
+    """Return each named group's addresses as a set, one per domain that is here."""
+    scopes = {s.network.domain: s.scope for s in served}
+    sets = []
+    for (group_id, domain), who in members.items():
+        if domain in scopes:
+            elements = _merged(map(_texts, parts_of(who)))
+            name = f"members-{_scoped(group_id, scopes[domain])}"
+            sets.append(NftSet(name, "type ipv4_addr", elements=elements))
+    return sets
+
+
+def compile_segment_sets(served: tuple[Served, ...], transits: Iterable[str]) -> list[NftSet]:
+    """Return the bridges whose gateway is in a space, each with its zone, and the ways there."""
+    segments = [s for s in served if s.space]
+    zones = {f'"{s.bridge}"': str(s.network.vlan_id) for s in segments}
     return [
-        NftSet(f"members-{group_id}", "type ipv4_addr", elements=elements)
-        for group_id, elements in by_group.items()
+        name_set("segments", [s.bridge for s in segments]),
+        name_set("transits", transits),
+        NftSet("zones", "typeof iifname : ct zone", is_map=True, elements=zones),
     ]
 
 
@@ -210,9 +245,9 @@ def _group_elements(
     ingress: dict[str, str] = {}
     for port in ports:
         if port.network_id in places and port.port_security:
-            out = intern(f"goto {groups_chain(Direction.EGRESS, port.group_ids)}")
-            into = intern(f"goto {groups_chain(Direction.INGRESS, port.group_ids)}")
-            bridge = places[port.network_id].bridge
+            bridge, scope = places[port.network_id].bridge, places[port.network_id].scope
+            out = intern(f"goto {groups_chain(Direction.EGRESS, port.group_ids, scope)}")
+            into = intern(f"goto {groups_chain(Direction.INGRESS, port.group_ids, scope)}")
             keys = _interned(f'"{bridge}" . {fixed.address}' for fixed in port.fixed_ips)
             egress |= dict.fromkeys(keys, out)
             ingress |= dict.fromkeys(keys, into)
@@ -235,31 +270,10 @@ def _merged(parts: Iterable[dict[str, str]]) -> dict[str, str]:
     return merged
 
 
-def compile_filter_chains(uplink: str | None, *, guard: bool) -> list[Chain]:
-    """Return the static chains of the inet table's filter.
-
-    Args:
-        uplink: The external NIC, if there is one.
-        guard: Answer for tenant prefixes that this host does not serve (scenario 6b).
-    """
+def compile_filter_chains(uplink: str | None) -> list[Chain]:
+    """Return the static chains that judge groups, on whichever bridge; ``uplink`` may be None."""
     return [
         Chain("egress", _egress_rules(uplink), Hook("filter", "prerouting", EGRESS_PRIORITY)),
-        Chain("input", ("iifname @bridges goto to-host",), Hook("filter", "input", 0)),
-        Chain(
-            "to-host",
-            (
-                "ct state established,related accept",
-                "udp sport 68 udp dport 67 accept",
-                "iifname . ip daddr @gateways udp dport 53 accept",
-                "iifname . ip daddr @gateways tcp dport 53 accept",
-                "drop",
-            ),
-        ),
-        Chain(
-            "forward",
-            _forward_rules(uplink, guard=guard),
-            Hook("filter", "forward", FORWARD_PRIORITY),
-        ),
         Chain(
             "ingress",
             (
@@ -274,6 +288,52 @@ def compile_filter_chains(uplink: str | None, *, guard: bool) -> list[Chain]:
             Hook("filter", "postrouting", INGRESS_PRIORITY),
         ),
     ]
+
+
+def input_chains(way: str = "", closed: str = "") -> list[Chain]:
+    """Return the chains on what bridges let through to the namespace itself: DHCP and DNS.
+
+    Args:
+        way: Match on a further way in, by which nothing comes but answers.
+        closed: Match on one by which nothing comes at all.
+    """
+    rules = ["iifname @bridges goto to-host"]
+    rules += [f"{closed} drop"] if closed else []
+    rules += [f"{way} ct state established,related accept", f"{way} drop"] if way else []
+    return [
+        Chain("input", tuple(rules), Hook("filter", "input", 0)),
+        Chain(
+            "to-host",
+            (
+                "ct state established,related accept",
+                "udp sport 68 udp dport 67 accept",
+                "iifname . ip daddr @gateways udp dport 53 accept",
+                "iifname . ip daddr @gateways tcp dport 53 accept",
+                "drop",
+            ),
+        ),
+    ]
+
+
+def leaving_chain(gate: str | None) -> Chain:
+    """Return the chain that keeps tenants' addresses inside, whatever translation did or did not.
+
+    Args:
+        gate: The way out, if there is one.
+    """
+    rules = ["oifname @bridges icmp type 5 drop"]  # nobody is told of a shorter way, as on ingress
+    if gate:
+        rules += [
+            f'oifname "{gate}" ip saddr @tenant_prefixes ip daddr != @snat_exempt drop',
+            "oifname @bridges ct status dnat ip saddr @tenant_prefixes drop",
+        ]
+    return Chain("leaving", tuple(rules), Hook("filter", "postrouting", INGRESS_PRIORITY))
+
+
+def zone_chain() -> Chain:
+    """Return the chain that gives each bridge of a space its connection tracking zone."""
+    hook = Hook("filter", "prerouting", ZONE_PRIORITY)
+    return Chain("zones", ("ct zone set iifname map @zones",), hook)
 
 
 def _egress_rules(uplink: str | None) -> tuple[str, ...]:
@@ -292,8 +352,14 @@ def _egress_rules(uplink: str | None) -> tuple[str, ...]:
     )
 
 
-def _forward_rules(uplink: str | None, *, guard: bool) -> tuple[str, ...]:
-    """Return the rules on what may pass between bridges, uplink and the host's other NICs."""
+def forward_chain(uplink: str | None, *, guard: bool, spaces: str | None = None) -> Chain:
+    """Return the chain on what may pass between bridges, uplink and the host's other NICs.
+
+    Args:
+        uplink: The way out for networks that may go there, if there is one.
+        guard: Answer for tenant prefixes that this host does not serve (scenario 6b).
+        spaces: The host's external NIC, where there are spaces; an empty one is none.
+    """
     rules = ["iifname @bridges oifname @bridges accept"]
     if guard:
         rules.append(
@@ -305,7 +371,30 @@ def _forward_rules(uplink: str | None, *, guard: bool) -> tuple[str, ...]:
             f'iifname "{uplink}" oifname @bridges ct state established,related accept',
             f'iifname "{uplink}" oifname @bridges ct status dnat accept',
         ]
-    return (*rules, "iifname @bridges drop", "oifname @bridges drop")
+    rules += [] if spaces is None else _space_rules(spaces)
+    rules += ["iifname @bridges drop", "oifname @bridges drop"]
+    return Chain("forward", tuple(rules), Hook("filter", "forward", FORWARD_PRIORITY))
+
+
+def _space_rules(uplink: str) -> list[str]:
+    """Return the rules on what may pass to and from spaces, which have walls of their own.
+
+    Between the default router's networks and a space it is floating IPs only, either way.
+    """
+    rules = [
+        "iifname @segments oifname @segments accept",  # bridged: these bridges do not route
+        "iifname @transits oifname @bridges ct state established,related accept",
+        "iifname @transits oifname @bridges ct status dnat accept",
+        "iifname @bridges oifname @transits accept",
+        "iifname @transits oifname @transits accept",
+    ]
+    if uplink:
+        rules += [
+            f'iifname @transits oifname "{uplink}" accept',
+            f'iifname "{uplink}" oifname @transits accept',
+        ]
+    rules += [f"{way} {ends} drop" for ends in ("@segments", "@transits") for way in WAYS]
+    return rules
 
 
 def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:

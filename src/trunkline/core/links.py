@@ -33,11 +33,22 @@ UPLINK_SYSCTLS = {"forwarding": "1", "rp_filter": "2"}
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A network that this host can serve, and on what."""
+    """A network that this host can serve, and on what.
+
+    Attributes:
+        space: The network namespace that has its gateway; empty: the host itself, which is the
+            default router.
+    """
 
     network: NetworkView
     bridge: str
     trunk: str
+    space: str = ""
+
+    @property
+    def scope(self) -> str:
+        """Return what tells its groups' chains and members from another domain's."""
+        return intern(self.network.domain) if self.space else ""
 
 
 def choose_served(
@@ -46,21 +57,24 @@ def choose_served(
     """Return the networks that can be served, and why the others cannot."""
     served: dict[str, Served] = {}
     problems = []
+    default = {router.id for router in snapshot.routers if router.is_default}
     for network in snapshot.networks:
         bridge = ownership.bridge_name(network.vlan_id)
         trunk = config.trunks.get(network.physical_network, "")
-        hindrance = _hindrance(network, bridge, trunk, facts)
+        here = network.router_id in default
+        space = "" if here else ownership.space_name(network.domain, HostName(config.host))
+        hindrance = _hindrance(network, bridge, trunk, facts) or (here and _overlap(network, facts))
         if not hindrance and bridge in served:
             hindrance = f"{bridge} already serves network {served[bridge].network.id}"
         if hindrance:
             problems.append(Problem(f"network {network.id}", hindrance))
         else:
-            served[bridge] = Served(network, bridge, trunk)
-    return _same(tuple(served.values())), tuple(problems)
+            served[bridge] = Served(network, bridge, trunk, space)
+    return same(tuple(served.values())), tuple(problems)
 
 
 @lru_cache(maxsize=64)
-def _same(served: tuple[Served, ...]) -> tuple[Served, ...]:
+def same(served: tuple[Served, ...]) -> tuple[Served, ...]:
     """Return the one object that stands for these, so that what is made of it can be kept."""
     return served
 
@@ -79,13 +93,13 @@ def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) 
         return "this kernel can make no VLAN devices; see 'trunkline doctor'"
     if not facts.bridge_netfilter:
         return "br_netfilter is not loaded, so no group would hold; modprobe br_netfilter"
-    for name in (bridge, vlan):
+    for name in (bridge, vlan, ownership.cable_name(network.vlan_id)):
         if name in facts.links:
             return (
                 f"a link {name} exists that is not Trunkline's; "
                 f"rename or remove it, or choose another VLAN id than {network.vlan_id}"
             )
-    return _overlap(network, facts)
+    return ""
 
 
 def _overlap(network: NetworkView, facts: HostFacts) -> str:
@@ -99,23 +113,31 @@ def _overlap(network: NetworkView, facts: HostFacts) -> str:
     return ""
 
 
+def gateway_mac(network: NetworkView, host: str) -> str:
+    """Return the MAC of a network's gateway on this host."""
+    if network.gateway_mode is GatewayMode.ANYCAST:
+        return ownership.anycast_mac(network.id)
+    return ownership.gateway_mac(HostName(host), network.id)
+
+
+def _bridge_mac(served: Served, host: str) -> str:
+    """Return a bridge's MAC: the gateway's, unless that is behind a port of the bridge."""
+    if served.space:
+        return ownership.segment_mac(HostName(host), served.network.id)
+    return gateway_mac(served.network, host)
+
+
 def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
     """Return a bridge per served network, by name."""
     return {
         s.bridge: Bridge(
             name=s.bridge,
-            mac=_bridge_mac(s.network, host),
+            mac=_bridge_mac(s, host),
             mtu=s.network.mtu,
             alias=ownership.alias(s.network.id),
         )
         for s in served
     }
-
-
-def _bridge_mac(network: NetworkView, host: str) -> str:
-    if network.gateway_mode is GatewayMode.ANYCAST:
-        return ownership.anycast_mac(network.id)
-    return ownership.gateway_mac(HostName(host), network.id)
 
 
 def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]:
@@ -168,6 +190,17 @@ def by_network(served: tuple[Served, ...]) -> dict[NetworkId, Served]:
     return {s.network.id: s for s in served}
 
 
+@kept()
+def scopes_by_bridge(served: tuple[Served, ...]) -> dict[str, str]:
+    """Return the scope of each bridge's groups, by the bridge as an element has it, in quotes."""
+    return {f'"{s.bridge}"': s.scope for s in served}
+
+
+def bridge_of(element: str) -> str:
+    """Return the bridge that an element of a set begins with, in quotes."""
+    return element.partition(" . ")[0]
+
+
 def compile_gateways(served: Iterable[Served]) -> frozenset[Address]:
     """Return the host's own address on each subnet that it serves."""
     return frozenset(
@@ -178,13 +211,19 @@ def compile_gateways(served: Iterable[Served]) -> frozenset[Address]:
     )
 
 
-def compile_sysctls(served: Iterable[Served], uplink: str | None) -> dict[str, str]:
-    """Return the sysctls that routing between bridges and uplink depends on."""
-    wanted = {
-        f"net.ipv4.conf.{s.bridge}.{key}": value
-        for s in served
-        for key, value in BRIDGE_SYSCTLS.items()
+def bridge_sysctls(served: Iterable[Served], *, routed: bool) -> dict[str, str]:
+    """Return the sysctls of gateways; where nothing is routed they serve DHCP all the same."""
+    values = {**BRIDGE_SYSCTLS, "forwarding": "1" if routed else "0"}
+    return {
+        f"net.ipv4.conf.{s.bridge}.{key}": value for s in served for key, value in values.items()
     }
+
+
+def compile_sysctls(
+    served: Iterable[Served], uplink: str | None, *, routed: bool
+) -> dict[str, str]:
+    """Return the sysctls that routing between bridges and uplink depends on."""
+    wanted = bridge_sysctls(served, routed=routed)
     if uplink and wanted:
         wanted |= {f"net.ipv4.conf.{uplink}.{key}": v for key, v in UPLINK_SYSCTLS.items()}
     return wanted

@@ -9,12 +9,29 @@ not depend on placement.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from trunkline.hoststate import Address, Chain, Hook, HostConfig, HostFacts, NftSet, Problem
 from trunkline.snapshot import FloatingView
 
 DSTNAT, SRCNAT = -100, 100  # nft(8), standard priority names
+TRANSITS = IPv4Network("169.254.192.0/18")
+"""Ends of the ways between a host and its spaces; link-local (RFC 3927), so never routed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What instances without a floating IP are translated to.
+
+    Attributes:
+        leaving: Their source on the way out.
+        face: What they show to a floating IP that is found before the way out: the same, once
+            all translations are over, as if it lived elsewhere.
+    """
+
+    leaving: IPv4Address
+    face: IPv4Address
 
 
 def routing_source(config: HostConfig, facts: HostFacts) -> IPv4Address | None:
@@ -57,7 +74,7 @@ def compile_nat_sets(floating: Iterable[FloatingView], config: HostConfig) -> li
     ]
 
 
-def compile_nat_chains(uplink: str | None, source: IPv4Address | None) -> list[Chain]:
+def compile_nat_chains(uplink: str | None, source: Source | None) -> list[Chain]:
     """Return the translation chains; without an uplink there is nothing to translate.
 
     Source: article, scenarios 2 and 7; nft(8), NAT STATEMENTS. Only the first packet of a
@@ -75,12 +92,39 @@ def compile_nat_chains(uplink: str | None, source: IPv4Address | None) -> list[C
         f"{hairpin} snat ip to ip saddr map @floating_by_fixed",
     ]
     if source is not None:
-        rules.insert(2, f"{leaving} ip saddr @tenant_prefixes snat ip to {source}")
-        rules.append(f"{hairpin} snat ip to {source}")
+        rules.insert(2, f"{leaving} ip saddr @tenant_prefixes snat ip to {source.leaving}")
+        rules.append(f"{hairpin} snat ip to {source.face}")
     return [
         Chain("nat-prerouting", to_fixed, Hook("nat", "prerouting", DSTNAT)),
         Chain("nat-output", to_fixed, Hook("nat", "output", DSTNAT)),
         Chain("nat-postrouting", tuple(rules), Hook("nat", "postrouting", SRCNAT)),
+    ]
+
+
+def with_spaces(
+    chains: Iterable[Chain], uplink: str | None, face: IPv4Address | None
+) -> list[Chain]:
+    """Return a host's translation chains with what its spaces need.
+
+    What comes from a space by its transit's address is given the host's face, wherever it goes;
+    what goes into one shows a public face too. Bridged packets of spaces are none of these
+    chains' business: they are translated, if at all, in there.
+    """
+    more: tuple[str, ...] = ()
+    if face is not None:
+        entering = "oifname @transits ip saddr @tenant_prefixes"
+        more = (
+            f'oifname "{uplink}" ip saddr {TRANSITS} snat ip to {face}',
+            f"oifname @bridges ct status dnat ip saddr {TRANSITS} snat ip to {face}",
+            f"{entering} snat ip to ip saddr map @floating_by_fixed",
+            f"{entering} snat ip to {face}",
+            f"oifname @transits ip saddr {TRANSITS} snat ip to {face}",
+        )
+    first = {"nat-prerouting": ("iifname @segments accept",)}
+    last = {"nat-postrouting": more}
+    return [
+        Chain(c.name, (*first.get(c.name, ()), *c.rules, *last.get(c.name, ())), c.hook)
+        for c in chains
     ]
 
 

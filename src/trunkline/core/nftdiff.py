@@ -75,18 +75,20 @@ def _removals(where: str, desired: Table, actual: Table) -> Iterator[str]:
         yield f"flush chain {where} {name}"
     for name in old_sets:
         if actual.sets[name].elements:
-            yield f"flush set {where} {name}"
+            yield f"flush {_kind(actual.sets[name])} {where} {name}"
     for name in old_chains:
         yield f"delete chain {where} {name}"
     for name in old_sets:
-        kind = "map" if actual.sets[name].is_map else "set"
-        yield f"delete {kind} {where} {name}"
+        yield f"delete {_kind(actual.sets[name])} {where} {name}"
+
+
+def _kind(nft_set: NftSet) -> str:
+    return "map" if nft_set.is_map else "set"
 
 
 def _declare_set(where: str, nft_set: NftSet) -> str:
-    kind = "map" if nft_set.is_map else "set"
     flags = " flags interval;" if nft_set.interval else ""
-    return f"add {kind} {where} {nft_set.name} {{ {nft_set.key};{flags} }}"
+    return f"add {_kind(nft_set)} {where} {nft_set.name} {{ {nft_set.key};{flags} }}"
 
 
 def _hook_text(chain: Chain) -> str:

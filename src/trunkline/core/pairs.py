@@ -13,12 +13,14 @@ from ipaddress import IPv4Network, collapse_addresses
 
 from trunkline import ownership
 from trunkline.core.kept import kept
-from trunkline.core.links import Served, by_network
+from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
 from trunkline.hoststate import NftSet
 from trunkline.model import GroupId
 from trunkline.snapshot import PortView, parts_of
 
 Groups = tuple[GroupId, ...]
+Combination = tuple[str, Groups]
+"""Groups that judge together, and the scope in which they do (``Served.scope``)."""
 SINGLE = 32  # the length of a prefix that is one address
 
 
@@ -32,11 +34,14 @@ def _paired(ports: tuple[PortView, ...]) -> tuple[PortView, ...]:
     return tuple(port for port in ports if port.pairs and port.port_security)
 
 
-def pair_combinations(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> set[Groups]:
+def pair_combinations(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> set[Combination]:
     """Return the combinations of groups that judge for address pairs."""
     paired = paired_ports(ports)
-    judges = (groups_by_mac, groups_by_address, groups_by_prefix)
-    return {groups for judge in judges for groups in judge(served, paired).values()}
+    scopes = scopes_by_bridge(served)
+    claims = (
+        judge(served, paired) for judge in (groups_by_mac, groups_by_address, groups_by_prefix)
+    )
+    return {(scopes[bridge_of(key)], groups) for found in claims for key, groups in found.items()}
 
 
 def groups_by_mac(served: tuple[Served, ...], paired: Iterable[PortView]) -> dict[str, Groups]:

@@ -15,7 +15,7 @@ from trunkline.kernel.netlink import Attributes, attribute, attributes
 
 # nfnetlink.h, nfnetlink_conntrack.h
 GET, DELETE = 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET, _DELETE
-TUPLE_ORIG, TUPLE_REPLY, ID = 1, 2, 12  # CTA_*
+TUPLE_ORIG, TUPLE_REPLY, ZONE = 1, 2, 18  # CTA_*
 TUPLE_IP, TUPLE_PROTO = 1, 2
 IP_SOURCE, IP_DESTINATION = 1, 2
 NUMBER, SOURCE_PORT, DESTINATION_PORT, ICMP_ID, ICMP_TYPE, ICMP_CODE = 1, 2, 3, 4, 5, 6
@@ -41,7 +41,8 @@ def read() -> Iterator[Connection]:
     for body in bodies:
         found = attributes(body, len(HEADER))
         if TUPLE_ORIG in found and TUPLE_REPLY in found:
-            yield _connection(_tuple(found[TUPLE_ORIG]), _tuple(found[TUPLE_REPLY]))
+            zone = int.from_bytes(found.get(ZONE, b""))
+            yield _connection(_tuple(found[TUPLE_ORIG]), _tuple(found[TUPLE_REPLY]), zone)
 
 
 def cut(connections: Iterable[Connection]) -> None:
@@ -53,6 +54,7 @@ def cut(connections: Iterable[Connection]) -> None:
     for connection in connections:
         with netlink.refusals(f"conntrack -D -s {connection.source} -d {connection.destination}"):
             body = HEADER + attribute(TUPLE_ORIG | NESTED, _encoded(connection))
+            body += attribute(ZONE, connection.zone.to_bytes(2)) if connection.zone else b""
             with suppress(FileNotFoundError):
                 netlink.order(netlink.NETFILTER, DELETE, 0, body)
 
@@ -63,7 +65,7 @@ def _tuple(data: bytes) -> tuple[Attributes, Attributes]:
 
 
 def _connection(
-    first: tuple[Attributes, Attributes], reply: tuple[Attributes, Attributes]
+    first: tuple[Attributes, Attributes], reply: tuple[Attributes, Attributes], zone: int
 ) -> Connection:
     (ip, proto), (reply_ip, reply_proto) = first, reply
     source_port, destination_port = _ports(proto)
@@ -78,6 +80,7 @@ def _connection(
         reply_destination=IPv4Address(reply_ip[IP_DESTINATION]),
         reply_source_port=reply_source_port,
         reply_destination_port=reply_destination_port,
+        zone=zone,
     )
 
 

@@ -68,6 +68,10 @@ class Dnsmasq:
         self._running.clear()
         self._servers = None
 
+    def is_quiet(self) -> bool:
+        """Return whether none of the servers that were running has ended."""
+        return not self._ends.poll(0)
+
     def read(self, state_dir: str) -> Mapping[str, DhcpServer]:
         """Return our servers by bridge; the same object as before while nothing changed.
 
@@ -221,17 +225,23 @@ def _all_touched(home: Path) -> tuple[int, ...]:
     return tuple(_touched(home / directory) for directory in DIRECTORIES)
 
 
-def _processes(root: Path) -> Iterator[tuple[programs.Process, Path]]:
+def stop_all(state_dir: str) -> None:
+    """Stop every server with a configuration in a directory, whichever namespace it is in."""
+    for process, conf in _processes(_root(state_dir), anywhere=True):
+        _stop([process], conf.parent.name)
+
+
+def _processes(root: Path, *, anywhere: bool = False) -> Iterator[tuple[programs.Process, Path]]:
     """Yield our servers in this network namespace, and the configuration each was started with."""
     prefix = f"{FLAG}{root}/".encode()
-    here = Path("/proc/thread-self/ns/net").stat().st_ino
+    here = 0 if anywhere else Path("/proc/thread-self/ns/net").stat().st_ino
     for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of processes, only names needed
         if not entry.isdigit():
             continue
         with suppress(OSError):  # it ended meanwhile
             arguments = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
             mine = [a for a in arguments[1:] if a.startswith(prefix)]
-            if mine and Path("/proc", entry, "ns/net").stat().st_ino == here:
+            if mine and here in (0, Path("/proc", entry, "ns/net").stat().st_ino):
                 process = programs.process(int(entry))
                 if process is not None:
                     yield process, Path(os.fsdecode(mine[0].removeprefix(FLAG.encode())))

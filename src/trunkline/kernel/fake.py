@@ -6,7 +6,7 @@ refuses is what Linux refuses; the contract suite holds it to that.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -14,35 +14,52 @@ from trunkline.errors import Rejected
 from trunkline.hoststate import (
     Address,
     Bridge,
+    Cable,
     Connection,
     DhcpServer,
     HostConfig,
     HostFacts,
     HostState,
     Plug,
+    Route,
     Table,
     Vlan,
     VlanMaking,
 )
+from trunkline.kernel.interface import NOTHING
 from trunkline.kernel.nft_text import RefusedScriptError, run_script
 from trunkline.operations import (
     AddAddress,
+    AddProxy,
+    AddRoute,
     AnnounceAddress,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
+    CreateCable,
+    CreateSpace,
     CreateVlan,
     CutConnections,
     DeleteLink,
+    DeleteSpace,
+    InSpace,
     Operation,
     RemoveAddress,
+    RemoveProxy,
+    RemoveRoute,
     RunNft,
     SetSysctl,
     StartDhcp,
     StopDhcp,
 )
 
-DEFAULT_SYSCTLS = {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0", "arp_announce": "0"}
+DEFAULT_SYSCTLS = {
+    "forwarding": "0",
+    "rp_filter": "0",
+    "arp_ignore": "0",
+    "arp_announce": "0",
+    "proxy_delay": "80",
+}
 
 
 class FakeKernel:
@@ -52,6 +69,8 @@ class FakeKernel:
         foreign_links: Links that are not ours; the trunk and the uplink are among them.
         operations: Everything that was run and took effect, in order.
         tracked: The connection tracking table.
+        spaces: Its network namespaces, each a kernel in memory.
+        foreign_namespaces: Names of namespaces that are somebody else's.
     """
 
     def __init__(
@@ -71,6 +90,11 @@ class FakeKernel:
         self.tables: dict[tuple[str, str], Table] = {}
         self.dhcp: dict[str, DhcpServer] = {}
         self.tracked: set[Connection] = set()
+        self.cables: dict[str, Cable] = {}
+        self.routes: set[Route] = set()
+        self.proxies: set[Address] = set()
+        self.spaces: dict[str, FakeKernel] = {}
+        self.foreign_namespaces: set[str] = set()
         self.operations: list[Operation] = []
         self._countdown: int | None = None
         self._fails_after_effect = False
@@ -99,11 +123,20 @@ class FakeKernel:
             vlan_making=self.making,
             links=frozenset(self.foreign_links),
             uplink_address=self.uplink_address,
+            transits=tuple(
+                (a.link, a.address)
+                for a in sorted(self.addresses, key=str)
+                if a.link in self.cables
+            ),
         )
 
-    def read(self, config: HostConfig, sysctls: Collection[str]) -> HostState:
+    def read(
+        self,
+        config: HostConfig,
+        sysctls: Collection[str],
+        inner: Mapping[str, Collection[str]] = NOTHING,
+    ) -> HostState:
         """See ``Kernel.read``."""
-        del config
         return HostState(
             bridges=dict(self.bridges),
             vlans=dict(self.vlans),
@@ -112,14 +145,19 @@ class FakeKernel:
             sysctls={k: self._sysctl(k) for k in sysctls if self._link_of(k) in self._links()},
             tables=dict(self.tables),
             dhcp=dict(self.dhcp),
+            cables=dict(self.cables),
+            routes=frozenset(self.routes),
+            proxies=frozenset(self.proxies),
+            spaces={n: s.read(config, inner.get(n, ())) for n, s in self.spaces.items()},
         )
 
     def forget(self) -> None:
         """See ``Kernel.forget``; there is no memory beside the state itself."""
 
-    def connections(self) -> tuple[Connection, ...]:
+    def connections(self) -> dict[str, tuple[Connection, ...]]:
         """See ``Kernel.connections``."""
-        return tuple(self.tracked)
+        inside = {name: tuple(space.tracked) for name, space in self.spaces.items()}
+        return {"": tuple(self.tracked), **inside}
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:
         """See ``Kernel.wait``; something has always just happened."""
@@ -168,6 +206,34 @@ class FakeKernel:
                 self._change_dhcp(operation)
             case CutConnections(connections):
                 self.tracked -= set(connections)
+            case _:
+                self._run_routing(operation)
+
+    def _run_routing(self, operation: Operation) -> None:  # noqa: C901 - a table of operations
+        """Run an operation on spaces and the ways to them."""
+        match operation:
+            case CreateSpace(name):
+                taken = name in self.spaces or name in self.foreign_namespaces
+                _refuse(taken, f"namespace {name} exists")
+                self.spaces[name] = FakeKernel(("lo",))
+            case DeleteSpace(name):
+                self._delete_space(name)
+            case CreateCable(cable):
+                self._create_cable(cable)
+            case InSpace(space, inner):
+                _refuse(space not in self.spaces, f"no namespace {space}")
+                self.spaces[space]._run(inner)  # noqa: SLF001 - a kernel of the same make
+            case AddRoute(route):
+                self._add_route(route)
+            case RemoveRoute(route):
+                _refuse(route not in self.routes, f"{route} is not there")
+                self.routes.remove(route)
+            case AddProxy(address):
+                _refuse(address.link not in self._links(), f"no link {address.link}")
+                self.proxies.add(address)
+            case RemoveProxy(address):
+                _refuse(address not in self.proxies, f"{address} is not there")
+                self.proxies.remove(address)
 
     def _run_nft(self, script: tuple[str, ...]) -> None:
         try:
@@ -176,7 +242,8 @@ class FakeKernel:
             raise Rejected(f"nft: {error}") from error
 
     def _links(self) -> set[str]:
-        return self.foreign_links | self.bridges.keys() | self.vlans.keys() | self.taps.keys()
+        ours = self.bridges.keys() | self.vlans.keys() | self.cables.keys()
+        return self.foreign_links | ours | self.taps.keys()
 
     def _must_be_free(self, name: str) -> None:
         _refuse(name in self._links(), f"{name} exists")
@@ -190,28 +257,69 @@ class FakeKernel:
         self._must_be_bridge(vlan.bridge or "")
         self.vlans[vlan.name] = vlan
 
+    def _create_cable(self, cable: Cable) -> None:
+        self._must_be_free(cable.name)
+        _refuse(cable.space not in self.spaces, f"no namespace {cable.space}")
+        space = self.spaces[cable.space]
+        space._must_be_free(cable.peer)  # noqa: SLF001 - a kernel of the same make
+        if cable.bridge is not None:
+            self._must_be_bridge(cable.bridge)
+        self.cables[cable.name] = cable
+        space.foreign_links.add(cable.peer)
+
+    def _delete_space(self, name: str) -> None:
+        _refuse(name not in self.spaces, f"no namespace {name}")
+        del self.spaces[name]
+        for cable in [c for c in self.cables.values() if c.space == name]:
+            self._drop_link(cable.name)
+            del self.cables[cable.name]
+
+    def _add_route(self, route: Route) -> None:
+        taken = any(r.destination == route.destination for r in self.routes)
+        _refuse(taken, f"a route to {route.destination} exists")
+        _refuse(route.link is not None and route.link not in self._links(), f"no link {route.link}")
+        near = [a.address.network for a in self.addresses if a.link == route.link]
+        lost = route.via is not None and not any(route.via in network for network in near)
+        _refuse(lost, f"next hop {route.via} is not on {route.link}")
+        self.routes.add(route)
+
     def _change(self, name: str, changes: dict[str, str]) -> None:
         self._must_be_bridge(changes.get("master", ""))
         if name in self.bridges:
             self.bridges[name] = _changed_bridge(self.bridges[name], changes)
         elif name in self.vlans:
             self.vlans[name] = _changed_vlan(self.vlans[name], changes)
+        elif name in self.cables:
+            self.cables[name] = _changed_cable(self.cables[name], changes)
         else:
             _refuse(name not in self.taps, f"no link {name}")
             self.taps[name] = _changed_plug(self.taps[name], changes)
 
     def _delete_link(self, name: str) -> None:
-        _refuse(name not in self.bridges and name not in self.vlans, f"no link {name}")
+        ours = self.bridges.keys() | self.vlans.keys() | self.cables.keys()
+        _refuse(name not in ours, f"no link {name}")
         self.bridges.pop(name, None)
         self.vlans.pop(name, None)
+        cable = self.cables.pop(name, None)
+        if cable is not None and cable.space in self.spaces:
+            self.spaces[cable.space].foreign_links.discard(cable.peer)
+            self.spaces[cable.space]._drop_link(cable.peer)  # noqa: SLF001 - of the same make
+        self._drop_link(name)
+
+    def _drop_link(self, name: str) -> None:
+        """Forget what goes with a link."""
         self.vlans = {
             n: replace(v, bridge=None) if v.bridge == name else v for n, v in self.vlans.items()
+        }
+        self.cables = {
+            n: replace(c, bridge=None) if c.bridge == name else c for n, c in self.cables.items()
         }
         self.taps = {
             n: t._replace(bridge=None, hairpin=False) if t.bridge == name else t
             for n, t in self.taps.items()
         }
         self.addresses = {a for a in self.addresses if a.link != name}
+        self.routes = {r for r in self.routes if r.link != name}
         self.sysctls = {k: v for k, v in self.sysctls.items() if self._link_of(k) != name}
         # dnsmasq outlives its bridge, and is then found without one
 
@@ -221,7 +329,7 @@ class FakeKernel:
         self.addresses.add(address)
 
     def _start_dhcp(self, server: DhcpServer) -> None:
-        _refuse(server.bridge not in self.bridges, f"dnsmasq: unknown interface {server.bridge}")
+        _refuse(server.bridge not in self._links(), f"dnsmasq: unknown interface {server.bridge}")
         self.dhcp[server.bridge] = server
 
     def _change_dhcp(self, operation: ChangeDhcpFiles) -> None:
@@ -231,7 +339,7 @@ class FakeKernel:
         self.dhcp[operation.bridge] = replace(server, files=files | dict(operation.write))
 
     def _link_of(self, key: str) -> str:
-        return key.removeprefix("net.ipv4.conf.").rpartition(".")[0]
+        return key.removeprefix("net.ipv4.").partition(".")[2].rpartition(".")[0]
 
     def _sysctl(self, key: str) -> str:
         return self.sysctls.get(key, DEFAULT_SYSCTLS[key.rpartition(".")[2]])
@@ -261,6 +369,17 @@ def _changed_vlan(vlan: Vlan, changes: dict[str, str]) -> Vlan:
         alias=changes.get("alias", vlan.alias),
         up=_up(changes, up=vlan.up),
         bridge=_master(changes, vlan.bridge),
+    )
+
+
+def _changed_cable(cable: Cable, changes: dict[str, str]) -> Cable:
+    return replace(
+        cable,
+        mtu=int(changes.get("mtu", cable.mtu)),
+        mac=changes.get("address", cable.mac),
+        alias=changes.get("alias", cable.alias),
+        up=_up(changes, up=cable.up),
+        bridge=_master(changes, cable.bridge),
     )
 
 

@@ -5,11 +5,15 @@ One contract suite (tests/contract) runs against both: the fake may not be kinde
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from trunkline.hoststate import Connection, HostConfig, HostFacts, HostState
 from trunkline.operations import Operation
+
+NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
+"""No keys in no space."""
 
 
 class Kernel(Protocol):
@@ -22,8 +26,18 @@ class Kernel(Protocol):
         """
         ...
 
-    def read(self, config: HostConfig, sysctls: Collection[str]) -> HostState:
+    def read(
+        self,
+        config: HostConfig,
+        sysctls: Collection[str],
+        inner: Mapping[str, Collection[str]] = NOTHING,
+    ) -> HostState:
         """Return what is ours on this host now, and those sysctls.
+
+        Args:
+            config: How the host is cabled.
+            sysctls: Keys to read on the host itself.
+            inner: Keys to read in each space, by its name.
 
         May answer from memory where the kernel's own notifications prove that nothing has
         changed since; ``forget`` forces a full reading. Sysctls of links that do not exist
@@ -50,8 +64,8 @@ class Kernel(Protocol):
         """
         ...
 
-    def connections(self) -> tuple[Connection, ...]:
-        """Return the IPv4 connection tracking table of this namespace."""
+    def connections(self) -> Mapping[str, tuple[Connection, ...]]:
+        """Return the IPv4 connection tracking tables: the host's (no name) and of each space."""
         ...
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:

@@ -49,6 +49,7 @@ class Link:
         kind: ``bridge``, ``vlan``, ``veth``, ``tun`` and so on; empty for hardware.
         master: Index of the bridge it is plugged into; 0 is none.
         lower: Index of a VLAN device's trunk or of a veth's mate in this namespace, or 0.
+        abroad: Index of a veth's mate in another namespace, or 0.
     """
 
     index: int
@@ -65,6 +66,7 @@ class Link:
     vlan_id: int
     nf_call_iptables: bool
     hairpin: bool
+    abroad: int = 0
 
 
 class Links:
@@ -238,4 +240,5 @@ def _decode_link(body: bytes) -> Link:
         vlan_id=number(data.get(IFLA_VLAN_ID)) if kind == "vlan" else 0,
         nf_call_iptables=kind == "bridge" and bool(number(data.get(IFLA_BR_NF_CALL_IPTABLES))),
         hairpin=bool(number(port.get(IFLA_BRPORT_MODE))),
+        abroad=number(found.get(IFLA_LINK)) if abroad else 0,
     )

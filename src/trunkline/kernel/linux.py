@@ -1,5 +1,7 @@
 """The real kernel door: Linux, in the network namespace of the calling process.
 
+What routes for a domain of its own is in a namespace of its own, and has such a door for itself.
+
 Composes the readers and writers beside it. Reading answers from memory that the kernel's own
 notifications and generation numbers keep true, so an unchanged host costs next to nothing.
 """
@@ -9,8 +11,9 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface
 
 from pyroute2 import IPRoute
 
@@ -18,30 +21,42 @@ from trunkline.errors import Rejected
 from trunkline.hoststate import (
     Address,
     Bridge,
+    Cable,
     Connection,
     HostConfig,
     HostFacts,
     HostState,
     Plug,
+    Route,
     Vlan,
     VlanMaking,
 )
-from trunkline.kernel import conntrack, features, netlink, sysctl, vlan_bpf
+from trunkline.kernel import conntrack, features, netlink, netns, routes, sysctl, vlan_bpf
 from trunkline.kernel.announce import announce
 from trunkline.kernel.dnsmasq import Dnsmasq
+from trunkline.kernel.interface import NOTHING
 from trunkline.kernel.links import Link, Links
 from trunkline.kernel.nft import Nft
+from trunkline.kernel.spaces import Spaces
 from trunkline.operations import (
     AddAddress,
+    AddProxy,
+    AddRoute,
     AnnounceAddress,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
+    CreateCable,
+    CreateSpace,
     CreateVlan,
     CutConnections,
     DeleteLink,
+    DeleteSpace,
+    InSpace,
     Operation,
     RemoveAddress,
+    RemoveProxy,
+    RemoveRoute,
     RunNft,
     SetSysctl,
     StartDhcp,
@@ -50,6 +65,7 @@ from trunkline.operations import (
 from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP
 
 VLAN_NAME = re.compile(r"vlan\d+")
+WAY_NAME = re.compile(r"gw\d+|tr.{11}")
 TAP_NAME = re.compile(r"tap.{11}")
 CHANGES = {"mtu": "mtu", "address": "address", "alias": "ifalias", "state": "state"}
 
@@ -68,12 +84,25 @@ class _Seen:
     facts: HostFacts
 
 
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The ways to the spaces, when last looked at; void when a space has changed since."""
+
+    version: int
+    cables: Mapping[str, Cable]
+    routes: frozenset[Route]
+    proxies: frozenset[Address]
+
+
 class LinuxKernel:
     """This machine. See ``interface.Kernel`` for what each method promises."""
 
-    def __init__(self) -> None:
-        self._features = features.find()
-        self._rtnl = IPRoute(ext_ack=True)
+    def __init__(self, found: features.Features | None = None) -> None:
+        self._features = found or features.find()
+        self.place = netns.here()
+        self._spaces = Spaces(lambda: LinuxKernel(self._features))
+        self._ways: _Ways | None = None
+        self._requests: IPRoute | None = None
         self._links = Links()
         self._nft = Nft()
         self._dnsmasq = Dnsmasq()
@@ -82,9 +111,23 @@ class LinuxKernel:
 
     def close(self) -> None:
         """Give the sockets back."""
+        self._spaces.close()
         self._links.close()
         self._nft.close()
-        self._rtnl.close()
+        self._dnsmasq.forget()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Give back the socket for requests, of which a host with many spaces would have many."""
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+
+    @property
+    def _rtnl(self) -> IPRoute:
+        if self._requests is None:
+            self._requests = IPRoute(ext_ack=True)
+        return self._requests
 
     def facts(self, config: HostConfig) -> HostFacts:
         """See ``Kernel.facts``."""
@@ -96,26 +139,57 @@ class LinuxKernel:
         self._nft.forget()
         self._dnsmasq.forget()
         self._sysctls.clear()
-        self._seen = None
+        self._seen = self._ways = None
+        self._spaces.forget()
 
-    def read(self, config: HostConfig, sysctls: Collection[str]) -> HostState:
+    def read(
+        self,
+        config: HostConfig,
+        sysctls: Collection[str],
+        inner: Mapping[str, Collection[str]] = NOTHING,
+    ) -> HostState:
         """See ``Kernel.read``."""
+        seen = self._look(config).state
+        spaces = self._spaces.read(config, inner)
+        ways = self._find_ways()
         return replace(
-            self._look(config).state,
+            seen,
             sysctls=dict(self._values(sysctls)),
             tables=self._nft.read(),
             dhcp=self._dnsmasq.read(config.state_dir),
+            cables=ways.cables,
+            routes=ways.routes,
+            proxies=ways.proxies,
+            spaces=spaces,
         )
 
-    def connections(self) -> tuple[Connection, ...]:
+    def connections(self) -> dict[str, tuple[Connection, ...]]:
         """See ``Kernel.connections``."""
-        return tuple(conntrack.read())
+        found = {"": tuple(conntrack.read())}
+        for name in self._spaces.doors:
+            with suppress(Rejected), netns.enter(name):
+                found[name] = tuple(conntrack.read())
+        return found
+
+    def filenos(self) -> tuple[int, int]:
+        """Return the descriptors that become readable when something changes here."""
+        return self._links.fileno(), self._nft.fileno()
+
+    def is_quiet(self) -> bool:
+        """Return whether nothing has happened in this namespace since the last reading."""
+        return self._dnsmasq.is_quiet() and not _readable(self.filenos(), 0)
+
+    def is_marked(self, mark: str) -> bool:
+        """Return whether this namespace's loopback says that it is ours."""
+        self._links.refresh()
+        loopback = self._links.by_name.get("lo")
+        return loopback is not None and _is_ours(loopback) and loopback.alias == mark
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:
         """See ``Kernel.wait``."""
-        watched = [self._links.fileno(), self._nft.fileno()]
+        watched = [*self.filenos(), *self._spaces.filenos()]
         watched += [] if wake_fd is None else [wake_fd]
-        select.select(watched, [], [], timeout_s)
+        _readable(watched, timeout_s)
 
     def run(self, config: HostConfig, operation: Operation) -> None:
         """See ``Kernel.run``."""
@@ -133,6 +207,7 @@ class LinuxKernel:
         taps = {name for name in changed if TAP_NAME.fullmatch(name)}
         basis = config, self._links.addresses_version, self._links.tc_version
         if self._seen is None or self._seen.basis != basis or changed != taps:
+            self._ways = None
             self._seen = _Seen(basis, self._read_links(config), self._find_facts(config))
         elif taps:
             plugs = {**self._seen.state.plugs}
@@ -155,7 +230,14 @@ class LinuxKernel:
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
             foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
             missing=self._features.missing,
+            transits=tuple(sorted(self._transits(), key=str)),
         )
+
+    def _transits(self) -> Iterator[tuple[str, IPv4Interface]]:
+        for index, interface in self._links.addresses:
+            link = self._links.by_index.get(index)
+            if link is not None and _is_transit(link):
+                yield link.name, interface
 
     def _is_foreign(self, name: str) -> bool:
         """Return whether a link is neither ours nor an instance's."""
@@ -219,8 +301,45 @@ class LinuxKernel:
             if link is None:
                 continue
             floating = link.name == config.uplink and protocol == ADDRESS_PROTOCOL
-            if floating or _is_our_bridge(link):
+            if floating or _is_our_bridge(link) or _is_cable(link):
                 yield Address(link.name, interface)
+
+    def _find_ways(self) -> _Ways:
+        """Return the ways to spaces, from memory while neither links nor spaces have changed."""
+        if self._ways is None or self._ways.version != self._spaces.version:
+            links = self._links
+            self._ways = _Ways(
+                version=self._spaces.version,
+                cables={k.name: self._cable(k) for k in links.by_index.values() if _is_way(k)},
+                routes=frozenset(routes.read_routes(links)),
+                proxies=frozenset(routes.read_proxies(links)),
+            )
+        return self._ways
+
+    def _cable(self, link: Link) -> Cable:
+        space, peer = self._far_end(link)
+        return Cable(
+            name=link.name,
+            space=space,
+            peer=peer.name if peer else "",
+            mac=peer.mac if peer else "",
+            mtu=min(link.mtu, peer.mtu) if peer else link.mtu,
+            bridge=self._name(link.master),
+            alias=link.alias,
+            up=link.up and peer is not None and peer.up,
+        )
+
+    def _far_end(self, link: Link) -> tuple[str, Link | None]:
+        """Return the space that a cable leads to, and its end there; no name if to none of ours."""
+        for name, door in self._spaces.doors.items():
+            peer = door.kernel.link(link.abroad)
+            if peer and peer.abroad == link.index and _is_cable(peer):
+                return name, peer
+        return "", None
+
+    def link(self, index: int) -> Link | None:
+        """Return a link of this namespace, as last seen."""
+        return self._links.by_index.get(index)
 
     def _values(self, keys: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield sysctls of links that exist, from memory unless the kernel said they changed."""
@@ -277,6 +396,58 @@ class LinuxKernel:
                 self._dnsmasq.change_files(config.state_dir, operation)
             case CutConnections(connections):
                 conntrack.cut(connections)
+            case _:
+                self._run_routing(config, operation)
+
+    def _run_routing(self, config: HostConfig, operation: Operation) -> None:
+        """Carry out an operation on spaces and the ways to them."""
+        self._ways = None
+        match operation:
+            case CreateSpace(name):
+                self._spaces.create(config, name)
+            case DeleteSpace(name):
+                self._spaces.delete(config, name)
+            case CreateCable(cable):
+                self._create_cable(cable)
+            case InSpace(space, inner):
+                with self._spaces.inside(space, config) as (kernel, own):
+                    kernel.run(own, inner)
+            case AddRoute(route) | RemoveRoute(route):
+                index = None if route.link is None else self._index(route.link)
+                verb = "add" if isinstance(operation, AddRoute) else "del"
+                routes.change_route(self._rtnl, verb, route, index)
+            case AddProxy(address) | RemoveProxy(address):
+                verb = "add" if isinstance(operation, AddProxy) else "del"
+                routes.change_proxy(self._rtnl, verb, address, self._index(address.link))
+
+    def _create_cable(self, cable: Cable) -> None:
+        """Make a cable; the groups, which make it ours, come in the message that creates it."""
+        more = {} if cable.bridge is None else {"master": self._ours(cable.bridge).index}
+        with netns.opened(cable.space) as fd:
+            far = {"ifname": cable.peer, "address": cable.mac, "net_ns_fd": fd}
+            self._rtnl.link(
+                "add",
+                ifname=cable.name,
+                kind="veth",
+                mtu=cable.mtu,
+                group=LINK_GROUP,
+                peer=far | {"mtu": cable.mtu, "group": LINK_GROUP},
+            )
+        netns.up(cable.space, cable.peer)
+        self._finish(cable.name, cable.alias, more)
+
+    def _change_cable(self, link: Link, changes: dict[str, str]) -> None:
+        """Change a cable: its MAC is the far end's, its MTU and state are both ends'."""
+        space, peer = self._far_end(link)
+        plain = self._attributes(changes)
+        far = {k: v for k, v in plain.items() if k in ("address", "mtu", "state")}
+        near = {k: v for k, v in plain.items() if k != "address"}
+        if far and peer is not None:
+            with netns.enter(space), IPRoute(ext_ack=True) as rtnl:
+                rtnl.link("set", index=peer.index, **far)
+        if near:
+            self._rtnl.link("set", index=link.index, **near)
+        self._read_back(link.index)
 
     def _create_bridge(self, bridge: Bridge) -> None:
         """Make a bridge; its group, which makes it ours, comes in the message that creates it."""
@@ -324,6 +495,9 @@ class LinuxKernel:
         self._rtnl.link("set", index=self._index(name), state="up")
 
     def _change_link(self, name: str, changes: dict[str, str]) -> None:
+        if _is_cable(self._links.by_index[self._index(name)]):
+            self._change_cable(self._ours(name), changes)
+            return
         index = self._index(name) if TAP_NAME.fullmatch(name) else self._ours(name).index
         plain = self._attributes(changes)
         if plain.get("master"):
@@ -360,10 +534,10 @@ class LinuxKernel:
     def _delete_link(self, name: str, config: HostConfig) -> None:
         self._links.refresh()
         gone = name not in self._links.by_name  # a tc-BPF device may have left its entry behind
-        if gone or self._ours(name).kind == "veth":
+        if VLAN_NAME.fullmatch(name) and (gone or self._ours(name).kind == "veth"):
             vlan_bpf.delete(self._rtnl, self._links, name, config.trunks.values())
         else:
-            self._rtnl.link("del", index=self._index(name))
+            self._rtnl.link("del", index=self._ours(name).index)
 
     def _address(self, verb: str, address: Address) -> None:
         interface = address.address
@@ -392,6 +566,14 @@ class LinuxKernel:
         if link is None:
             raise Rejected(f"there is no link {name!r}")
         return link.index
+
+
+def _readable(filenos: Iterable[int], timeout_s: float) -> bool:
+    """Wait until one of many descriptors is readable; return whether one is."""
+    watched = select.poll()
+    for fileno in filenos:
+        watched.register(fileno, select.POLLIN)
+    return bool(watched.poll(timeout_s * 1000))
 
 
 @contextmanager
@@ -423,6 +605,20 @@ def _is_ours(link: Link) -> bool:
 
 def _is_our_bridge(link: Link) -> bool:
     return _is_ours(link) and link.kind == "bridge"
+
+
+def _is_cable(link: Link) -> bool:
+    """Return whether a link is an end of a cable between a host and a space, either end."""
+    return _is_ours(link) and link.kind == "veth" and link.abroad != 0
+
+
+def _is_way(link: Link) -> bool:
+    """Return whether a link is the host's end of a cable."""
+    return _is_ours(link) and link.kind == "veth" and bool(WAY_NAME.fullmatch(link.name))
+
+
+def _is_transit(link: Link) -> bool:
+    return _is_way(link) and link.name.startswith("tr")
 
 
 def _bridge(link: Link) -> Bridge:

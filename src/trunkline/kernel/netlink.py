@@ -27,7 +27,7 @@ RECEIVE_BUFFER = 8 << 20  # bytes of notifications that may wait while an operat
 DATAGRAM = 1 << 18  # the kernel fills up to 32 KiB of what is offered
 DUMP_ATTEMPTS = 10
 
-SOL_NETLINK, ADD_MEMBERSHIP = 270, 1  # netlink(7)
+SOL_NETLINK, ADD_MEMBERSHIP, GET_STRICT_CHK = 270, 1, 12  # netlink(7)
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
@@ -66,15 +66,21 @@ def text(value: bytes | None) -> str:
     return "" if value is None else value.rstrip(b"\0").decode(errors="replace")
 
 
-def dump(protocol: int, kind: int, body: bytes) -> list[bytes]:
+def dump(protocol: int, kind: int, body: bytes, *, strict: bool = False) -> list[bytes]:
     """Ask for a table and return the bodies of its messages.
+
+    Args:
+        protocol: Netlink protocol.
+        kind: Message type.
+        body: The request; with ``strict`` the kernel leaves out what does not fit it.
+        strict: Whether the kernel takes the request's fields for conditions.
 
     Raises:
         OSError: The kernel refuses to dump this.
         Interrupted: The table changed under each of several readings. Retryable.
     """
     for _ in range(DUMP_ATTEMPTS):
-        bodies = _dump_once(protocol, kind, body)
+        bodies = _dump_once(protocol, kind, body, strict=strict)
         if bodies is not None:
             return bodies
     raise Interrupted(f"netlink dump {kind}: torn {DUMP_ATTEMPTS} times by changes; try again")
@@ -168,11 +174,13 @@ def _send(sock: socket.socket, kind: int, flags: int, body: bytes) -> None:
     sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
 
 
-def _dump_once(protocol: int, kind: int, body: bytes) -> list[bytes] | None:
+def _dump_once(protocol: int, kind: int, body: bytes, *, strict: bool) -> list[bytes] | None:
     """Return the bodies of one dump; None if it was torn by a concurrent change."""
     bodies: list[bytes] = []
     torn = False
     with _open(protocol) as sock:
+        if strict:
+            sock.setsockopt(SOL_NETLINK, GET_STRICT_CHK, 1)
         _send(sock, kind, REQUEST | DUMP, body)
         while True:
             for answer, flags, content in _messages(sock.recv(DATAGRAM)):

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import socket as sockets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -36,8 +36,32 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in RUN.iterdir())) if RUN.is_dir() else ()
 
 
-def create(name: str) -> None:
+def inode(name: str) -> int:
+    """Return the number that tells a namespace from all others; 0 if there is none."""
+    try:
+        return (RUN / name).stat().st_ino
+    except OSError:
+        return 0
+
+
+def here() -> int:
+    """Return that number of the namespace that the calling thread is in."""
+    return Path(SELF).stat().st_ino
+
+
+def is_dead(name: str) -> bool:
+    """Return whether a name has no namespace: whoever made or deleted it was killed."""
+    with suppress(OSError):
+        return (RUN / name).stat().st_dev != Path(SELF).stat().st_dev
+    return False
+
+
+def create(name: str, furnish: Callable[[], None] = lambda: None) -> None:
     """Make a namespace with its loopback up.
+
+    Args:
+        name: Under which it is found.
+        furnish: Called in there, before it has its name.
 
     Raises:
         Rejected: The name is taken, or this process may not (it needs root).
@@ -51,8 +75,9 @@ def create(name: str) -> None:
     try:
         with _returning():
             _call("unshare", name, CLONE_NEWNET)
+            furnish()
             _call("mount", name, SELF.encode(), bytes(path), b"none", MS_BIND, None)
-    except Rejected:
+    except BaseException:
         path.unlink()
         raise
     up(name, "lo")
@@ -69,8 +94,8 @@ def delete(name: str) -> None:
 
 
 @contextmanager
-def enter(name: str) -> Iterator[None]:
-    """Move the calling thread, and the processes it starts meanwhile, into a namespace.
+def opened(name: str) -> Iterator[int]:
+    """Give a descriptor of a namespace, for a link that shall be made in there.
 
     Raises:
         Rejected: There is no such namespace.
@@ -80,11 +105,21 @@ def enter(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise Rejected(f"network namespace {name}: there is none of this name") from error
     try:
-        with _returning():
-            _call("setns", name, fd, CLONE_NEWNET)
-            yield
+        yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def enter(name: str) -> Iterator[None]:
+    """Move the calling thread, and the processes it starts meanwhile, into a namespace.
+
+    Raises:
+        Rejected: There is no such namespace.
+    """
+    with opened(name) as fd, _returning():
+        _call("setns", name, fd, CLONE_NEWNET)
+        yield
 
 
 @contextmanager
@@ -122,12 +157,9 @@ def socket(name: str, family: int, kind: int, protocol: int = 0) -> sockets.sock
 def veth(ns_a: str, name_a: str, mac_a: str | None, ns_b: str, name_b: str) -> None:
     """Lay a cable between two namespaces; both ends are down. None lets the kernel choose."""
     link = {"ifname": name_a, "kind": "veth"} | ({"address": mac_a} if mac_a else {})
-    fd = os.open(RUN / ns_b, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with _netlink(ns_a, f"ip link add {name_a} type veth peer {name_b} netns {ns_b}") as rtnl:
-            rtnl.link("add", **link, peer={"ifname": name_b, "net_ns_fd": fd})
-    finally:
-        os.close(fd)
+    words = f"ip link add {name_a} type veth peer {name_b} netns {ns_b}"
+    with opened(ns_b) as fd, _netlink(ns_a, words) as rtnl:
+        rtnl.link("add", **link, peer={"ifname": name_b, "net_ns_fd": fd})
 
 
 def bridge(ns: str, name: str, ports: Sequence[str] = ()) -> None:

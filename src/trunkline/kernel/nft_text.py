@@ -288,8 +288,18 @@ class _Table:
         del self.sets[name]
 
     def flush_set(self, name: str, _: str) -> None:
-        """Remove a set's elements."""
-        self._set(name).elements.clear()
+        """Remove a set's elements; a map is another kind of object to nft's flush."""
+        self._flush(name, is_map=False)
+
+    def flush_map(self, name: str, _: str) -> None:
+        """Remove a map's elements."""
+        self._flush(name, is_map=True)
+
+    def _flush(self, name: str, *, is_map: bool) -> None:
+        target = self._set(name)
+        if target.is_map != is_map:
+            raise RefusedScriptError(f"no such {'map' if is_map else 'set'}: {name}")
+        target.elements.clear()
         self.uses = None
 
     def add_element(self, name: str, text: str) -> None:
@@ -349,7 +359,7 @@ _STATEMENTS = {
     ("delete", "set"): _Table.delete_set,
     ("delete", "map"): _Table.delete_set,
     ("flush", "set"): _Table.flush_set,
-    ("flush", "map"): _Table.flush_set,
+    ("flush", "map"): _Table.flush_map,
     ("add", "element"): _Table.add_element,
     ("delete", "element"): _Table.delete_element,
 }

@@ -109,10 +109,13 @@ class Cloud:
         """Make all that the topology says, instances' ports included."""
         topology = self._lab.topology
         self._create_external()
-        for network in topology.networks.values():
-            self._create_network(network)
         for router in topology.routers.values():
             self._create_router(router)
+        for network in topology.networks.values():
+            self._create_network(network)
+            self._attach(network)
+        for router in topology.routers.values():
+            self._set_routes(router)
         chosen = [i for i in topology.instances.values() if i.address is not None]
         others = [i for i in topology.instances.values() if i.address is None]
         for instance in (*chosen, *others):  # what is asked for by address must not be given away
@@ -161,26 +164,52 @@ class Cloud:
             "ip_version": 4,
             "cidr": str(network.cidr),
         }
+        if not network.routed:
+            subnet["gateway_ip"] = None
         self.as_project(network.project).create("subnets", subnet)
         for host in network.gateways:
             self.create_gateway(network.name, host)
 
     def _create_router(self, router: Router) -> None:
-        """Make a router and put its networks on it, as the admin, who may take any project's."""
+        """Make a router, as the admin, who may put any project's networks on it."""
         body: dict[str, Any] = {"name": router.name, "project_id": self._projects[router.project]}
         if router.gateway:
             outside = self.one("networks", EXTERNAL)["id"]
             body["external_gateway_info"] = {"network_id": outside, "enable_snat": router.snat}
-        made = self.admin.create("routers", body)
-        for network in router.networks:
-            subnet = {"subnet_id": self.one("networks", network)["subnets"][0]}
-            self.admin.request("PUT", f"/v2.0/routers/{made['id']}/add_router_interface", subnet)
+        self.admin.create("routers", body)
+
+    def _attach(self, network: Network) -> None:
+        """Put a network on its router, before the next one, which may have the same addresses."""
+        for router in self._lab.topology.routers.values():
+            if network.name in router.networks:
+                self._interface("add", network.name, self.one("routers", router.name)["id"])
+
+    def give_router(self, network: str) -> str:
+        """Put a network on a new router of its project, as the admin; return the router's id."""
+        found = self._lab.topology.networks[network]
+        router = Router(f"{network}-router", found.project, (network,), gateway=True, snat=True)
+        self._create_router(router)
+        router_id = str(self.one("routers", router.name)["id"])
+        self._interface("add", network, router_id)
+        return router_id
+
+    def take_router(self, network: str, router_id: str) -> None:
+        """Take a network off its router and delete that, as the admin."""
+        self._interface("remove", network, router_id)
+        self.admin.delete("routers", router_id)
+
+    def _interface(self, verb: str, network: str, router_id: str) -> None:
+        subnet = {"subnet_id": self.one("networks", network)["subnets"][0]}
+        path = f"/v2.0/routers/{router_id}/{verb}_router_interface"
+        self.admin.request("PUT", path, subnet)
+
+    def _set_routes(self, router: Router) -> None:
         routes = [
             {"destination": str(route.destination), "nexthop": str(route.nexthop)}
             for route in router.routes
         ]
         if routes:
-            self.admin.update("routers", made["id"], {"routes": routes})
+            self.admin.update("routers", self.one("routers", router.name)["id"], {"routes": routes})
 
     def provision(self, network: str, provisioning: Provisioning) -> None:
         """Say on which hosts a network is, as the admin."""

@@ -207,6 +207,20 @@ class Stage:
         self.settle()
 
     @contextmanager
+    def own_router(self, network: str) -> Iterator[None]:
+        """Have a network on a router of its own, with a way out, meanwhile."""
+        router_id = self.cloud.give_router(network)
+        self.settle()
+        self.look()
+        try:
+            yield
+        finally:
+            instances = [i.name for i in self.topology.instances.values() if i.network == network]
+            with self.fixed_only(*instances):  # a floating IP holds on to its router
+                self.cloud.take_router(network, router_id)
+            self.look()
+
+    @contextmanager
     def without(self, project: str, host: str) -> Iterator[None]:
         """Have no instance of a project on a host meanwhile, so that its network goes too."""
         gone = [s for s in self.seats.values() if (s.project, s.host) == (project, host)]

@@ -26,8 +26,10 @@ from pathlib import Path
 
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.kernel import exec as programs
-from trunkline.kernel import netns
+from trunkline.kernel import netns, spaces
 from trunkline.lab.topology import NAME, Topology, load
+from trunkline.model import HostName
+from trunkline.ownership import is_space_of
 
 ROOT = Path("/run/trunkline/lab")
 RESOLV = Path("/etc/netns")  # ip-netns(8): /etc files of a namespace
@@ -263,6 +265,7 @@ def remove(name: str) -> bool:
     namespaces = _listed(directory)
     (directory / "complete").unlink(missing_ok=True)  # from here on it is not
     _kill(_recorded(directory))
+    namespaces += (*spaces.found_under(directory), *_dead_spaces(directory))
     while _kill(_inside(namespaces)):
         pass  # one that was killed may have started another just before
     for namespace in namespaces:
@@ -287,6 +290,15 @@ def _listed(directory: Path) -> tuple[str, ...]:
     with suppress(FileNotFoundError):
         return tuple((directory / "namespaces").read_text().split())
     return ()
+
+
+def _dead_spaces(directory: Path) -> Iterator[str]:
+    """Yield what agents that were killed half-way have left under the names of spaces."""
+    with suppress(FileNotFoundError):
+        hosts = [HostName(path.name) for path in (directory / "hosts").iterdir()]
+        for name in netns.names():
+            if netns.is_dead(name) and any(is_space_of(name, host) for host in hosts):
+                yield name
 
 
 def _recorded(directory: Path) -> Iterator[programs.Process]:

@@ -66,6 +66,7 @@ class Network:
         gateways: Hosts' own addresses by host, where they are not left to the server.
         gateway: Which address instances have as their gateway.
         provisioning: On which hosts it is, besides those of its instances.
+        routed: Whether its subnet has a gateway; without one it is on no router.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Network:
     gateways: Mapping[str, IPv4Address]
     gateway: GatewayMode = GatewayMode.PER_HOST
     provisioning: Provisioning = Provisioning.ON_DEMAND
+    routed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Router:
     networks: tuple[str, ...]
     gateway: bool
     snat: bool
-    routes: tuple[HostRoute, ...]
+    routes: tuple[HostRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,7 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
             },
             gateway=fields.take("gateway", GatewayMode, GatewayMode.PER_HOST),
             provisioning=fields.take("provisioning", Provisioning, Provisioning.ON_DEMAND),
+            routed=fields.flag("routed", usual=True),
         )
         fields.done()
 

@@ -84,9 +84,27 @@ class TracedHost:
         found = {a.address.network: a.link for a in self.state.addresses}
         found |= dict(self.facts.foreign_prefixes)
         found = {p: link for p, link in found.items() if p.prefixlen < p.max_prefixlen}
+        ways = {r.destination: r.link for r in self.state.routes if r.link in self.state.cables}
+        found |= {prefix: link for prefix, link in ways.items() if link}
         if self.uplink:
             found.setdefault(EVERYWHERE, self.uplink)
         return tuple(sorted(found.items(), key=lambda one: -one[0].prefixlen))
+
+    @cached_property
+    def gates(self) -> frozenset[tuple[str, str]]:
+        """Return the bridges whose gateway is in a space, with the gateway's MAC."""
+        return frozenset((c.bridge, c.mac) for c in self.state.cables.values() if c.bridge)
+
+    @cached_property
+    def answers(self) -> dict[tuple[str, IPv4Address], str]:
+        """Return the MAC of what is in a space, by link and address; empty is the link's own."""
+        inside = {
+            (c.bridge, a.address.ip): c.mac
+            for c in self.state.cables.values()
+            for a in self.state.spaces[c.space].addresses
+            if c.bridge and a.link == c.peer
+        }
+        return inside | {(a.link, a.address.ip): "" for a in self.state.proxies}
 
     @cached_property
     def ports(self) -> dict[str, PortView]:

@@ -140,6 +140,9 @@ class HostNode:
             port: Where it came in; None if this host sent it.
         """
         frame = passage.frame
+        if (bridge.name, frame.destination_mac) in self.host.gates:
+            self._into_space(passage, bridge.name)
+            return
         if frame.destination_mac == bridge.mac and port is not None:
             self._take_in(passage, bridge)
             return
@@ -224,13 +227,20 @@ class HostNode:
             if passage.frame.destination_mac == self._mac(device):
                 self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
             return
+        mac = self.host.answers.get((device, arp.target))
+        if mac is not None:
+            self._answer(passage, device, arp, mac or self._mac(device))
+            return
         own = self.host.own.get(arp.target)
         if own is None or device not in (own, self.host.uplink):
             return
         self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
+        self._answer(passage, device, arp, self._mac(device))
+
+    def _answer(self, passage: Passage, device: str, arp: Arp, mac: str) -> None:
         text = f"{device} has {arp.target} and answers"
-        passage.decisions.append(Decision(Stage.ARP, device, text, f"{arp.target} dev {own}"))
-        mac = self._mac(device)
+        link = self.host.own.get(arp.target, device)
+        passage.decisions.append(Decision(Stage.ARP, device, text, f"{arp.target} dev {link}"))
         reply = Frame(mac, arp.sender_mac, Arp(True, mac, arp.target, arp.sender))  # noqa: FBT003 - a reply
         passage.then.append(lambda: self._wiring.launch(self._emit(device, reply)))
 
@@ -354,6 +364,9 @@ class HostNode:
 
     def _leave(self, passage: Passage, oif: str) -> None:
         """Send a routed packet to its next hop."""
+        if oif in self._state.cables:
+            self._into_space(passage, oif)
+            return
         if oif == self.host.uplink:
             passage.fates += explain.exposure(self._wiring.cloud, self.host, passage)
         elif oif not in self._state.bridges:
@@ -368,6 +381,10 @@ class HostNode:
             return
         passage.frame = Frame(self._mac(oif), mac, passage.packet)
         self._transmit(passage, oif)
+
+    def _into_space(self, passage: Passage, device: str) -> None:
+        text = "leads to a router of its own, in a namespace of its own, which no walk enters yet"
+        passage.end(Disposition.UNKNOWN, Decision(Stage.ROUTE, device, text))
 
     def _next_hop(self, oif: str, packet: Packet) -> str | None:
         destination = packet.destination

@@ -15,6 +15,7 @@ from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
+from trunkline.lab.scenarios.routers import play_routers
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
 from trunkline.lab.scenarios.services import play_dns, play_options, play_pairs
 from trunkline.lab.stage import Stage
@@ -70,6 +71,7 @@ SCENARIOS = {
             partial(play_6b_with, Provisioning.EVERYWHERE),
         ),
         Scenario("7", "by floating IPs", play_7),
+        Scenario("routers", "a tenant on a router of its own", play_routers),
         Scenario("pairs", "allowed address pairs, and a port without port security", play_pairs),
         Scenario("dns", "names within a network, its resolvers and its domain", play_dns),
         Scenario("options", "a DHCP option for one port", play_options),

@@ -1,0 +1,390 @@
+"""Routing domains of their own: a network namespace per router that is not the default one.
+
+Addresses of two routers may overlap, and one namespace has one table of local addresses, one
+connection tracking table per zone and one set of DHCP sockets. So what routes, translates and
+serves a domain lives in a space; bridges, VLAN devices, taps and security groups stay with the
+host. A space has one way to the outside, its transit, over which it shows the host nothing but
+floating IPs and one link-local address that is its own.
+
+Decides which spaces there are, what is in them, and how the host leads to them. Knows nothing of
+ports: a port is judged on its bridge, wherever its packets go from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from trunkline import ownership
+from trunkline.core.filter import (
+    EGRESS_PRIORITY,
+    forward_chain,
+    gateway_set,
+    input_chains,
+    leaving_chain,
+    name_set,
+    prefix_set,
+)
+from trunkline.core.kept import kept
+from trunkline.core.links import (
+    UPLINK_SYSCTLS,
+    Served,
+    bridge_sysctls,
+    compile_gateways,
+    gateway_mac,
+)
+from trunkline.core.nat import TRANSITS, Source, compile_nat_chains, compile_nat_sets
+from trunkline.hoststate import (
+    Address,
+    Cable,
+    Chain,
+    DhcpServer,
+    Hook,
+    HostConfig,
+    HostFacts,
+    HostState,
+    Problem,
+    Route,
+    Table,
+)
+from trunkline.model import DomainId, HostRoute, SubnetId
+from trunkline.ownership import TABLE
+from trunkline.snapshot import FloatingView, HostSnapshot, RouterView, SubnetView
+
+TRANSIT = "transit"
+"""The name, in a space, of its way to the outside."""
+TRANSIT_MTU = 65535  # so that the links behind it decide, as without it
+DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A routing domain with a namespace of its own on this host.
+
+    Attributes:
+        router: None: a network that is on no router; it gets DHCP and nothing else.
+        transit: Its two addresses, the host's end first; None: nothing gets out.
+    """
+
+    name: str
+    domain: DomainId
+    router: RouterView | None
+    served: tuple[Served, ...]
+    transit: IPv4Network | None
+    floating: tuple[FloatingView, ...]
+
+    @property
+    def routed(self) -> bool:
+        """Return whether its networks reach each other."""
+        return self.router is not None and self.router.admin_up
+
+    @property
+    def link(self) -> str:
+        """Return the name of the host's end of its transit."""
+        return ownership.transit_name(self.domain)
+
+
+def choose_spaces(
+    snapshot: HostSnapshot, served: Iterable[Served], uplink: str | None, facts: HostFacts
+) -> tuple[Space, ...]:
+    """Return the spaces that these networks need, sorted by name."""
+    routers = {DomainId(r.id): r for r in snapshot.routers}
+    inside: dict[DomainId, list[Served]] = {}
+    for s in served:
+        if s.space:
+            inside.setdefault(s.network.domain, []).append(s)
+    leaving = [d for d in inside if uplink and _gets_out(routers.get(d))]
+    transits = number_transits(map(ownership.transit_name, leaving), facts)
+    floating: dict[DomainId, list[FloatingView]] = {}
+    for f in snapshot.floating_ips if inside else ():
+        floating.setdefault(f.domain, []).append(f)
+    spaces = (
+        Space(
+            name=places[0].space,
+            domain=domain,
+            router=routers.get(domain),
+            served=tuple(places),
+            transit=transits.get(ownership.transit_name(domain)),
+            floating=tuple(floating.get(domain, ())),
+        )
+        for domain, places in inside.items()
+    )
+    return tuple(sorted(spaces, key=lambda space: space.name))
+
+
+def _gets_out(router: RouterView | None) -> bool:
+    return router is not None and router.admin_up and router.has_gateway
+
+
+def number_transits(links: Iterable[str], facts: HostFacts) -> dict[str, IPv4Network]:
+    """Return the /31 of each transit by its link.
+
+    What is there keeps its numbers, and a new one gets those that its name hashes to, or the next
+    that nobody has: others' connections are translated to addresses that must not move.
+    """
+    wanted = sorted(links)
+    here = dict(facts.transits)
+    numbers: dict[str, IPv4Network] = {}
+    for link in wanted:
+        prefix = here[link].network if link in here else None
+        if prefix and prefix.subnet_of(TRANSITS) and prefix not in numbers.values():
+            numbers[link] = prefix
+    taken = set(numbers.values())
+    foreign = [p for p, _ in facts.foreign_prefixes if p.overlaps(TRANSITS)]
+    for link in wanted:
+        if link not in numbers:
+            numbers[link] = next(p for p in _candidates(link) if _is_free(p, taken, foreign))
+            taken.add(numbers[link])
+    return numbers
+
+
+def _candidates(link: str) -> Iterator[IPv4Network]:
+    """Yield all transit prefixes, beginning where a link's name hashes to."""
+    size = TRANSITS.num_addresses // 2
+    first = int.from_bytes(sha256(link.encode()).digest()[:4])
+    for number in range(size):
+        yield IPv4Network((TRANSITS[2 * ((first + number) % size)], 31))
+
+
+def _is_free(prefix: IPv4Network, taken: set[IPv4Network], foreign: list[IPv4Network]) -> bool:
+    return prefix not in taken and not any(prefix.overlaps(other) for other in foreign)
+
+
+# --- what is in a space ---------------------------------------------------------------------
+
+
+def compile_space(
+    space: Space,
+    config: HostConfig,
+    face: IPv4Address | None,
+    prefixes: tuple[IPv4Network, ...],
+    dhcp: Mapping[str, DhcpServer],
+) -> HostState:
+    """Return what a space must be.
+
+    Args:
+        space: Which.
+        config: The host's.
+        face: What instances without a floating IP look like outside.
+        prefixes: Those of all tenants.
+        dhcp: The DHCP servers of all bridges.
+    """
+    bridges = [s.bridge for s in space.served]
+    table = _table(space, config, face, prefixes)
+    return HostState(
+        addresses=compile_gateways(space.served) | _transit_address(space, TRANSIT, 1),
+        sysctls=_sysctls(space),
+        tables={(table.family, table.name): table},
+        dhcp={b: dhcp[b] for b in bridges if b in dhcp},
+        routes=frozenset(_inner_routes(space)),
+    )
+
+
+def _transit_address(space: Space, link: str, end: int) -> set[Address]:
+    if space.transit is None:
+        return set()
+    return {Address(link, IPv4Interface((space.transit[end], 31)))}
+
+
+def _sysctls(space: Space) -> dict[str, str]:
+    wanted = bridge_sysctls(space.served, routed=space.routed)
+    if space.transit is not None:
+        wanted |= {f"net.ipv4.conf.{TRANSIT}.{key}": value for key, value in UPLINK_SYSCTLS.items()}
+    return wanted
+
+
+def _inner_routes(space: Space) -> Iterator[Route]:
+    """Yield the extra routes, and the default route unless one of them is that."""
+    extra = extra_routes(space.router, space.served)
+    yield from extra
+    if space.transit is not None and all(r.destination != DEFAULT_ROUTE for r in extra):
+        yield Route(DEFAULT_ROUTE, space.transit[0], TRANSIT)
+
+
+def extra_routes(router: RouterView | None, served: Iterable[Served]) -> tuple[Route, ...]:
+    """Return a router's own routes; one whose next hop's network is not here leads nowhere."""
+    if router is None or not router.admin_up:
+        return ()
+    places = [(subnet.cidr, s.bridge) for s in served for subnet in s.network.subnets]
+    return tuple(_extra_route(route, places) for route in router.routes)
+
+
+def _extra_route(route: HostRoute, places: list[tuple[IPv4Network, str]]) -> Route:
+    for cidr, bridge in places:
+        if route.nexthop in cidr:
+            return Route(route.destination, route.nexthop, bridge)
+    return Route(route.destination)
+
+
+def _table(
+    space: Space, config: HostConfig, face: IPv4Address | None, prefixes: tuple[IPv4Network, ...]
+) -> Table:
+    gate = TRANSIT if space.transit is not None else None
+    source = None
+    if space.transit is not None and face and space.router and space.router.enable_snat:
+        source = Source(space.transit[1], face)
+    sets = [
+        name_set("bridges", [s.bridge for s in space.served]),
+        gateway_set(space.served),
+        prefix_set("tenant_prefixes", prefixes),
+        *compile_nat_sets(space.floating, config),
+    ]
+    chains = [
+        *input_chains(f'iifname "{gate}"' if gate else ""),
+        forward_chain(gate, guard=config.guard_absent_prefixes),
+        *([_arriving_chain(gate)] if gate else []),
+        leaving_chain(gate),
+        *compile_nat_chains(gate, source),
+    ]
+    return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
+
+
+def _arriving_chain(gate: str) -> Chain:
+    rules = (f'iifname "{gate}" ip saddr @tenant_prefixes drop',)
+    return Chain("arriving", rules, Hook("filter", "prerouting", EGRESS_PRIORITY))
+
+
+# --- how the host leads to its spaces -------------------------------------------------------
+
+
+def default_routes(
+    router: RouterView | None, here: Iterable[Served], facts: HostFacts
+) -> tuple[frozenset[Route], tuple[Problem, ...]]:
+    """Return the default router's extra routes, which are the host's own, and what cannot be.
+
+    None may lead the host's own traffic astray.
+    """
+    routes, problems = set(), []
+    for route in extra_routes(router, here):
+        foreign = [
+            link for prefix, link in facts.foreign_prefixes if prefix.overlaps(route.destination)
+        ]
+        if foreign or route.destination == DEFAULT_ROUTE:
+            whose = f"that of {foreign[0]}" if foreign else "its default route"
+            text = (
+                f"would take the place of the host's own route, {whose}; remove it, or put the"
+                " networks on a router of their own"
+            )
+            problems.append(Problem(f"route {route.destination} of the default router", text))
+        else:
+            routes.add(route)
+    return frozenset(routes), tuple(problems)
+
+
+def compile_cables(spaces: Iterable[Space], host: str) -> dict[str, Cable]:
+    """Return the cables between the host and its spaces, by the host's end."""
+    cables = [
+        Cable(
+            name=ownership.cable_name(s.network.vlan_id),
+            space=space.name,
+            peer=s.bridge,
+            mac=gateway_mac(s.network, host),
+            mtu=s.network.mtu,
+            bridge=s.bridge,
+            alias=ownership.alias(s.network.id),
+        )
+        for space in spaces
+        for s in space.served
+    ]
+    cables += [_transit(space, host) for space in spaces if space.transit is not None]
+    return {cable.name: cable for cable in cables}
+
+
+def _transit(space: Space, host: str) -> Cable:
+    digest = sha256(f"{host}/{space.domain}/{TRANSIT}".encode()).digest()
+    return Cable(
+        name=space.link,
+        space=space.name,
+        peer=TRANSIT,
+        mac=":".join(f"{octet:02x}" for octet in (0x0A, *digest[:5])),
+        mtu=TRANSIT_MTU,
+        bridge=None,
+        alias=f"trunkline router={space.domain}",
+    )
+
+
+def transit_addresses(spaces: Iterable[Space]) -> frozenset[Address]:
+    """Return the address of the host's end of each transit."""
+    return frozenset(a for space in spaces for a in _transit_address(space, space.link, 0))
+
+
+def floating_routes(spaces: Iterable[Space]) -> frozenset[Route]:
+    """Return a route to the space of each floating IP that lives in one."""
+    return frozenset(
+        Route(IPv4Network(f.address), space.transit[1], space.link)
+        for space in spaces
+        if space.transit is not None
+        for f in space.floating
+    )
+
+
+def floating_proxies(spaces: Iterable[Space], uplink: str | None) -> frozenset[Address]:
+    """Return the floating IPs that the uplink must answer ARP for, though they live in a space."""
+    return frozenset(
+        Address(uplink, IPv4Interface(f.address))
+        for space in spaces
+        if uplink and space.transit is not None
+        for f in space.floating
+    )
+
+
+def exempt_routes(
+    spaces: Iterable[Space], served: tuple[Served, ...], config: HostConfig
+) -> tuple[frozenset[Route], tuple[Problem, ...]]:
+    """Return the ways back to instances that exempt destinations know by their own addresses.
+
+    The host has one way to an address. Where another domain has the same addresses here, neither
+    gets one: answers to one tenant must not reach another.
+    """
+    if not config.snat_exempt:
+        return frozenset(), ()
+    routes, problems = set(), []
+    for space, subnet in _subnets_that_get_out(spaces):
+        if subnet.id in _contested(served):
+            text = (
+                "is also another router's on this host: its instances get no answer from"
+                " destinations that are exempt from translation; renumber one of them"
+            )
+            problems.append(Problem(f"subnet {subnet.id} ({subnet.cidr})", text))
+        elif space.transit is not None:
+            routes.add(Route(subnet.cidr, space.transit[1], space.link))
+    return frozenset(routes), tuple(problems)
+
+
+def _subnets_that_get_out(spaces: Iterable[Space]) -> Iterator[tuple[Space, SubnetView]]:
+    for space in spaces:
+        if space.transit is not None:
+            yield from ((space, subnet) for s in space.served for subnet in s.network.subnets)
+
+
+@kept()
+def _contested(served: tuple[Served, ...]) -> frozenset[SubnetId]:
+    """Return the subnets that overlap one of another domain."""
+    everything = [(s.network.domain, n) for s in served for n in s.network.subnets]
+    return frozenset(
+        subnet.id
+        for domain, subnet in everything
+        if any(subnet.cidr.overlaps(other.cidr) for d, other in everything if d != domain)
+    )
+
+
+def compile_space_sysctls(spaces: tuple[Space, ...], uplink: str | None) -> dict[str, str]:
+    """Return the host's sysctls on the ways to its spaces."""
+    links = {
+        ownership.bridge_name(s.network.vlan_id): {"forwarding": "0", "arp_ignore": "8"}
+        for space in spaces
+        for s in space.served
+    }
+    links |= {space.link: UPLINK_SYSCTLS for space in spaces if space.transit is not None}
+    wanted = {
+        f"net.ipv4.conf.{link}.{key}": value
+        for link, of in links.items()
+        for key, value in of.items()
+    }
+    if uplink and any(space.transit is not None for space in spaces):
+        wanted |= {f"net.ipv4.conf.{uplink}.{key}": value for key, value in UPLINK_SYSCTLS.items()}
+        # The kernel answers for others after up to 0.8 s, to let them be first (arp(7)).
+        wanted[f"net.ipv4.neigh.{uplink}.proxy_delay"] = "0"
+    return wanted
