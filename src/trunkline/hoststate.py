@@ -57,6 +57,8 @@ class HostFacts:
         foreign_prefixes: Prefix and link of each address on this host that is not ours.
         bridge_netfilter: Whether the kernel shows bridged packets to the IP hooks at all. Without
             it a bridge that asks for it is not refused, and its packets pass unfiltered.
+        foreign_masters: Each link that is not ours and is plugged into something that is not
+            ours either, and what that is.
         missing: Features that something here needs and the machine lacks, as sentences that
             say what to load or install.
         transits: Address of the host's end of each transit to a space that is there, by link:
@@ -68,6 +70,7 @@ class HostFacts:
     uplink_address: IPv4Address | None = None
     foreign_prefixes: tuple[tuple[IPv4Network, str], ...] = ()
     bridge_netfilter: bool = True
+    foreign_masters: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     transits: tuple[tuple[str, IPv4Interface], ...] = ()
 
@@ -243,6 +246,8 @@ class HostState:
     Attributes:
         plugs: By tap. Desired: every port's, whether its tap exists yet or not. Actual: every
             link whose name looks like a port's tap (``tap`` and 11 characters).
+        untagged: The bridge that a trunk NIC itself is plugged into, by NIC: a flat network's. The
+            NIC is not ours, and nothing else of it is changed.
         sysctls: By key in dotted form, as sysctl(8) writes it, except that a link's name
             stands as it is: ``net.ipv4.conf.br100.forwarding``.
         tables: By (family, name).
@@ -255,6 +260,7 @@ class HostState:
     bridges: Mapping[str, Bridge] = field(default_factory=dict)
     vlans: Mapping[str, Vlan] = field(default_factory=dict)
     plugs: Mapping[str, Plug] = field(default_factory=dict)
+    untagged: Mapping[str, str] = field(default_factory=dict)
     addresses: frozenset[Address] = frozenset()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)

@@ -129,6 +129,22 @@ class ChangeLink:
 
 
 @dataclass(frozen=True, slots=True)
+class PlugTrunk:
+    """Put a trunk NIC itself into a bridge of ours, or take it out; it stays as it is otherwise.
+
+    Attributes:
+        bridge: None takes it out.
+    """
+
+    trunk: str
+    bridge: str | None
+
+    def command(self) -> str:
+        """Return the equivalent ``ip`` command."""
+        return f"ip link set {self.trunk} {f'master {self.bridge}' if self.bridge else 'nomaster'}"
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteLink:
     """Delete one of our bridges, VLAN devices or cables."""
 
@@ -339,6 +355,7 @@ Operation = (
     | DeleteSpace
     | CreateCable
     | ChangeLink
+    | PlugTrunk
     | DeleteLink
     | AddAddress
     | RemoveAddress

@@ -9,6 +9,7 @@ no proof: ``br100`` without the group is somebody else's and is never touched.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 
 from trunkline.model import DomainId, HostName, NetworkId, PortId
@@ -27,16 +28,37 @@ TABLE = "trunkline"
 """Name of our nftables tables; whatever is inside is ours."""
 
 LINK_NAME_MAX = 15  # IFNAMSIZ - 1
+LINK_NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
-def alias(network_id: NetworkId) -> str:
-    """Return the interface alias that says which network a link serves."""
-    return f"trunkline network={network_id}"
+def alias(network_id: NetworkId, trunk: str = "") -> str:
+    """Return the interface alias that says which network a link serves.
+
+    Args:
+        network_id: The network.
+        trunk: Of a bridge that has a NIC plugged in, that NIC: it carries no mark of its own.
+    """
+    plugged = f"trunk={trunk} " if trunk else ""
+    return f"trunkline {plugged}network={network_id}"
 
 
-def bridge_name(vlan_id: int) -> str:
-    """Return the bridge's name, as the article has it: ``br100``."""
-    return f"br{vlan_id}"
+def plugged_trunk(bridge_alias: str) -> str:
+    """Return the NIC that a bridge's alias names; the empty string if it names none."""
+    words = (word.partition("=") for word in bridge_alias.split())
+    return next((value for key, _, value in words if key == "trunk"), "")
+
+
+def bridge_name(vlan_id: int | None, physical_network: str) -> str:
+    """Return the bridge's name: ``br100`` as in the article, ``br-physnet1`` without a VLAN.
+
+    What does not fit into a link's name as it is, goes by its digest.
+    """
+    if vlan_id is not None:
+        return f"br{vlan_id}"
+    name = f"br-{physical_network}"
+    if len(name) <= LINK_NAME_MAX and LINK_NAME.fullmatch(name):
+        return name
+    return f"br-{sha256(physical_network.encode()).hexdigest()[:12]}"
 
 
 def vlan_name(vlan_id: int) -> str:
@@ -105,9 +127,9 @@ def space_mark(state_dir: str) -> str:
     return f"trunkline space of {state_dir}"
 
 
-def cable_name(vlan_id: int) -> str:
+def cable_name(bridge: str) -> str:
     """Return the name of the bridge port behind which a network's gateway is: ``gw100``."""
-    return f"gw{vlan_id}"
+    return f"gw{bridge.removeprefix('br')}"
 
 
 def transit_name(domain: DomainId) -> str:

@@ -30,6 +30,7 @@ def encode(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
         "uplink_address": _text(facts.uplink_address),
         "foreign_prefixes": [[str(prefix), link] for prefix, link in facts.foreign_prefixes],
         "bridge_netfilter": facts.bridge_netfilter,
+        "foreign_masters": [list(pair) for pair in facts.foreign_masters],
         "missing": list(facts.missing),
         "transits": [[link, str(address)] for link, address in facts.transits],
         "cabling": {
@@ -72,6 +73,9 @@ def _facts(data: Mapping[str, Any]) -> HostFacts:
             (IPv4Network(str(prefix)), str(link)) for prefix, link in data["foreign_prefixes"]
         ),
         bridge_netfilter=bool(data["bridge_netfilter"]),
+        foreign_masters=tuple(
+            (str(link), str(master)) for link, master in data.get("foreign_masters", ())
+        ),
         missing=tuple(map(str, data["missing"])),
         transits=tuple(
             (str(link), IPv4Interface(str(address))) for link, address in data.get("transits", ())

@@ -88,6 +88,7 @@ class NetworkView:
     """A network that the host must serve, sorted by id in its snapshot.
 
     Attributes:
+        vlan_id: None: it is flat, its frames have no tag on the trunk.
         router_id: None: it is on no router. Its instances get addresses by DHCP, and no gateway
             is offered to them.
         dns_domain: What names are in; without the last dot.
@@ -97,7 +98,7 @@ class NetworkView:
     project_id: ProjectId
     name: str
     physical_network: str
-    vlan_id: int
+    vlan_id: int | None
     mtu: int
     subnets: tuple[SubnetView, ...]
     router_id: RouterId | None

@@ -56,7 +56,10 @@ def unchanged(cloud: Cloud) -> Iterator[None]:
         (b'{"network": {"status": "ACTIVE"}}', "status"),
         (b'{"network": {"project_id": ""}}', "project_id"),
         (b'{"network": {"provider:network_type": "vxlan"}}', "provider:network_type"),
-        (b'{"network": {"provider:network_type": "flat"}}', "provider:network_type"),
+        (
+            b'{"network": {"provider:network_type": "flat", "provider:segmentation_id": 5}}',
+            "provider:segmentation_id",
+        ),
     ],
 )
 def test_a_wrong_body_is_refused_with_a_reason(cloud: Cloud, body: bytes, message: str) -> None:

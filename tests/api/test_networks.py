@@ -276,3 +276,75 @@ def test_bulk_is_all_or_nothing(cloud: Cloud) -> None:
     assert len(good["networks"]) == 2
     assert len(cloud.alice.list("networks")) == count + 2
     assert cloud.admin.list("networks", name="b") == []
+
+
+FLAT = {"provider:network_type": "flat", "provider:physical_network": "physnet2"}
+
+
+def test_a_flat_network_is_everywhere_and_the_only_one_there(cloud: Cloud) -> None:
+    """One network of a physical network has no tag; it is on every host unless told otherwise."""
+    network = cloud.admin.create("networks", FLAT)
+
+    assert network["provider:network_type"] == "flat"
+    assert network["provider:physical_network"] == "physnet2"
+    assert network["provider:segmentation_id"] is None
+    assert network["trunkline:provisioning"] == "everywhere"
+    with pytest.raises(Conflict, match=network["id"]) as refusal:
+        cloud.admin.create("networks", FLAT)
+    assert refusal.value.kind == "FlatNetworkInUse"
+    cloud.admin.delete("networks", network["id"])
+    again = cloud.admin.create("networks", {**FLAT, "trunkline:provisioning": "on_demand"})
+    assert again["trunkline:provisioning"] == "on_demand"
+    cloud.admin.delete("networks", again["id"])
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({**FLAT, "provider:segmentation_id": 4002}, "provider:segmentation_id"),
+        ({**FLAT, "provider:physical_network": "physnet9"}, "provider:physical_network"),
+    ],
+)
+def test_a_flat_network_with_a_vlan_is_refused(
+    cloud: Cloud, wish: dict[str, Any], field: str
+) -> None:
+    """It has none, and its physical network is one that the server knows."""
+    with pytest.raises(Invalid, match=field):
+        cloud.admin.create("networks", wish)
+
+
+def test_a_flat_network_is_for_administrators(cloud: Cloud) -> None:
+    """Who may not choose a VLAN may not choose none."""
+    with pytest.raises(Forbidden):
+        cloud.alice.create("networks", {"provider:network_type": "flat"})
+
+
+def test_a_flat_external_network_becomes_the_tenants_only_once(cloud: Cloud) -> None:
+    """External ones share a physical network; as tenants' they would be two without a tag."""
+    outside = [cloud.admin.create("networks", {**FLAT, "router:external": True}) for _ in range(2)]
+
+    cloud.admin.update("networks", outside[0]["id"], {"router:external": False})
+    with pytest.raises(Conflict) as refusal:
+        cloud.admin.update("networks", outside[1]["id"], {"router:external": False})
+    assert refusal.value.kind == "FlatNetworkInUse"
+    for network in outside:
+        cloud.admin.delete("networks", network["id"])
+
+
+def test_an_instance_is_bound_on_a_flat_network(cloud: Cloud) -> None:
+    """Its host's snapshot has the network without a VLAN id."""
+    network = cloud.admin.create("networks", {**FLAT, "shared": True})
+    prefix = str(next(cloud.prefixes))
+    cloud.admin.create("subnets", {"network_id": network["id"], "ip_version": 4, "cidr": prefix})
+    port = cloud.alice.create("ports", {"network_id": network["id"]})
+    cloud.admin.update("ports", port["id"], {"binding:host_id": "flat-host"})
+
+    with cloud.agent("flat-host") as agent:
+        snapshot = agent.snapshot(None, 0)
+    assert snapshot
+    (view,) = (n for n in snapshot.networks if n.id == network["id"])
+
+    assert view.vlan_id is None
+    assert view.physical_network == "physnet2"
+    cloud.admin.delete("ports", port["id"])
+    cloud.admin.delete("networks", network["id"])

@@ -226,12 +226,14 @@ def test_a_configuration(tmp_path: Path) -> None:
     path = written(
         tmp_path / "c", listen=["http://[::1]:80", "unix:/x"], reserved_prefixes=["192.0.2.0/24"]
     )
-    path.write_text(path.read_text() + "\n[vlan_ranges]\na = [1, 2]\nb = [[3, 3], [5, 9]]\n")
+    path.write_text(
+        path.read_text() + "\n[vlan_ranges]\na = [1, 2]\nb = [[3, 3], [5, 9]]\nc = []\n"
+    )
 
     config = load(path)
 
     assert config.listen == (("::1", 80), Path("/x"))
-    assert config.limits.vlan_ranges == {"a": [(1, 2)], "b": [(3, 3), (5, 9)]}
+    assert config.limits.vlan_ranges == {"a": [(1, 2)], "b": [(3, 3), (5, 9)], "c": []}
     assert [str(prefix) for prefix in config.limits.reserved_prefixes] == ["192.0.2.0/24"]
 
 

@@ -32,6 +32,7 @@ from trunkline.operations import (
     CutConnections,
     DeleteLink,
     Operation,
+    PlugTrunk,
     RemoveAddress,
     RunNft,
     SetSysctl,
@@ -199,6 +200,37 @@ def test_a_deleted_bridge_lets_go(world: World, making: VlanMaking) -> None:
     assert found.sysctls == {}
     with pytest.raises(Rejected, match="br100"):
         run(world, DeleteLink("br100"))
+
+
+def test_a_trunk_is_plugged_in_and_out(world: World) -> None:
+    """The NIC goes into a bridge of ours and out; VLAN devices on it stay; it survives both."""
+    making = world.kernel.facts(world.config).vlan_making
+    assert making is not None
+    flat = replace(BR100, name="br-physnet1", mac="0a:00:00:00:00:02", alias="trunkline trunk=eth0")
+    run(world, CreateBridge(BR100), CreateVlan(vlan100(making)), CreateBridge(flat))
+
+    run(world, PlugTrunk("eth0", "br-physnet1"))
+    assert read(world).untagged == {"eth0": "br-physnet1"}
+    assert read(world).vlans == {"vlan100": vlan100(making)}
+    run(world, DeleteLink("vlan100"), CreateVlan(vlan100(making)), PlugTrunk("eth0", "br100"))
+    assert read(world).untagged == {"eth0": "br100"}
+    run(world, PlugTrunk("eth0", None))
+    assert read(world).untagged == {}
+    run(world, PlugTrunk("eth0", "br-physnet1"), DeleteLink("br-physnet1"))
+    assert read(world).untagged == {}
+    assert "eth0" in world.kernel.facts(world.config).links
+
+
+@pytest.mark.parametrize(
+    ("trunk", "bridge"), [("eth7", "br100"), ("eth0", "br7"), ("eth0", "eth1")]
+)
+def test_a_trunk_needs_its_bridge(world: World, trunk: str, bridge: str) -> None:
+    """A NIC that is not there, and a bridge that is not ours, are refused."""
+    run(world, CreateBridge(BR100))
+
+    with pytest.raises(Rejected):
+        run(world, PlugTrunk(trunk, bridge))
+    assert read(world).untagged == {}
 
 
 def test_addresses_of_ours_and_no_others(world: World) -> None:

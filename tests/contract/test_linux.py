@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -22,16 +23,18 @@ from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
 from trunkline.core.filter import rule_text
 from trunkline.errors import Rejected
-from trunkline.hoststate import Address, Connection, HostState, Vlan, VlanMaking
+from trunkline.hoststate import Address, Bridge, Connection, HostState, Vlan, VlanMaking
 from trunkline.kernel import exec as programs
 from trunkline.kernel import netlink, netns
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.model import Direction, Rule, RuleId
 from trunkline.operations import (
     AnnounceAddress,
+    CreateBridge,
     CreateVlan,
     CutConnections,
     DeleteLink,
+    PlugTrunk,
     RunNft,
     StopDhcp,
 )
@@ -455,3 +458,37 @@ def test_an_mtu_beyond_the_trunks_is_refused_by_name(linux: World) -> None:
     with pytest.raises(Exception, match="vlan7"):
         linux.kernel.run(linux.config, CreateVlan(wide))
     assert "vlan7" not in read(linux).vlans
+
+
+FLAT = Bridge("br-physnet1", "0a:00:00:00:00:01", 1500, "trunkline trunk=eth0 network=one")
+
+
+def test_a_trunk_in_somebody_elses_bridge_stays_there(linux: World) -> None:
+    """The facts name that bridge, and to move the NIC is refused by its name."""
+    netns.bridge(HOST, "virbr0", ("eth0",))
+    linux.kernel.run(linux.config, CreateBridge(FLAT))
+
+    assert linux.kernel.facts(linux.config).foreign_masters == (("eth0", "virbr0"),)
+    with pytest.raises(Rejected, match="virbr0"):
+        linux.kernel.run(linux.config, PlugTrunk("eth0", FLAT.name))
+    assert read(linux).untagged == {}
+
+
+def test_a_trunk_of_an_earlier_configuration_is_found(linux: World) -> None:
+    """The bridge says whose NIC it has, so one that is configured no more is taken out."""
+    linux.kernel.run(linux.config, CreateBridge(FLAT))
+    linux.kernel.run(linux.config, PlugTrunk("eth0", FLAT.name))
+    other = replace(linux.config, trunks={"physnet1": "eth1"})
+
+    assert linux.kernel.read(other, ()).untagged == {"eth0": FLAT.name}
+    assert PlugTrunk("eth0", None) in diff_host(HostState(), linux.kernel.read(other, ()))
+    linux.kernel.run(other, PlugTrunk("eth0", None))
+    assert read(linux).untagged == {}
+
+
+def test_a_flat_bridge_carries_no_more_than_its_nic(linux: World) -> None:
+    """An MTU beyond the NIC's is refused by name, as it is for a VLAN device."""
+    linux.kernel.run(linux.config, CreateBridge(replace(FLAT, mtu=9000)))
+
+    with pytest.raises(Rejected, match="mtu 9000"):
+        linux.kernel.run(linux.config, PlugTrunk("eth0", FLAT.name))

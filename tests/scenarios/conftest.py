@@ -45,6 +45,14 @@ def anycast(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def flat(_able: None) -> Iterator[Stage]:
+    """One untagged segment for all tenants, and a VLAN beside it."""
+    lab, _ = life.up(read("flat"), f"{PREFIX}flat")
+    yield Stage(lab)
+    life.down(f"{PREFIX}flat")
+
+
+@pytest.fixture(scope="module")
 def faulty(_able: None) -> Iterator[Stage]:
     """A lab to break things in, without floating IPs: its scenarios need no working agent."""
     data = yaml.safe_load(read("article"))

@@ -194,6 +194,7 @@ NAMED = replace(
         NameView(PortId("00000009-aa-port"), NET100.id, (("far", IPv4Address("10.0.0.9")),)),
     ),
 )
+FLAT = replace(ARTICLE, revision=16, networks=(replace(NET100, vlan_id=None), NET102))
 
 
 def router(router_id: str, **more: object) -> RouterView:
@@ -259,6 +260,9 @@ ON_A_ROUTER = replace(
     floating_ips=(replace(FLOAT1, domain=DomainId(RED.id)),),
     members={(GROUP1, DomainId(RED.id)): MEMBERS[GROUP1, DOMAIN]},
 )
+FLAT_ON_A_ROUTER = replace(
+    ONE_ROUTER, revision=15, networks=(replace(NET200, vlan_id=None, mtu=1400),)
+)
 
 INSTANCES = (VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE)
 STATES = {
@@ -278,4 +282,6 @@ STATES = {
     "closed router": CLOSED_ROUTER,
     "router down": DOWN_ROUTER,
     "article on a router": ON_A_ROUTER,
+    "flat": FLAT,
+    "flat, on a router": FLAT_ON_A_ROUTER,
 }

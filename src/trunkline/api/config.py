@@ -192,8 +192,9 @@ def _address(url: str) -> tuple[str, int] | Path:
 
 
 def _ranges(name: str, given: Any) -> list[tuple[int, int]]:
-    """Return VLAN ranges from one pair, or a list of pairs."""
-    pairs = given if given and isinstance(given[0], list) else [given]
+    """Return VLAN ranges from one pair, or a list of pairs; an empty one: flat networks only."""
+    several = isinstance(given, list) and all(isinstance(pair, list) for pair in given)
+    pairs = given if several else [given]
     ranges = []
     for pair in pairs:
         match pair:

@@ -190,6 +190,8 @@ def _show_cabling(config: AgentConfig, facts: HostFacts) -> list[str]:
     findings = []
     for physical_network, nic in config.host.trunks.items():
         findings += _show_link(f"trunk {physical_network}", nic, facts.links)
+        if any(link == nic for _, link in facts.foreign_prefixes):
+            print(f"{'':<18}carries addresses, so it can have VLANs and no flat network")
     if config.host.uplink:
         findings += _show_link("uplink", config.host.uplink, facts.links)
         source = config.host.routing_source or facts.uplink_address

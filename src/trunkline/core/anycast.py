@@ -27,14 +27,15 @@ TO_BRIDGE = "ether daddr set iifname . ether daddr map @own_to_anycast"
 
 def compile_anycast_sets(served: Iterable[Served], host: str) -> list[NftSet]:
     """Return what is anycast on this host: VLAN devices, gateway MACs and gateway addresses."""
-    networks = [s.network for s in served if s.network.gateway_mode is GatewayMode.ANYCAST]
-    trunks = [f'"{ownership.vlan_name(n.vlan_id)}"' for n in networks]
+    places = [s for s in served if s.network.gateway_mode is GatewayMode.ANYCAST]
+    networks = [s.network for s in places]
+    trunks = [f'"{s.wire}"' for s in places]
     shared = [ownership.anycast_mac(n.id) for n in networks]
     own = [ownership.gateway_mac(HostName(host), n.id) for n in networks]
     addresses = {
-        f'"{ownership.vlan_name(n.vlan_id)}" . {subnet.gateway}': ""
-        for n in networks
-        for subnet in n.subnets
+        f'"{s.wire}" . {subnet.gateway}': ""
+        for s in places
+        for subnet in s.network.subnets
         if subnet.gateway is not None
     }
     inward, outward = zip(trunks, own, shared, strict=True), zip(trunks, shared, own, strict=True)

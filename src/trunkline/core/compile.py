@@ -28,6 +28,7 @@ from trunkline.core.filter import (
     prefix_set,
     zone_chain,
 )
+from trunkline.core.flat import compile_flat_chains, compile_flat_sets
 from trunkline.core.links import (
     Served,
     choose_served,
@@ -35,6 +36,7 @@ from trunkline.core.links import (
     compile_gateways,
     compile_plugs,
     compile_sysctls,
+    compile_untagged,
     compile_vlans,
     same,
 )
@@ -111,6 +113,7 @@ def compile_host(
     state = HostState(
         bridges=compile_bridges(served, config.host),
         vlans=compile_vlans(served, facts),
+        untagged=compile_untagged(served),
         plugs=compile_plugs(served, snapshot.ports, ground.floating),
         addresses=compile_gateways(ground.here) | floating | transit_addresses(ground.spaces),
         sysctls=compile_sysctls(ground.here, usable.uplink, routed=ground.routed)
@@ -218,6 +221,11 @@ def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_spoof_sets(ground.served, snapshot.ports),
         *compile_hairpin_sets(snapshot.ports, ground.floating),
         *compile_anycast_sets(ground.served, ground.config.host),
+        *compile_flat_sets(ground.served),
     ]
-    chains = [*compile_spoof_chains(), *compile_anycast_chains()]
+    chains = [
+        *compile_spoof_chains(),
+        *compile_anycast_chains(),
+        *compile_flat_chains(ground.served),
+    ]
     return Table("bridge", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})

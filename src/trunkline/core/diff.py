@@ -28,6 +28,7 @@ from trunkline.operations import (
     DeleteSpace,
     InSpace,
     Operation,
+    PlugTrunk,
     RemoveAddress,
     RemoveProxy,
     RemoveRoute,
@@ -46,6 +47,7 @@ def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
     return tuple(
         chain(
             _unplug(actual, misplaced),
+            _release_trunks(desired, actual),
             _everywhere(_stop_dhcp, sides),
             _make_spaces(desired, actual),
             _everywhere(_change_rules, sides),
@@ -56,6 +58,7 @@ def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
             _delete_spaces(desired, actual),
             _make_bridges(desired, actual),
             _make_vlans(desired, actual),
+            _plug_trunks(desired, actual),
             _make_cables(desired, kept),
             _everywhere(_set_sysctls, sides),
             _everywhere(_add_addresses, sides),
@@ -161,6 +164,18 @@ def _unplug(
 def _remove_routes(desired: HostState, actual: HostState) -> Iterator[Operation]:
     yield from map(RemoveProxy, sorted(actual.proxies - desired.proxies, key=str))
     yield from map(RemoveRoute, sorted(actual.routes - desired.routes, key=str))
+
+
+def _release_trunks(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for trunk, bridge in actual.untagged.items():
+        if desired.untagged.get(trunk) != bridge:
+            yield PlugTrunk(trunk, None)
+
+
+def _plug_trunks(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    for trunk, bridge in desired.untagged.items():
+        if actual.untagged.get(trunk) != bridge:
+            yield PlugTrunk(trunk, bridge)
 
 
 def _stop_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:

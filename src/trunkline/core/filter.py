@@ -34,11 +34,12 @@ from trunkline.core.pairs import (
     paired_ports,
 )
 from trunkline.hoststate import Chain, Hook, NftSet
-from trunkline.model import Direction, GroupId, Rule
+from trunkline.model import VLAN_ID_MAX, Direction, GroupId, Rule
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView, parts_of
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 ICMP = 1
+ZONES = 2**16  # nf_conntrack_zones_common.h: a zone is 16 bits
 
 # Egress after conntrack (-200) and before DNAT (-100); ingress after SNAT (100).
 EGRESS_PRIORITY, FORWARD_PRIORITY, INGRESS_PRIORITY = -150, 0, 110
@@ -222,12 +223,20 @@ def compile_member_sets(
 def compile_segment_sets(served: tuple[Served, ...], transits: Iterable[str]) -> list[NftSet]:
     """Return the bridges whose gateway is in a space, each with its zone, and the ways there."""
     segments = [s for s in served if s.space]
-    zones = {f'"{s.bridge}"': str(s.network.vlan_id) for s in segments}
+    zones = {f'"{s.bridge}"': str(_zone(s)) for s in segments}
     return [
         name_set("segments", [s.bridge for s in segments]),
         name_set("transits", transits),
         NftSet("zones", "typeof iifname : ct zone", is_map=True, elements=zones),
     ]
+
+
+def _zone(served: Served) -> int:
+    """Return a bridge's zone: its VLAN id, or without one a number that no VLAN has."""
+    if served.network.vlan_id is not None:
+        return served.network.vlan_id
+    digest = sha256(served.bridge.encode()).digest()
+    return VLAN_ID_MAX + 2 + int.from_bytes(digest[:2]) % (ZONES - VLAN_ID_MAX - 2)
 
 
 @kept()

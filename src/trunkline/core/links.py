@@ -50,6 +50,12 @@ class Served:
         """Return what tells its groups' chains and members from another domain's."""
         return intern(self.network.domain) if self.space else ""
 
+    @property
+    def wire(self) -> str:
+        """Return the bridge's port towards the switch: a VLAN device, or the NIC itself."""
+        vlan_id = self.network.vlan_id
+        return self.trunk if vlan_id is None else ownership.vlan_name(vlan_id)
+
 
 def choose_served(
     snapshot: HostSnapshot, config: HostConfig, facts: HostFacts
@@ -59,17 +65,18 @@ def choose_served(
     problems = []
     default = {router.id for router in snapshot.routers if router.is_default}
     for network in snapshot.networks:
-        bridge = ownership.bridge_name(network.vlan_id)
+        bridge = ownership.bridge_name(network.vlan_id, network.physical_network)
         trunk = config.trunks.get(network.physical_network, "")
         here = network.router_id in default
         space = "" if here else ownership.space_name(network.domain, HostName(config.host))
-        hindrance = _hindrance(network, bridge, trunk, facts) or (here and _overlap(network, facts))
+        place = Served(network, bridge, trunk, space)
+        hindrance = _hindrance(place, config, facts) or (here and _overlap(network, facts))
         if not hindrance and bridge in served:
             hindrance = f"{bridge} already serves network {served[bridge].network.id}"
         if hindrance:
             problems.append(Problem(f"network {network.id}", hindrance))
         else:
-            served[bridge] = Served(network, bridge, trunk, space)
+            served[bridge] = place
     return same(tuple(served.values())), tuple(problems)
 
 
@@ -79,9 +86,9 @@ def same(served: tuple[Served, ...]) -> tuple[Served, ...]:
     return served
 
 
-def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) -> str:
+def _hindrance(served: Served, config: HostConfig, facts: HostFacts) -> str:
     """Return why a network cannot be served here, or the empty string."""
-    vlan = ownership.vlan_name(network.vlan_id)
+    network, trunk = served.network, served.trunk
     if not trunk:
         return (
             f"no trunk for physical network {network.physical_network!r}; "
@@ -89,16 +96,45 @@ def _hindrance(network: NetworkView, bridge: str, trunk: str, facts: HostFacts) 
         )
     if trunk not in facts.links:
         return f"trunk {trunk} does not exist on this host; create it or correct [trunks]"
-    if facts.vlan_making is None:
+    if network.vlan_id is not None and facts.vlan_making is None:
         return "this kernel can make no VLAN devices; see 'trunkline doctor'"
     if not facts.bridge_netfilter:
         return "br_netfilter is not loaded, so no group would hold; modprobe br_netfilter"
-    for name in (bridge, vlan, ownership.cable_name(network.vlan_id)):
+    return _name_taken(served, facts) or _nic_taken(served, config, facts)
+
+
+def _name_taken(served: Served, facts: HostFacts) -> str:
+    flat = served.network.vlan_id is None
+    names = {served.bridge, ownership.cable_name(served.bridge)}
+    for name in sorted(names if flat else names | {served.wire}):
         if name in facts.links:
+            other = "physical network" if flat else f"VLAN id than {served.network.vlan_id}"
             return (
                 f"a link {name} exists that is not Trunkline's; "
-                f"rename or remove it, or choose another VLAN id than {network.vlan_id}"
+                f"rename or remove it, or choose another {other}"
             )
+    return ""
+
+
+def _nic_taken(served: Served, config: HostConfig, facts: HostFacts) -> str:
+    """Return why a flat network's NIC cannot be a port of its bridge: somebody else needs it."""
+    trunk = served.trunk
+    if served.network.vlan_id is not None:
+        return ""
+    if trunk == config.uplink:
+        return f"trunk {trunk} is the uplink too; a flat network needs a NIC of its own"
+    for prefix, link in facts.foreign_prefixes:
+        if link == trunk:
+            return (
+                f"trunk {trunk} carries an address in {prefix}, which would stop working in a"
+                " bridge; move it to a VLAN device or another NIC, or give the network a VLAN id"
+            )
+    master = dict(facts.foreign_masters).get(trunk)
+    if master is not None:
+        return (
+            f"trunk {trunk} is plugged into {master}, which is not Trunkline's; take it out there,"
+            " or give the network a VLAN id"
+        )
     return ""
 
 
@@ -134,7 +170,7 @@ def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
             name=s.bridge,
             mac=_bridge_mac(s, host),
             mtu=s.network.mtu,
-            alias=ownership.alias(s.network.id),
+            alias=ownership.alias(s.network.id, s.trunk if s.network.vlan_id is None else ""),
         )
         for s in served
     }
@@ -146,7 +182,7 @@ def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]
         return {}
     vlans = (
         Vlan(
-            name=ownership.vlan_name(s.network.vlan_id),
+            name=s.wire,
             trunk=s.trunk,
             vlan_id=s.network.vlan_id,
             mtu=s.network.mtu,
@@ -155,8 +191,14 @@ def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]
             making=facts.vlan_making,
         )
         for s in served
+        if s.network.vlan_id is not None
     )
     return {vlan.name: vlan for vlan in vlans}
+
+
+def compile_untagged(served: Iterable[Served]) -> dict[str, str]:
+    """Return the bridge of each flat network by its NIC."""
+    return {s.trunk: s.bridge for s in served if s.network.vlan_id is None}
 
 
 def compile_plugs(

@@ -277,7 +277,7 @@ def compile_cables(spaces: Iterable[Space], host: str) -> dict[str, Cable]:
     """Return the cables between the host and its spaces, by the host's end."""
     cables = [
         Cable(
-            name=ownership.cable_name(s.network.vlan_id),
+            name=ownership.cable_name(s.bridge),
             space=space.name,
             peer=s.bridge,
             mac=gateway_mac(s.network, host),
@@ -373,9 +373,7 @@ def _contested(served: tuple[Served, ...]) -> frozenset[SubnetId]:
 def compile_space_sysctls(spaces: tuple[Space, ...], uplink: str | None) -> dict[str, str]:
     """Return the host's sysctls on the ways to its spaces."""
     links = {
-        ownership.bridge_name(s.network.vlan_id): {"forwarding": "0", "arp_ignore": "8"}
-        for space in spaces
-        for s in space.served
+        s.bridge: {"forwarding": "0", "arp_ignore": "8"} for space in spaces for s in space.served
     }
     links |= {space.link: UPLINK_SYSCTLS for space in spaces if space.transit is not None}
     wanted = {

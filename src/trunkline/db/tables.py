@@ -28,6 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     func,
+    text,
     type_coerce,
 )
 
@@ -166,6 +167,16 @@ Index(
     sqlite_where=networks.c.is_default,
     postgresql_where=networks.c.is_default,
 )
+
+_FLAT = text("network_type = 'flat' AND NOT external")
+Index(
+    "uq_networks_flat",
+    networks.c.physical_network,
+    unique=True,
+    sqlite_where=_FLAT,
+    postgresql_where=_FLAT,
+)
+"""One tenant network on a physical network is without a tag; external ones are on no trunk."""
 
 quotas = Table(
     "quotas",

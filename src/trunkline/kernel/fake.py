@@ -44,6 +44,7 @@ from trunkline.operations import (
     DeleteSpace,
     InSpace,
     Operation,
+    PlugTrunk,
     RemoveAddress,
     RemoveProxy,
     RemoveRoute,
@@ -85,6 +86,7 @@ class FakeKernel:
         self.bridges: dict[str, Bridge] = {}
         self.vlans: dict[str, Vlan] = {}
         self.taps: dict[str, Plug] = {}
+        self.untagged: dict[str, str] = {}
         self.addresses: set[Address] = set()
         self.sysctls: dict[str, str] = {}
         self.tables: dict[tuple[str, str], Table] = {}
@@ -141,6 +143,7 @@ class FakeKernel:
             bridges=dict(self.bridges),
             vlans=dict(self.vlans),
             plugs=dict(self.taps),
+            untagged=dict(self.untagged),
             addresses=frozenset(self.addresses),
             sysctls={k: self._sysctl(k) for k in sysctls if self._link_of(k) in self._links()},
             tables=dict(self.tables),
@@ -183,6 +186,8 @@ class FakeKernel:
                 self._create_vlan(vlan)
             case ChangeLink(name, changes):
                 self._change(name, dict(changes))
+            case PlugTrunk(trunk, bridge):
+                self._plug_trunk(trunk, bridge)
             case DeleteLink(name):
                 self._delete_link(name)
             case AddAddress(address):
@@ -295,6 +300,13 @@ class FakeKernel:
             _refuse(name not in self.taps, f"no link {name}")
             self.taps[name] = _changed_plug(self.taps[name], changes)
 
+    def _plug_trunk(self, trunk: str, bridge: str | None) -> None:
+        _refuse(trunk not in self.foreign_links, f"no link {trunk}")
+        self._must_be_bridge(bridge or "")
+        self.untagged.pop(trunk, None)
+        if bridge:
+            self.untagged[trunk] = bridge
+
     def _delete_link(self, name: str) -> None:
         ours = self.bridges.keys() | self.vlans.keys() | self.cables.keys()
         _refuse(name not in ours, f"no link {name}")
@@ -318,6 +330,7 @@ class FakeKernel:
             n: t._replace(bridge=None, hairpin=False) if t.bridge == name else t
             for n, t in self.taps.items()
         }
+        self.untagged = {t: b for t, b in self.untagged.items() if b != name}
         self.addresses = {a for a in self.addresses if a.link != name}
         self.routes = {r for r in self.routes if r.link != name}
         self.sysctls = {k: v for k, v in self.sysctls.items() if self._link_of(k) != name}

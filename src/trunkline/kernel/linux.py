@@ -54,6 +54,7 @@ from trunkline.operations import (
     DeleteSpace,
     InSpace,
     Operation,
+    PlugTrunk,
     RemoveAddress,
     RemoveProxy,
     RemoveRoute,
@@ -62,10 +63,10 @@ from trunkline.operations import (
     StartDhcp,
     StopDhcp,
 )
-from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP
+from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, plugged_trunk
 
 VLAN_NAME = re.compile(r"vlan\d+")
-WAY_NAME = re.compile(r"gw\d+|tr.{11}")
+WAY_NAME = re.compile(r"gw(\d+|-.{1,12})|tr.{11}")
 TAP_NAME = re.compile(r"tap.{11}")
 CHANGES = {"mtu": "mtu", "address": "address", "alias": "ifalias", "state": "state"}
 
@@ -230,6 +231,7 @@ class LinuxKernel:
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
             foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
             missing=self._features.missing,
+            foreign_masters=tuple(sorted(self._foreign_masters())),
             transits=tuple(sorted(self._transits(), key=str)),
         )
 
@@ -238,6 +240,12 @@ class LinuxKernel:
             link = self._links.by_index.get(index)
             if link is not None and _is_transit(link):
                 yield link.name, interface
+
+    def _foreign_masters(self) -> Iterator[tuple[str, str]]:
+        for link in self._links.by_index.values():
+            master = self._links.by_index.get(link.master)
+            if master and self._is_foreign(link.name) and not _is_ours(master):
+                yield link.name, master.name
 
     def _is_foreign(self, name: str) -> bool:
         """Return whether a link is neither ours nor an instance's."""
@@ -250,8 +258,18 @@ class LinuxKernel:
             bridges=bridges,
             vlans={v.name: v for v in self._vlans(config)},
             plugs=self._plugs(k for k in links if TAP_NAME.fullmatch(k.name)),
+            untagged=dict(self._untagged(config)),
             addresses=frozenset(self._addresses(config)),
         )
+
+    def _untagged(self, config: HostConfig) -> Iterator[tuple[str, str]]:
+        """Yield the NICs in bridges of ours: configured trunks, and what a bridge says is its."""
+        for link in self._links.by_index.values():
+            master = self._links.by_index.get(link.master)
+            if master is None or _is_ours(link) or not _is_our_bridge(master):
+                continue
+            if link.name in (plugged_trunk(master.alias), *config.trunks.values()):
+                yield link.name, master.name
 
     def _vlans(self, config: HostConfig) -> Iterator[Vlan]:
         ours = [k for k in self._links.by_index.values() if _is_ours(k)]
@@ -375,6 +393,8 @@ class LinuxKernel:
                 self._create_vlan(vlan)
             case ChangeLink(name, changes):
                 self._change_link(name, dict(changes))
+            case PlugTrunk(trunk, bridge):
+                self._plug_trunk(trunk, bridge)
             case DeleteLink(name):
                 self._delete_link(name, config)
             case AddAddress(address):
@@ -514,6 +534,17 @@ class LinuxKernel:
         if mate is not None and _is_ours(mate):
             self._rtnl.link("set", index=mate.index, **_shared(plain))
         self._read_back(index)
+
+    def _plug_trunk(self, trunk: str, bridge: str | None) -> None:
+        link = self._links.by_index[self._index(trunk)]
+        place = self._links.by_index.get(link.master)
+        if place is not None and not _is_our_bridge(place):
+            raise Rejected(f"{trunk} is plugged into {place.name}, which is not Trunkline's")
+        target = self._ours(bridge) if bridge else None
+        if target and target.mtu > link.mtu:
+            raise Rejected(f"mtu {target.mtu} is more than trunk {trunk} carries: {link.mtu}")
+        self._rtnl.link("set", index=link.index, master=target.index if target else 0)
+        self._read_back(link.index)
 
     def _attributes(self, changes: Mapping[str, str]) -> dict[str, object]:
         """Return the changes that any link can have, in pyroute2's words."""

@@ -17,7 +17,7 @@ import yaml
 
 from trunkline.client import ApiClient
 from trunkline.errors import NotFound
-from trunkline.lab.build import PHYSICAL_NETWORK
+from trunkline.lab.build import PHYSICAL_NETWORK, TRUNK
 from trunkline.lab.state import Lab, write_secret
 from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network, Router
 from trunkline.model import (
@@ -29,7 +29,7 @@ from trunkline.model import (
     PortId,
     Provisioning,
 )
-from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
+from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name, vlan_name
 
 ADMIN = "admin"
 EXTERNAL = "public"
@@ -65,14 +65,19 @@ class Segment:
     network: str
     project: str
     network_id: NetworkId
-    vlan_id: int
+    vlan_id: int | None
     gateways: Mapping[str, IPv4Address]
     anycast: IPv4Address | None = None
 
     @property
+    def wire(self) -> str:
+        """Return the port of its bridge towards the switch on every host."""
+        return TRUNK if self.vlan_id is None else vlan_name(self.vlan_id)
+
+    @property
     def bridge(self) -> str:
         """Return the name of its bridge on every host."""
-        return bridge_name(self.vlan_id)
+        return bridge_name(self.vlan_id, PHYSICAL_NETWORK)
 
     def gateway(self, host: str) -> IPv4Address:
         """Return the address of its bridge on a host."""
@@ -150,7 +155,10 @@ class Cloud:
             "project_id": self._projects[network.project],
             "trunkline:gateway": network.gateway.value,
             "trunkline:provisioning": network.provisioning.value,
+            "shared": network.shared,
         }
+        if network.flat:
+            body["provider:network_type"] = "flat"
         if network.vlan_id is not None:
             body |= {
                 "provider:network_type": "vlan",

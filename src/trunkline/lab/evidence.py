@@ -51,12 +51,13 @@ def nothing(text: str, frames: Seen) -> Check:
     return Check(text, not frames, frames.places())
 
 
-def tags_on_trunk(stage: Stage, frames: Seen, vlan_id: int, text: str) -> Check:
-    """Return whether frames crossed the trunk with a tag, and with no other or none."""
+def tags_on_trunk(stage: Stage, frames: Seen, vlan_id: int | None, text: str) -> Check:
+    """Return whether frames crossed the trunk with a tag and no other, or all without one."""
     trunk = on_trunk(frames, stage.ground, stage.cast)
     crossed = trunk.on(SWITCH, direction="in") and trunk.on(SWITCH, direction="out")
     passed = bool(crossed) and trunk.tags() == {vlan_id}
-    return Check(f"{text} with tag {vlan_id} and no other", passed, trunk.places())
+    how = "without a tag" if vlan_id is None else f"with tag {vlan_id} and no other"
+    return Check(f"{text} {how}", passed, trunk.places())
 
 
 def untouched(text: str, frames: Seen) -> Check:

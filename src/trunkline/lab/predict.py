@@ -89,7 +89,7 @@ def _snapshot(lab: Lab, host: str) -> HostSnapshot | None:
 
 def _pruned(lab: Lab, hosts: Iterable[TracedHost]) -> dict[str, frozenset[int]]:
     """Return which tags of the cloud the switch's ports do not let pass."""
-    tags = {network.vlan_id for host in hosts for network in host.snapshot.networks}
+    tags = {n.vlan_id for host in hosts for n in host.snapshot.networks if n.vlan_id is not None}
     allowed = {host.name: host.trunk_vlans for host in lab.topology.hosts.values()}
     return {
         name: frozenset(tags - set(vlans)) for name, vlans in allowed.items() if vlans is not None

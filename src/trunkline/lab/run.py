@@ -13,7 +13,8 @@ from pathlib import Path
 from trunkline.errors import Conflict, Invalid
 from trunkline.lab import life, state
 from trunkline.lab.capture import write_pcap
-from trunkline.lab.scenarios import SCENARIOS, Scenario, play
+from trunkline.lab.cloud import Segment
+from trunkline.lab.scenarios import ALL, SCENARIOS, Scenario, play
 from trunkline.lab.stage import Stage
 from trunkline.lab.state import Lab
 from trunkline.lab.topology import load, read
@@ -24,15 +25,15 @@ Say = Callable[[str], None]
 
 
 def chosen(keys: Sequence[str]) -> tuple[Scenario, ...]:
-    """Return the scenarios of these keys; none is all.
+    """Return the scenarios of these keys; without a key, none.
 
     Raises:
         Invalid: There is no such scenario.
     """
     for key in keys:
-        if key not in SCENARIOS:
-            raise Invalid(f"scenario {key}: there is none; choose from {', '.join(SCENARIOS)}")
-    return tuple(SCENARIOS[key] for key in keys or SCENARIOS)
+        if key not in ALL:
+            raise Invalid(f"scenario {key}: there is none; choose from {', '.join(ALL)}")
+    return tuple(ALL[key] for key in keys)
 
 
 def run(
@@ -48,7 +49,7 @@ def run(
     Args:
         text: The topology; None is that of the lab of this name, or the article's.
         name: The lab's name; None is the topology's.
-        scenarios: In the order in which to play them.
+        scenarios: In the order in which to play them; none: those of the topology.
         pcap: Directory for the evidence, one file per device of each act.
         say: What to do with a line of the story.
 
@@ -61,7 +62,7 @@ def run(
     with _lab(text, name, say) as lab:
         stage = Stage(lab)
         say(_cast_table(stage))
-        for scenario in scenarios:
+        for scenario in scenarios or chosen(lab.topology.scenarios or tuple(SCENARIOS)):
             with lab.disturbed():
                 report = play(stage, scenario)
             reports.append(report)
@@ -123,9 +124,13 @@ def _cast_table(stage: Stage) -> str:
         segment = stage.segment(seat.instance)
         lines.append(
             f"  {seat.instance:6} {seat.project}, {seat.address} on {seat.host}'s"
-            f" {segment.bridge} (VLAN {segment.vlan_id}), MAC {seat.mac}, {seat.tap}"
+            f" {segment.bridge} ({_segment_name(segment)}), MAC {seat.mac}, {seat.tap}"
         )
     return "\n".join(lines)
+
+
+def _segment_name(segment: Segment) -> str:
+    return "untagged" if segment.vlan_id is None else f"VLAN {segment.vlan_id}"
 
 
 def tell(report: Report) -> str:

@@ -20,7 +20,7 @@ from trunkline.lab.predict import Prediction, held_against, traced_cloud
 from trunkline.lab.probe import Answer
 from trunkline.lab.state import RESOLV, Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
-from trunkline.lab.verdict import Ground, Seen
+from trunkline.lab.verdict import UNTAGGED, Ground, Seen
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import Cast, Select, any_arp, carrying, connecting, first_of, walk
 from trunkline.model import Provisioning
@@ -379,19 +379,20 @@ def _ground(stage: Stage) -> Ground:
     devices: dict[tuple[str, str], int] = {}
     macs: dict[str, int] = {}
     for segment in stage.segments.values():
+        number = segment.vlan_id or UNTAGGED
         for host in stage.topology.hosts:
-            devices[host, segment.bridge] = segment.vlan_id
-            devices[host, f"vlan{segment.vlan_id}"] = segment.vlan_id
-            macs |= dict.fromkeys(
-                (segment.gateway_mac(host), segment.own_mac(host)), segment.vlan_id
-            )
+            devices[host, segment.bridge] = number
+            if segment.vlan_id is not None:
+                devices[host, segment.wire] = number
+            macs |= dict.fromkeys((segment.gateway_mac(host), segment.own_mac(host)), number)
     for seat in stage.seats.values():
-        vlan_id = stage.segments[seat.network].vlan_id
-        devices[seat.host, seat.tap] = devices[seat.instance, "eth0"] = vlan_id
-        macs[seat.mac] = vlan_id
+        number = stage.segments[seat.network].vlan_id or UNTAGGED
+        devices[seat.host, seat.tap] = devices[seat.instance, "eth0"] = number
+        macs[seat.mac] = number
     anycast = frozenset(
         (segment.gateway_mac(""), segment.anycast)
         for segment in stage.segments.values()
         if segment.anycast is not None
     )
-    return Ground(devices, macs, build.TRUNK, build.UPLINK, anycast)
+    flat = any(segment.vlan_id is None for segment in stage.segments.values())
+    return Ground(devices, macs, build.TRUNK, build.UPLINK, anycast, flat)

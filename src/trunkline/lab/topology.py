@@ -63,6 +63,8 @@ class Network:
 
     Attributes:
         vlan_id: None lets the server choose.
+        flat: It has no VLAN: its frames go without a tag.
+        shared: All projects may have instances on it.
         gateways: Hosts' own addresses by host, where they are not left to the server.
         gateway: Which address instances have as their gateway.
         provisioning: On which hosts it is, besides those of its instances.
@@ -77,6 +79,8 @@ class Network:
     gateway: GatewayMode = GatewayMode.PER_HOST
     provisioning: Provisioning = Provisioning.ON_DEMAND
     routed: bool = True
+    flat: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class Topology:
 
     Attributes:
         default_router: Whether networks are on a router that all share until they get their own.
+        scenarios: Those that are played on it by default; none: the article's.
     """
 
     name: str
@@ -152,6 +157,7 @@ class Topology:
     rules: tuple[GroupRule, ...]
     instances: Mapping[str, Instance]
     floating_ips: tuple[FloatingIp, ...]
+    scenarios: tuple[str, ...] = ()
 
     def nodes(self) -> tuple[str, ...]:
         """Return every node's name: what has a namespace of its own."""
@@ -213,6 +219,7 @@ def parse(data: Any) -> Topology:
         rules=tuple(r for project, t in tenants.items() for r in _rules(project, t)),
         instances=_keyed(i for project, t in tenants.items() for i in _instances(project, t)),
         floating_ips=tuple(f for project, t in tenants.items() for f in _floating(project, t)),
+        scenarios=tuple(map(str, top.take("scenarios", _list_of(_any), ()))),
     )
     for fields in (top, pool, *tenants.values()):
         fields.done()
@@ -256,6 +263,8 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
             gateway=fields.take("gateway", GatewayMode, GatewayMode.PER_HOST),
             provisioning=fields.take("provisioning", Provisioning, Provisioning.ON_DEMAND),
             routed=fields.flag("routed", usual=True),
+            flat=fields.flag("flat", usual=False),
+            shared=fields.flag("shared", usual=False),
         )
         fields.done()
 
@@ -323,19 +332,25 @@ def _check(topology: Topology) -> None:
         _known(f"{where}: host", instance.host, topology.hosts)
         _known(f"{where}: network", instance.network, topology.networks)
     for network in topology.networks.values():
-        for host in network.gateways:
-            _known(f"network {network.name}: gateways", host, topology.hosts)
-        if network.gateways and network.gateway is GatewayMode.ANYCAST:
-            raise Invalid(
-                f"network {network.name}: with 'gateway: anycast' no host has an address of its"
-                " own; remove its gateways"
-            )
+        _check_network(network, topology.hosts)
     _check_routers(topology)
     for name, of in topology.hosts.items():
         _on_wire(f"hosts.{name}.external", of.external.network, topology.internet)
     _on_wire("floating_pool.cidr", topology.floating_cidr, topology.internet)
     for floating in topology.floating_ips:
         _known(f"floating IP {floating.address}: instance", floating.instance, topology.instances)
+
+
+def _check_network(network: Network, hosts: Iterable[str]) -> None:
+    for host in network.gateways:
+        _known(f"network {network.name}: gateways", host, hosts)
+    if network.flat and network.vlan_id is not None:
+        raise Invalid(f"network {network.name}: a flat network has no vlan; remove one of them")
+    if network.gateways and network.gateway is GatewayMode.ANYCAST:
+        raise Invalid(
+            f"network {network.name}: with 'gateway: anycast' no host has an address of its"
+            " own; remove its gateways"
+        )
 
 
 def _check_routers(topology: Topology) -> None:

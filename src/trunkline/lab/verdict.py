@@ -21,6 +21,9 @@ from trunkline.trace.tell import prose
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 
 
+UNTAGGED = 0  # stands for the segment without a tag; IEEE 802.1Q: no VLAN has this number
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One expectation and what became of it."""
@@ -144,6 +147,7 @@ class Ground:
         trunk: The name of the hosts' trunk NIC.
         uplink: The name of the hosts' external NIC.
         anycast: MAC and address of each gateway that is the same on every host.
+        flat: Whether there is a segment without a tag, whose number is ``UNTAGGED``.
     """
 
     vlan_by_device: Mapping[tuple[str, str], int]
@@ -151,6 +155,7 @@ class Ground:
     trunk: str
     uplink: str
     anycast: frozenset[tuple[str, IPv4Address]] = frozenset()
+    flat: bool = False
 
     def vlan_of(self, frame: Frame) -> int | None:
         """Return the segment that a frame was seen on; None outside of all."""
@@ -200,8 +205,10 @@ def laws(frames: Seen, ground: Ground, cast: Cast, *, leak: bool = False) -> tup
             Seen((*within, *trunk)),
             lambda f: _is_astray(f, ground),
         ),
-        _never("no frame without a tag on the trunk", trunk, lambda f: f.vlan_id is None),
     ]
+    if not ground.flat:
+        text = "no frame without a tag on the trunk"
+        checks.append(_never(text, trunk, lambda f: f.vlan_id is None))
     if ground.anycast:
         text = "no anycast gateway is a source on the trunk, nor asked for there"
         checks.append(_never(text, trunk, lambda f: _shows_anycast(f, ground)))
@@ -222,6 +229,8 @@ def _never(text: str, examined: Seen, wrong: Callable[[Frame], bool]) -> Check:
 def _is_astray(frame: Frame, ground: Ground) -> bool:
     """Return whether a frame is on a segment that its sender does not belong to."""
     segment = frame.vlan_id if frame.vlan_id is not None else ground.vlan_of(frame)
+    if segment is None and ground.flat:  # on the trunk
+        segment = UNTAGGED
     return segment is not None and ground.vlan_by_mac.get(frame.source_mac) != segment
 
 

@@ -1,4 +1,7 @@
-"""Networks: a VLAN each, given by an administrator or taken from a physical network's range."""
+"""Networks: a VLAN each, given by an administrator or taken from a physical network's range.
+
+A flat one has no VLAN: its frames go without a tag, so a physical network has one at most.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import GATEWAY_OWNER
+from trunkline.model import GATEWAY_OWNER, Provisioning
 from trunkline.service import gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -110,12 +113,15 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     del caller  # anybody who may write; which attributes is the edge's business
     _require_placeable(values)
+    segment = _segment(tx, values)
     usual = {
         "dns_domain": "",
         "provisioning": tx.limits.provisioning.value,
         "gateway": tx.limits.gateway.value,
     }
-    made = {**usual, "is_default": False, **values, **_segment(tx, values), "router_id": None}
+    if segment["network_type"] == "flat" and not values["external"]:
+        usual["provisioning"] = Provisioning.EVERYWHERE.value  # there from the start
+    made = {**usual, "is_default": False, **values, **segment, "router_id": None}
     record = new_record(tx, made)
     _require_one_default(tx, record)
     tx.connection.execute(insert(networks), record)
@@ -140,6 +146,8 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     _require_one_default(tx, after)
     if after["external"] != record["external"]:
         require_empty(tx, record)
+        if record["network_type"] == "flat" and not after["external"]:
+            _require_flat_free(tx, record["physical_network"])
     if after["gateway"] != record["gateway"]:
         _require_unplugged(tx, record)
     follow_columns(tx, record, after)
@@ -253,16 +261,11 @@ def _segment(tx: Transaction, values: Record) -> Record:
     network_type = values.get("network_type") or (
         "flat" if values["external"] and vlan_id is None else "vlan"
     )
-    if network_type == "flat":
-        return _flat_segment(values)
     ranges = tx.limits.vlan_ranges
     physical = values.get("physical_network")
-    if ranges and physical and physical not in ranges:
-        raise Invalid(
-            f"Invalid input for provider:physical_network. Reason: {physical!r} is not one of"
-            f" {', '.join(ranges)}, which the server's configuration has under vlan_ranges.",
-            "InvalidInput",
-        )
+    if network_type == "flat":
+        return _flat_segment(tx, values)
+    _require_known(tx, physical)
     if vlan_id is not None:
         return _given_segment(tx, physical or next(iter(ranges), ""), vlan_id)
     for candidate in [physical] if physical else ranges:
@@ -278,27 +281,64 @@ def _segment(tx: Transaction, values: Record) -> Record:
     )
 
 
-def _flat_segment(values: Record) -> Record:
-    if not values["external"] or values.get("segmentation_id") is not None:
+def _require_known(tx: Transaction, physical: str | None) -> None:
+    """Raise Invalid if the configuration has physical networks, and not this one."""
+    ranges = tx.limits.vlan_ranges
+    if ranges and physical and physical not in ranges:
         raise Invalid(
-            "Invalid input for provider:network_type. Reason: flat is for external networks"
-            " without a VLAN only; use vlan.",
+            f"Invalid input for provider:physical_network. Reason: {physical!r} is not one of"
+            f" {', '.join(ranges)}, which the server's configuration has under vlan_ranges.",
             "InvalidInput",
         )
-    return {
-        "network_type": "flat",
-        "physical_network": values.get("physical_network") or EXTERNAL_NETWORK,
-        "segmentation_id": None,
-    }
 
 
-def _given_segment(tx: Transaction, physical: str, vlan_id: int) -> Record:
+def _require_named(physical: str) -> None:
     if not physical:
         raise Invalid(
             "Invalid input for provider:physical_network. Reason: it must be given, as the"
             " server's configuration names none in vlan_ranges.",
             "InvalidInput",
         )
+
+
+def _flat_segment(tx: Transaction, values: Record) -> Record:
+    vlan_id, physical = values.get("segmentation_id"), values.get("physical_network")
+    if vlan_id is not None:
+        raise Invalid(
+            f"Invalid input for provider:segmentation_id. Reason: a flat network has no VLAN, and"
+            f" {vlan_id} is one; leave it out, or use provider:network_type vlan.",
+            "InvalidInput",
+        )
+    if values["external"]:
+        physical = physical or EXTERNAL_NETWORK
+    else:
+        _require_known(tx, physical)
+        physical = physical or next(iter(tx.limits.vlan_ranges), "")
+        _require_named(physical)
+        _require_flat_free(tx, physical)
+    return {"network_type": "flat", "physical_network": physical, "segmentation_id": None}
+
+
+def _require_flat_free(tx: Transaction, physical: str) -> None:
+    """Raise Conflict if a physical network has its one network without a tag already."""
+    other = tx.connection.scalar(
+        select(networks.c.id).where(
+            networks.c.physical_network == physical,
+            networks.c.network_type == "flat",
+            not_(networks.c.external),
+        )
+    )
+    if other is not None:
+        raise Conflict(
+            f"Unable to create the flat network. Physical network {physical} is in use by network"
+            f" {other}, whose frames have no tag either; give one of them a VLAN, or choose another"
+            " provider:physical_network.",
+            "FlatNetworkInUse",
+        )
+
+
+def _given_segment(tx: Transaction, physical: str, vlan_id: int) -> Record:
+    _require_named(physical)
     if vlan_id in taken_vlans(tx, physical):
         raise Conflict(
             f"Unable to create the network. The VLAN {vlan_id} (provider:segmentation_id) on"

@@ -319,7 +319,7 @@ def _require_permitted(caller: Caller, verb: str, network: Record, values: Recor
 
 
 def _require_bindable(network: Record, host: str) -> None:
-    if host and (network["external"] or network["network_type"] != "vlan"):
+    if host and network["external"]:
         raise Invalid(
             f"Invalid input for binding:host_id. Reason: network {network['id']} is external and"
             " has no bridge on any host; plug instances into tenant networks.",

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from trunkline.hoststate import Bridge, Chain, Table, Vlan
+from trunkline.hoststate import Bridge, Chain, Table
 from trunkline.trace import explain, nft
 from trunkline.trace.cloud import TracedHost
 from trunkline.trace.conntrack import (
@@ -64,6 +64,8 @@ class HostNode:
             self._from_trunk(passage, port)
         elif port == self.host.uplink:
             self._from_uplink(passage)
+        elif port in self._state.untagged:
+            self._into_bridge(passage, self._state.untagged[port], port)
         else:
             self._from_tap(passage, port)
         return passage
@@ -161,7 +163,9 @@ class HostNode:
     def _ports(self, bridge: str) -> list[str]:
         taps = [p.tap for p in self._state.plugs.values() if p.bridge == bridge and p.up]
         present = [tap for tap in taps if self._wiring.is_told(self.name, tap)]
-        return present + [v.name for v in self._state.vlans.values() if v.bridge == bridge]
+        wires = [v.name for v in self._state.vlans.values() if v.bridge == bridge]
+        wires += [trunk for trunk, own in self._state.untagged.items() if own == bridge]
+        return present + wires
 
     def _hairpin(self, port: str) -> bool:
         plug = self._state.plugs.get(port)
@@ -185,27 +189,30 @@ class HostNode:
         return self._filter(passage, "forward", name, name) and self._postrouting(passage, name)
 
     def _out_of(self, passage: Passage, port: str) -> None:
-        """Send a frame out of a bridge's port: to an instance, or with a tag to the trunk."""
+        """Send a frame out of a bridge's port: to an instance, or to the trunk."""
         meant = passage.frame.payload
         if not self._bridge_hook(passage, "postrouting", None, port):
             return
-        vlan = self._state.vlans.get(port)
-        if vlan is None:
+        if port not in self._state.vlans and port not in self._state.untagged:
             passage.saw(port, "out", self._owner(port))
             passage.outs += self._wiring.to_instance(self.name, port, passage.frame)
         elif passage.frame.payload == meant:
-            self._to_trunk(passage, vlan)
+            self._to_trunk(passage, port)
         else:  # another question than the one on the bridge, and told as one of its own
             other = Passage(self.name, HOST, passage.frame, passage.frame)
-            self._to_trunk(other, vlan)
+            self._to_trunk(other, port)
             passage.then.append(lambda: self._wiring.launch(other))
 
-    def _to_trunk(self, passage: Passage, vlan: Vlan) -> None:
-        passage.saw(vlan.name, "out")
-        frame = passage.frame
-        passage.frame = replace(frame, tag=vlan.vlan_id)
-        passage.saw(vlan.trunk, "out")
-        passage.outs += self._wiring.to_switch(self.name, vlan.trunk, passage.frame)
+    def _to_trunk(self, passage: Passage, port: str) -> None:
+        """Send a frame out of a VLAN device, which tags it, or of the trunk as it is."""
+        frame, trunk = passage.frame, port
+        passage.saw(port, "out")
+        vlan = self._state.vlans.get(port)
+        if vlan is not None:
+            trunk = vlan.trunk
+            passage.frame = replace(frame, tag=vlan.vlan_id)
+            passage.saw(trunk, "out")
+        passage.outs += self._wiring.to_switch(self.name, trunk, passage.frame)
         passage.frame = frame
 
     def _take_in(self, passage: Passage, bridge: Bridge) -> None:

@@ -331,7 +331,7 @@ def _macs(cloud: Cloud) -> dict[str, str]:
     macs: dict[str, str] = {}
     for host in cloud.hosts:
         for network in host.snapshot.networks:
-            bridge = bridge_name(network.vlan_id)
+            bridge = bridge_name(network.vlan_id, network.physical_network)
             macs[anycast_mac(network.id)] = f"the gateway on {bridge}"
             macs[gateway_mac(HostName(host.name), network.id)] = f"{host.name}'s {bridge}"
     return macs | {port.mac: cloud.name(port_id) for port_id, (_, port) in cloud.seats.items()}

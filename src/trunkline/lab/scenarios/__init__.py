@@ -14,6 +14,7 @@ from functools import partial
 from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
+from trunkline.lab.scenarios.layouts import play_flat
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
 from trunkline.lab.scenarios.routers import play_routers
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
@@ -77,4 +78,14 @@ SCENARIOS = {
         Scenario("options", "a DHCP option for one port", play_options),
     )
 }
-"""All scenarios by key: the article's in its order with their remedies, then what else there is."""
+"""The article's scenarios by key, in its order with their remedies, then what else there is."""
+
+LAYOUTS = {
+    scenario.key: scenario
+    for scenario in (
+        Scenario("flat", "one untagged segment for all tenants (FlatDHCPManager)", play_flat),
+    )
+}
+"""Scenarios that need a topology of their own, which names them."""
+
+ALL = SCENARIOS | LAYOUTS

@@ -49,7 +49,7 @@ def present(stage: Stage) -> Check:
     """Return whether the left host has the other tenant's network, without an instance on it."""
     segment = stage.segments[stage.topology.instances["VM_6"].network]
     here = [s for s in stage.seats.values() if (s.network, s.host) == (segment.network, LEFT)]
-    links = {segment.bridge, f"vlan{segment.vlan_id}"}
+    links = {segment.bridge, segment.wire}
     passed = not here and links <= stage.links(LEFT)
     return Check(f"{LEFT} has {segment.bridge}, and no instance on it", passed)
 
@@ -62,8 +62,8 @@ def told(shot: Shot, *asked: IPv4Address) -> Select:
 def absent(stage: Stage) -> Check:
     """Return whether the other tenant's network is missing on the left host."""
     segment = stage.segments[stage.topology.instances["VM_6"].network]
-    links = stage.links(LEFT) & {segment.bridge, f"vlan{segment.vlan_id}"}
-    return Check(f"{LEFT} has no {segment.bridge} and no vlan{segment.vlan_id}", not links)
+    links = stage.links(LEFT) & {segment.bridge, segment.wire}
+    return Check(f"{LEFT} has no {segment.bridge} and no {segment.wire}", not links)
 
 
 def together(takes: Iterable[Take]) -> Seen:

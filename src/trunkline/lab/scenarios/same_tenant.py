@@ -84,7 +84,7 @@ def _boot_act(stage: Stage, instance: str, seen: Seen, predicted: Trace) -> Act:
         has_route(stage, instance, f"default via {gateway} dev eth0"),
     ]
     remark = (
-        f"The DISCOVER floods VLAN {segment.vlan_id}, so it reaches the DHCP server of every host"
+        f"The DISCOVER floods the segment, so it reaches the DHCP server of every host"
         f" on it, {', '.join(others)} included; a server knows its own host's instances only."
     )
     story = _discover_and_offer(seat.mac)

@@ -1,0 +1,86 @@
+"""Other layouts than the article's: each needs a topology that has it."""
+
+from __future__ import annotations
+
+from trunkline.errors import Invalid
+from trunkline.lab.evidence import answered, heard, no_answer, nothing, tags_on_trunk, untouched
+from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, act, told
+from trunkline.lab.stage import Stage
+from trunkline.lab.verdict import Act, Check, on_wire
+from trunkline.lab.walk import asking_for, carrying
+
+IDLE = "compute3"  # a host without an instance
+
+
+def play_flat(stage: Stage) -> tuple[Act, ...]:
+    """Ping across tenants on the one segment that all share, and a VLAN on the same NIC.
+
+    Raises:
+        Invalid: The topology's instances are on no flat network.
+    """
+    if stage.segment("VM_1").vlan_id is not None or IDLE not in stage.topology.hosts:
+        raise Invalid(
+            f"scenario flat needs a flat network, and {IDLE} with no instance;"
+            f" topology {stage.topology.name} has not; 'trunkline lab run --file flat' has"
+        )
+    with stage.rules():
+        closed = _closed_act(stage)
+    return _shared_act(stage), closed, _tagged_act(stage)
+
+
+def _shared_act(stage: Stage) -> Act:
+    here, target = stage.segment("VM_1"), stage.seats["VM_6"]
+    shot = stage.ping("VM_1", target.address)
+    carried = carrying(shot.answer.nonce)
+    probe, arp = shot.seen.of(carried), shot.seen.of(asking_for([target.address]), "ARP request")
+    checks = [
+        answered(shot, target.address),
+        Check(
+            f"{IDLE} has {here.bridge} from the start, without an instance",
+            here.bridge in stage.links(IDLE),
+        ),
+        heard("VM_3 of the other tenant hears the ARP broadcast", arp, "VM_3", "eth0"),
+        tags_on_trunk(stage, probe.of(carried, ECHO), None, "the request crosses the trunk"),
+        tags_on_trunk(stage, probe.of(carried, REPLY), None, "the reply crosses the trunk"),
+        heard(f"it passes {here.bridge}", probe, LEFT, here.bridge),
+        heard(f"and {here.bridge} of {RIGHT}", probe, RIGHT, here.bridge),
+        untouched("it is bridged all the way, not routed", probe.of(carried, ECHO)),
+        nothing("nothing of it on the external wire", on_wire(probe, stage.ground, stage.cast)),
+    ]
+    title = "VM_1 pings VM_6: two tenants on one segment"
+    return act(stage, title, [shot], told(shot, target.address), checks)
+
+
+def _closed_act(stage: Stage) -> Act:
+    target = stage.seats["VM_6"]
+    shot = stage.ping("VM_1", target.address, hope=False)
+    probe = shot.seen.of(carrying(shot.answer.nonce))
+    checks = [
+        no_answer("ping", shot),
+        heard(f"the request reaches {RIGHT}", probe, RIGHT, stage.segment("VM_6").bridge),
+        nothing("VM_6 never sees it", probe.on("VM_6")),
+    ]
+    title = "without its rule: the receiver's group is the wall, where the segment is none"
+    return act(stage, title, [shot], told(shot, target.address), checks)
+
+
+def _tagged_act(stage: Stage) -> Act:
+    """A VLAN on the same NIC; its broadcast reaches a host that has the flat bridge only."""
+    flat, here, target = stage.segment("VM_1"), stage.segment("VM_7"), stage.seats["VM_8"]
+    shot = stage.ping("VM_7", target.address)
+    carried = carrying(shot.answer.nonce)
+    arp = shot.seen.of(asking_for([target.address]), "ARP request")
+    everything = shot.seen.where(
+        lambda f: carried(f) is not None or (f.arp is not None and f.arp.target == target.address)
+    )
+    checks = [
+        answered(shot, target.address),
+        tags_on_trunk(stage, shot.seen.of(carried), here.vlan_id, "it crosses the trunk"),
+        heard(f"its ARP broadcast reaches {IDLE}'s NIC", arp, IDLE, stage.ground.trunk),
+        nothing(
+            f"nothing of it gets into {flat.bridge}",
+            everything.where(lambda f: f.device == flat.bridge or f.node in ("VM_1", "VM_6")),
+        ),
+    ]
+    title = "VM_7 pings VM_8: a VLAN whose tag shares the NIC with the flat network"
+    return act(stage, title, [shot], told(shot, target.address), checks)

@@ -1,0 +1,45 @@
+"""Other layouts than the article's, and what would break without their rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from trunkline.errors import Invalid
+from trunkline.kernel import netns
+from trunkline.lab import build
+from trunkline.lab.scenarios import ALL, play
+from trunkline.lab.stage import Stage
+from trunkline.lab.verdict import Report
+from trunkline.lab.waiting import until
+
+pytestmark = pytest.mark.scenario
+
+
+def failed(report: Report) -> list[str]:
+    """Return the checks of a report that did not pass, with their evidence."""
+    checks = [(act.title, check) for act in report.acts for check in act.checks]
+    return [f"{title}: {c.text} [{c.evidence}]" for title, c in checks if not c.passed]
+
+
+@pytest.mark.parametrize("key", ["1", "2", "3", "4", "flat"])
+def test_flat(flat: Stage, key: str) -> None:
+    """One untagged segment for all tenants, from the first lease to the last wall."""
+    assert failed(play(flat, ALL[key])) == []
+
+
+def test_flat_without_the_wall_between_tags(flat: Stage) -> None:
+    """Without the rules, the tags of a VLAN that a host does not serve get into its flat bridge."""
+    host = flat.lab.namespace("compute3")
+    flat.lab.stop("agent-compute3")
+    netns.run(host, ["nft", "flush", "chain", "bridge", "trunkline", "untagged-in"])
+    try:
+        assert any("no tag inside a bridge" in text for text in failed(play(flat, ALL["flat"])))
+    finally:
+        build.start_agent(flat.lab, "compute3")
+    until("all is well again", lambda: play(flat, ALL["flat"]).passed)
+
+
+def test_flat_needs_its_topology(stage: Stage) -> None:
+    """Played where there is no flat network, it says what it needs."""
+    with pytest.raises(Invalid, match="--file flat"):
+        play(stage, ALL["flat"])
