@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from trunkline.core.compile import compile_host
@@ -17,6 +17,9 @@ from trunkline.model import PortId, PortStatus
 from trunkline.operations import CreateCable, CutConnections, InSpace, Operation, RunNft
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot, PortView, parts_of
+
+HERE = ""
+"""The host itself, among the names of its spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,9 @@ def reconcile(
     way = plan(kernel, config, snapshot, compiler)
     failures = _apply(kernel, config, way.operations)
     judged = True
-    if judge or _takes_away(way.operations):
-        failed = _cut(kernel, config, snapshot, way)
+    lessened = _lessened(way.operations)
+    if judge or lessened:
+        failed = _cut(kernel, config, snapshot, way, None if judge else lessened - {HERE})
         judged = not failed
         failures += failed
     actual, more = way.actual, False
@@ -165,14 +169,14 @@ def _apply(
     return tuple(failures)
 
 
-def _place(operation: Operation) -> str | None:
-    """Return the space that an operation opens or changes; None is the host itself."""
+def _place(operation: Operation) -> str:
+    """Return the space that an operation opens or changes, or that it is the host itself."""
     match operation:
         case InSpace(space, _):
             return space
         case CreateCable(cable):
             return cable.space
-    return None
+    return HERE
 
 
 def _kind(operation: Operation) -> str:
@@ -180,24 +184,32 @@ def _kind(operation: Operation) -> str:
     return type(inner).__name__
 
 
-def _takes_away(operations: Iterable[Operation]) -> bool:
-    """Return whether a rule, a group member, a floating IP or a port went away."""
-    scripts = (o.operation if isinstance(o, InSpace) else o for o in operations)
-    return any(
-        line.startswith(("delete", "flush"))
-        for operation in scripts
-        if isinstance(operation, RunNft)
-        for line in operation.script
-    )
+def _lessened(operations: Iterable[Operation]) -> set[str]:
+    """Return where, on the host or in spaces, a rule, member, floating IP or port went away."""
+    return {_place(operation) for operation in operations if _takes_away(operation)}
+
+
+def _takes_away(operation: Operation) -> bool:
+    inner = operation.operation if isinstance(operation, InSpace) else operation
+    lines = inner.script if isinstance(inner, RunNft) else ()
+    return any(line.startswith(("delete", "flush")) for line in lines)
 
 
 def _cut(
-    kernel: Kernel, config: HostConfig, snapshot: HostSnapshot, way: Plan
+    kernel: Kernel,
+    config: HostConfig,
+    snapshot: HostSnapshot,
+    way: Plan,
+    spaces: Collection[str] | None,
 ) -> tuple[Problem, ...]:
-    """End the connections that the snapshot does not allow; return what went wrong."""
+    """End the connections that the snapshot does not allow; return what went wrong.
+
+    Groups are judged on the host's bridges, so what they forbid ends there; of the spaces, only
+    those need a look whose own translations have changed. None: all.
+    """
     face = routing_source(config, way.facts)
     try:
-        tables = kernel.connections()
+        tables = kernel.connections(spaces)
         found = unwanted(snapshot, face, (way.desired, way.actual), tables)
         for space, connections in found.items():
             cut = CutConnections(connections)

@@ -16,6 +16,7 @@ import os
 import select
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,12 +27,14 @@ from pathlib import Path
 from trunkline.errors import Interrupted, Rejected
 from trunkline.hoststate import DhcpServer
 from trunkline.kernel import exec as programs
+from trunkline.kernel import netns
 from trunkline.operations import ChangeDhcpFiles, StartDhcp, StopDhcp
 
 PATHS = "dhcp-hostsdir="  # the first of the lines that are added to the configuration
 DIRECTORIES = {"hosts": "dhcp-hostsdir", "options": "dhcp-optsdir", "names": "hostsdir"}
 """What dnsmasq reads where; a missing directory would keep it from starting."""
 FLAG = "--conf-file="
+LOOK_S = 1.0  # for so long one look at all processes serves all namespaces
 NEW = ".new"  # dnsmasq reads no file whose name starts with a dot
 UNPRIVILEGED = "nobody"  # who dnsmasq becomes, and reads hosts as (dnsmasq(8), --user)
 
@@ -51,10 +54,33 @@ class _Running:
     touched: tuple[int, ...]
 
 
+class Daemons:
+    """What a look at all processes found, which a host and its spaces need one after the other."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[programs.Process, int, Path]] = []
+        self._looked_at_s = -LOOK_S
+
+    def forget(self) -> None:
+        """Make the next question look again."""
+        self._looked_at_s = -LOOK_S
+
+    def of(self, root: Path) -> Iterator[tuple[programs.Process, Path]]:
+        """Yield our servers in this namespace, and the configuration each was started with."""
+        now = time.monotonic()
+        if now - self._looked_at_s >= LOOK_S:
+            self._found, self._looked_at_s = list(_processes()), now
+        here = netns.here()
+        for process, place, conf in self._found:
+            if place == here and root in conf.parents:
+                yield process, conf
+
+
 class Dnsmasq:
     """Memory of our servers, checked at each reading without opening a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, daemons: Daemons) -> None:
+        self._daemons = daemons
         self._running: dict[str, _Running] = {}
         self._servers: dict[str, DhcpServer] | None = None
         self._touched = 0
@@ -79,6 +105,8 @@ class Dnsmasq:
         """
         root = _root(state_dir)
         if self._servers is None or self._changed(root):
+            if self._servers is not None:
+                self._daemons.forget()
             self.forget()
             self._servers = self._read_all(root)
             self._touched = _touched(root)
@@ -154,8 +182,12 @@ class Dnsmasq:
         if home.name not in known:
             return False
         running = self._running.get(home.name)
-        _stop([running.process] if running else _servers_of(home), home.name)
+        _stop([running.process] if running else self._servers_of(home), home.name)
         return True
+
+    def _servers_of(self, home: Path) -> list[programs.Process]:
+        self._daemons.forget()
+        return [process for process, conf in self._daemons.of(home.parent) if conf.parent == home]
 
     def _changed(self, root: Path) -> bool:
         return (
@@ -165,7 +197,7 @@ class Dnsmasq:
         )
 
     def _read_all(self, root: Path) -> dict[str, DhcpServer]:
-        processes = dict(_processes(root))
+        processes = dict(self._daemons.of(root))
         bridges = {path.name for path in root.iterdir()} if root.is_dir() else set()
         servers = {}
         for bridge in sorted(bridges | {conf.parent.name for conf in processes.values()}):
@@ -186,6 +218,7 @@ class Dnsmasq:
 
     def _note(self, home: Path, server: DhcpServer | None) -> None:
         """Take our own start or stop of a server into memory."""
+        self._daemons.forget()
         old = self._running.pop(home.name, None)
         if old is not None:
             self._ends.unregister(old.pidfd)
@@ -227,28 +260,24 @@ def _all_touched(home: Path) -> tuple[int, ...]:
 
 def stop_all(state_dir: str) -> None:
     """Stop every server with a configuration in a directory, whichever namespace it is in."""
-    for process, conf in _processes(_root(state_dir), anywhere=True):
-        _stop([process], conf.parent.name)
+    for process, _, conf in _processes():
+        if _root(state_dir) in conf.parents:
+            _stop([process], conf.parent.name)
 
 
-def _processes(root: Path, *, anywhere: bool = False) -> Iterator[tuple[programs.Process, Path]]:
-    """Yield our servers in this network namespace, and the configuration each was started with."""
-    prefix = f"{FLAG}{root}/".encode()
-    here = 0 if anywhere else Path("/proc/thread-self/ns/net").stat().st_ino
+def _processes() -> Iterator[tuple[programs.Process, int, Path]]:
+    """Yield every process that has a configuration as ours have, with its network namespace."""
+    flag = FLAG.encode()
     for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of processes, only names needed
         if not entry.isdigit():
             continue
         with suppress(OSError):  # it ended meanwhile
             arguments = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
-            mine = [a for a in arguments[1:] if a.startswith(prefix)]
-            if mine and here in (0, Path("/proc", entry, "ns/net").stat().st_ino):
-                process = programs.process(int(entry))
-                if process is not None:
-                    yield process, Path(os.fsdecode(mine[0].removeprefix(FLAG.encode())))
-
-
-def _servers_of(home: Path) -> list[programs.Process]:
-    return [process for process, conf in _processes(home.parent) if conf.parent == home]
+            confs = [a.removeprefix(flag) for a in arguments[1:] if a.startswith(flag)]
+            process = programs.process(int(entry)) if confs else None
+            if process is not None:
+                place = Path("/proc", entry, "ns/net").stat().st_ino
+                yield process, place, Path(os.fsdecode(confs[0]))
 
 
 def _stop(processes: list[programs.Process], bridge: str) -> None:

@@ -157,9 +157,12 @@ class FakeKernel:
     def forget(self) -> None:
         """See ``Kernel.forget``; there is no memory beside the state itself."""
 
-    def connections(self) -> dict[str, tuple[Connection, ...]]:
+    def connections(
+        self, spaces: Collection[str] | None = None
+    ) -> dict[str, tuple[Connection, ...]]:
         """See ``Kernel.connections``."""
-        inside = {name: tuple(space.tracked) for name, space in self.spaces.items()}
+        wanted = self.spaces.keys() if spaces is None else self.spaces.keys() & set(spaces)
+        inside = {name: tuple(self.spaces[name].tracked) for name in wanted}
         return {"": tuple(self.tracked), **inside}
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:

@@ -37,6 +37,9 @@ add chain inet trial filter { type filter hook forward priority 0; policy accept
 add rule inet trial filter ct state established,related accept
 add rule inet trial filter ip daddr @prefixes reject with icmp type host-unreachable
 add rule inet trial filter iifname . ip saddr vmap @verdicts
+add map inet trial zones { typeof iifname : ct zone; }
+add chain inet trial zone { type filter hook prerouting priority -450; policy accept; }
+add rule inet trial zone ct zone set iifname map @zones
 add chain inet trial nat { type nat hook postrouting priority 100; policy accept; }
 add rule inet trial nat snat ip to ip saddr map @addresses
 add table bridge trial

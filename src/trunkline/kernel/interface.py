@@ -64,8 +64,10 @@ class Kernel(Protocol):
         """
         ...
 
-    def connections(self) -> Mapping[str, tuple[Connection, ...]]:
-        """Return the IPv4 connection tracking tables: the host's (no name) and of each space."""
+    def connections(
+        self, spaces: Collection[str] | None = None
+    ) -> Mapping[str, tuple[Connection, ...]]:
+        """Return IPv4 connection tracking tables: the host's (no name) and of spaces, None: all."""
         ...
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:

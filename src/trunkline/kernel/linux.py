@@ -33,7 +33,7 @@ from trunkline.hoststate import (
 )
 from trunkline.kernel import conntrack, features, netlink, netns, routes, sysctl, vlan_bpf
 from trunkline.kernel.announce import announce
-from trunkline.kernel.dnsmasq import Dnsmasq
+from trunkline.kernel.dnsmasq import Daemons, Dnsmasq
 from trunkline.kernel.interface import NOTHING
 from trunkline.kernel.links import Link, Links
 from trunkline.kernel.nft import Nft
@@ -98,15 +98,18 @@ class _Ways:
 class LinuxKernel:
     """This machine. See ``interface.Kernel`` for what each method promises."""
 
-    def __init__(self, found: features.Features | None = None) -> None:
+    def __init__(
+        self, found: features.Features | None = None, daemons: Daemons | None = None
+    ) -> None:
         self._features = found or features.find()
+        self._daemons = daemons or Daemons()
         self.place = netns.here()
-        self._spaces = Spaces(lambda: LinuxKernel(self._features))
+        self._spaces = Spaces(lambda: LinuxKernel(self._features, self._daemons))
         self._ways: _Ways | None = None
         self._requests: IPRoute | None = None
         self._links = Links()
         self._nft = Nft()
-        self._dnsmasq = Dnsmasq()
+        self._dnsmasq = Dnsmasq(self._daemons)
         self._sysctls: dict[str, str] = {}
         self._seen: _Seen | None = None
 
@@ -164,10 +167,12 @@ class LinuxKernel:
             spaces=spaces,
         )
 
-    def connections(self) -> dict[str, tuple[Connection, ...]]:
+    def connections(
+        self, spaces: Collection[str] | None = None
+    ) -> dict[str, tuple[Connection, ...]]:
         """See ``Kernel.connections``."""
         found = {"": tuple(conntrack.read())}
-        for name in self._spaces.doors:
+        for name in self._spaces.doors.keys() if spaces is None else spaces:
             with suppress(Rejected), netns.enter(name):
                 found[name] = tuple(conntrack.read())
         return found

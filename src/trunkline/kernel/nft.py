@@ -31,6 +31,7 @@ class Nft:
 
     def __init__(self) -> None:
         self._generation: int | None = None
+        self._foreseen = False
         self._tables: Mapping[TableKey, Table] = {}
         self._events = netlink.listen_to_group(netlink.NETFILTER, CHANGES)
 
@@ -43,8 +44,9 @@ class Nft:
         self._events.close()
 
     def forget(self) -> None:
-        """Make the next ``read`` list the tables."""
-        self._generation = None
+        """Make the next ``read`` list the tables, unless they were at this very generation."""
+        if self._foreseen:
+            self._generation = None
 
     def read(self) -> Mapping[TableKey, Table]:
         """Return our tables; the same object as before while nothing was committed.
@@ -61,6 +63,7 @@ class Nft:
             tables = _list_tables()
             if _current_generation() == generation:
                 self._generation, self._tables = generation, tables
+                self._foreseen = False
                 return tables
         raise Interrupted(f"nft list: rules changed during {READ_ATTEMPTS} readings; try again")
 
@@ -91,7 +94,7 @@ class Nft:
         except RefusedScriptError:  # says something here is not understood: list them instead
             self._generation = None
         else:
-            self._generation = generation
+            self._generation, self._foreseen = generation, True
 
 
 def _current_generation() -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from trunkline.hoststate import Connection
-from trunkline.kernel import conntrack, netns
+from trunkline.kernel import conntrack, netns, spaces
 from trunkline.lab import build, life, probe
 from trunkline.lab.capture import Capture
 from trunkline.lab.cloud import Cloud, Seat, Segment
@@ -324,9 +324,14 @@ class Stage:
             self.settle()
 
     def connections(self, host: str) -> tuple[Connection, ...]:
-        """Return a host's connection tracking table."""
-        with netns.enter(self.lab.namespace(host)):
-            return tuple(conntrack.read())
+        """Return the connection tracking tables of a host and of its spaces, in a row."""
+        inside = spaces.found_under(self.lab.directory / "hosts" / host)
+        places = (self.lab.namespace(host), *inside)
+        found: list[Connection] = []
+        for place in places:
+            with netns.enter(place):
+                found += conntrack.read()
+        return tuple(found)
 
     def links(self, node: str) -> set[str]:
         """Return the names of the links on a node."""

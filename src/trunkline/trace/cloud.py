@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from trunkline.hoststate import HostConfig, HostFacts, HostState
+from trunkline.hoststate import Cable, DhcpServer, HostConfig, HostFacts, HostState
 from trunkline.model import PortId
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
@@ -91,20 +91,26 @@ class TracedHost:
         return tuple(sorted(found.items(), key=lambda one: -one[0].prefixlen))
 
     @cached_property
-    def gates(self) -> frozenset[tuple[str, str]]:
-        """Return the bridges whose gateway is in a space, with the gateway's MAC."""
-        return frozenset((c.bridge, c.mac) for c in self.state.cables.values() if c.bridge)
+    def dhcp(self) -> dict[str, DhcpServer]:
+        """Return the DHCP server of each bridge, on the host itself or in a space."""
+        spaces = self.state.spaces.values()
+        return {**self.state.dhcp, **{b: d for space in spaces for b, d in space.dhcp.items()}}
 
     @cached_property
-    def answers(self) -> dict[tuple[str, IPv4Address], str]:
-        """Return the MAC of what is in a space, by link and address; empty is the link's own."""
+    def gates(self) -> dict[str, Cable]:
+        """Return the way to the gateway of each bridge whose gateway is in a space."""
+        return {c.bridge: c for c in self.state.cables.values() if c.bridge}
+
+    @cached_property
+    def in_spaces(self) -> frozenset[tuple[str, IPv4Address]]:
+        """Return the addresses in spaces that a link of the host leads to, or answers for."""
         inside = {
-            (c.bridge, a.address.ip): c.mac
-            for c in self.state.cables.values()
+            (c.bridge, a.address.ip)
+            for c in self.gates.values()
             for a in self.state.spaces[c.space].addresses
             if c.bridge and a.link == c.peer
         }
-        return inside | {(a.link, a.address.ip): "" for a in self.state.proxies}
+        return frozenset(inside | {(a.link, a.address.ip) for a in self.state.proxies})
 
     @cached_property
     def ports(self) -> dict[str, PortView]:

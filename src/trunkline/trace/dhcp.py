@@ -84,7 +84,10 @@ def _ranges(config: str) -> tuple[_Range, ...]:
 
 
 def _routes(options: list[list[str]], tag: str) -> tuple[tuple[IPv4Network, IPv4Address], ...]:
-    """Return the routes of a range; with option 121 the router option is ignored (RFC 3442)."""
+    """Return the routes of a range; with option 121 the router option is ignored (RFC 3442).
+
+    An empty router option is one that is not sent: the network is on no router.
+    """
     routers: tuple[tuple[IPv4Network, IPv4Address], ...] = ()
     for words in options:
         if words[0] != f"tag:{tag}":
@@ -93,5 +96,5 @@ def _routes(options: list[list[str]], tag: str) -> tuple[tuple[IPv4Network, IPv4
             pairs = zip(words[2::2], words[3::2], strict=True)
             return tuple((IPv4Network(prefix), IPv4Address(hop)) for prefix, hop in pairs)
         if words[1] == "option:router":
-            routers = ((EVERYWHERE, IPv4Address(words[2])),)
+            routers = tuple((EVERYWHERE, IPv4Address(word)) for word in words[2:])
     return routers

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from trunkline.hoststate import Bridge, Chain, Table
+from trunkline.hoststate import Bridge, Cable, Chain, Table
 from trunkline.trace import explain, nft
 from trunkline.trace.cloud import TracedHost
 from trunkline.trace.conntrack import (
@@ -40,6 +40,9 @@ from trunkline.trace.packets import (
 from trunkline.trace.passage import Passage
 from trunkline.trace.steps import HOST, Decision, Disposition, Stage
 from trunkline.trace.wiring import Wiring
+
+SPACE = "a router of its own, in a network namespace of its own, which no walk enters yet"
+"""What ends a walk as unknown: of such a router it is not said what it does."""
 
 
 class HostNode:
@@ -142,9 +145,8 @@ class HostNode:
             port: Where it came in; None if this host sent it.
         """
         frame = passage.frame
-        if (bridge.name, frame.destination_mac) in self.host.gates:
-            self._into_space(passage, bridge.name)
-            return
+        if self._is_for_space(bridge.name, frame):
+            raise nft.Unknown(SPACE)
         if frame.destination_mac == bridge.mac and port is not None:
             self._take_in(passage, bridge)
             return
@@ -160,12 +162,21 @@ class HostNode:
                 text = f"{bridge.name} sends nothing back out of {port}, where it came in"
                 passage.end(Disposition.NOT_FORWARDED, Decision(Stage.BRIDGE, port, text))
 
+    def _is_for_space(self, bridge: str, frame: Frame) -> bool:
+        """Return whether a frame is for a gateway in a space, or for a DHCP server there."""
+        payload = frame.payload
+        asks = isinstance(payload, Packet) and payload.destination_port == DHCP_SERVER
+        served = asks and bridge not in self._state.dhcp and bridge in self.host.dhcp
+        gate = self.host.gates.get(bridge)
+        return served or (gate is not None and gate.mac == frame.destination_mac)
+
     def _ports(self, bridge: str) -> list[str]:
         taps = [p.tap for p in self._state.plugs.values() if p.bridge == bridge and p.up]
         present = [tap for tap in taps if self._wiring.is_told(self.name, tap)]
         wires = [v.name for v in self._state.vlans.values() if v.bridge == bridge]
         wires += [trunk for trunk, own in self._state.untagged.items() if own == bridge]
-        return present + wires
+        gates = [c.name for c in self._state.cables.values() if c.bridge == bridge]
+        return present + gates + wires
 
     def _hairpin(self, port: str) -> bool:
         plug = self._state.plugs.get(port)
@@ -193,7 +204,9 @@ class HostNode:
         meant = passage.frame.payload
         if not self._bridge_hook(passage, "postrouting", None, port):
             return
-        if port not in self._state.vlans and port not in self._state.untagged:
+        if port in self._state.cables:
+            passage.saw(port, "out")
+        elif port not in self._state.vlans and port not in self._state.untagged:
             passage.saw(port, "out", self._owner(port))
             passage.outs += self._wiring.to_instance(self.name, port, passage.frame)
         elif passage.frame.payload == meant:
@@ -234,22 +247,35 @@ class HostNode:
             if passage.frame.destination_mac == self._mac(device):
                 self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
             return
-        mac = self.host.answers.get((device, arp.target))
-        if mac is not None:
-            self._answer(passage, device, arp, mac or self._mac(device))
+        if (device, arp.target) in self.host.in_spaces:
+            self._answer(passage, device, arp)
             return
         own = self.host.own.get(arp.target)
         if own is None or device not in (own, self.host.uplink):
             return
         self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
-        self._answer(passage, device, arp, self._mac(device))
+        self._answer(passage, device, arp)
 
-    def _answer(self, passage: Passage, device: str, arp: Arp, mac: str) -> None:
+    def _answer(self, passage: Passage, device: str, arp: Arp) -> None:
+        gate = self.host.gates.get(device)
+        mac = gate.mac if gate else self._mac(device)
         text = f"{device} has {arp.target} and answers"
         link = self.host.own.get(arp.target, device)
         passage.decisions.append(Decision(Stage.ARP, device, text, f"{arp.target} dev {link}"))
         reply = Frame(mac, arp.sender_mac, Arp(True, mac, arp.target, arp.sender))  # noqa: FBT003 - a reply
-        passage.then.append(lambda: self._wiring.launch(self._emit(device, reply)))
+
+        def send() -> None:
+            own = self._from_gate(gate, reply) if gate else self._emit(device, reply)
+            self._wiring.launch(own)
+
+        passage.then.append(send)
+
+    def _from_gate(self, gate: Cable, frame: Frame) -> Passage:
+        """Return the passage of a frame that a gateway in a space sends."""
+        passage = Passage(self.name, HOST, frame, frame)
+        passage.saw(gate.name, "in")
+        self._into_bridge(passage, gate.bridge, gate.name)
+        return passage
 
     def _mac(self, device: str) -> str:
         bridge = self._state.bridges.get(device)
@@ -372,8 +398,7 @@ class HostNode:
     def _leave(self, passage: Passage, oif: str) -> None:
         """Send a routed packet to its next hop."""
         if oif in self._state.cables:
-            self._into_space(passage, oif)
-            return
+            raise nft.Unknown(SPACE)
         if oif == self.host.uplink:
             passage.fates += explain.exposure(self._wiring.cloud, self.host, passage)
         elif oif not in self._state.bridges:
@@ -388,10 +413,6 @@ class HostNode:
             return
         passage.frame = Frame(self._mac(oif), mac, passage.packet)
         self._transmit(passage, oif)
-
-    def _into_space(self, passage: Passage, device: str) -> None:
-        text = "leads to a router of its own, in a namespace of its own, which no walk enters yet"
-        passage.end(Disposition.UNKNOWN, Decision(Stage.ROUTE, device, text))
 
     def _next_hop(self, oif: str, packet: Packet) -> str | None:
         destination = packet.destination

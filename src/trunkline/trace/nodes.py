@@ -74,7 +74,7 @@ def setup(host: TracedHost, port: PortView) -> Setup | None:
                 routes.append((EVERYWHERE, subnet.gateway))
     if any(s.enable_dhcp for s in subnets.values()):
         plug = host.state.plugs.get(tap_name(port.id))
-        server = host.state.dhcp.get(plug.bridge or "") if plug else None
+        server = host.dhcp.get(plug.bridge or "") if plug else None
         lease = offer(server, port.mac) if server else None
         if lease is None:
             return None

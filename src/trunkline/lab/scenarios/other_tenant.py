@@ -13,6 +13,7 @@ from trunkline.lab.evidence import (
     no_answer,
     nothing,
     only_broadcasts_on_trunk,
+    routed,
     tags_on_trunk,
     untouched,
 )
@@ -143,9 +144,9 @@ def _asymmetric_act(stage: Stage, title: str, *more: Check) -> Act:
         answered(tcp, target.address, "TCP"),
         tags_on_trunk(stage, request, there.vlan_id, "the request crosses the trunk"),
         tags_on_trunk(stage, reply, here.vlan_id, "the reply crosses the trunk"),
-        heard(f"{LEFT} routes the request", request, LEFT, there.bridge, "out"),
+        routed(f"{LEFT} routes the request", request, LEFT, there),
         untouched(f"{RIGHT} only bridges it", request.on(RIGHT)),
-        heard(f"{RIGHT} routes the reply", reply, RIGHT, here.bridge, "out"),
+        routed(f"{RIGHT} routes the reply", reply, RIGHT, here),
         untouched(f"{LEFT} only bridges it", reply.on(LEFT)),
         nothing(
             "nothing of it on the external wire",
