@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
+from trunkline.hoststate import Connection
 from trunkline.lab.cloud import Segment
 from trunkline.lab.packets import BROADCAST, HOST_UNREACHABLE, UNREACHABLE
 from trunkline.lab.predict import Prediction
@@ -129,10 +130,20 @@ def tracked(
     """
     back = reply_from or destination
     text = f"{source} > {destination}, reply {back} > {reply_to}"
+    every = stage.connections(host)
     found = [
         c
-        for c in stage.connections(host)
+        for c in every
         if (c.source, c.destination) == (source, destination)
-        and (c.reply_source, c.reply_destination) == (back, reply_to)
+        and (c.reply_source, _face(every, c)) == (back, reply_to)
     ]
     return Check(f"{host} tracks {text}", bool(found), f"{len(found)} entries")
+
+
+def _face(every: Collection[Connection], first: Connection) -> IPv4Address:
+    """Return what a connection's source becomes, translated once or, out of a space, twice."""
+    own = first.reply_destination
+    again = (
+        c.reply_destination for c in every if (c.source, c.destination) == (own, first.destination)
+    )
+    return next(again, own) if own != first.source else own

@@ -325,13 +325,16 @@ class Stage:
 
     def connections(self, host: str) -> tuple[Connection, ...]:
         """Return the connection tracking tables of a host and of its spaces, in a row."""
-        inside = spaces.found_under(self.lab.directory / "hosts" / host)
-        places = (self.lab.namespace(host), *inside)
         found: list[Connection] = []
-        for place in places:
+        for place in self._places(host):
             with netns.enter(place):
                 found += conntrack.read()
         return tuple(found)
+
+    def _places(self, host: str) -> tuple[str, ...]:
+        """Return the namespaces of a host: its own, and its spaces."""
+        inside = spaces.found_under(self.lab.directory / "hosts" / host)
+        return (self.lab.namespace(host), *inside)
 
     def links(self, node: str) -> set[str]:
         """Return the names of the links on a node."""
@@ -339,8 +342,9 @@ class Stage:
         return {line.split()[0].partition("@")[0] for line in lines if line}
 
     def routes(self, node: str) -> list[str]:
-        """Return a node's IPv4 routes as ``ip route`` prints them."""
-        return [line.strip() for line in self.output(node, "ip", "route").splitlines()]
+        """Return a node's IPv4 routes as ``ip route`` prints them, those of its spaces last."""
+        found = (netns.run(place, ["ip", "route"], limit_s(10)) for place in self._places(node))
+        return [line.strip() for one in found for line in one.stdout.splitlines()]
 
     def resolv_conf(self, instance: str) -> str:
         """Return an instance's ``/etc/resolv.conf``, as its lease has made it."""

@@ -106,9 +106,9 @@ def _routed_act(stage: Stage) -> Act:
     checks = [
         answered(shot, target.address),
         heard(f"the request comes in by {here.bridge}", request, LEFT, here.bridge, "in"),
-        heard(f"and goes out by {there.bridge}", request, LEFT, there.bridge, "out"),
+        routed(f"and goes out by {there.bridge}", request, LEFT, there),
         heard(f"the reply comes in by {there.bridge}", reply, LEFT, there.bridge, "in"),
-        heard(f"and goes out by {here.bridge}", reply, LEFT, here.bridge, "out"),
+        routed(f"and goes out by {here.bridge}", reply, LEFT, here),
         has_route(stage, LEFT, f"{cidr} dev {there.bridge} proto kernel scope link"),
         only_broadcasts_on_trunk(stage, shot.seen),
     ]
