@@ -14,6 +14,7 @@ import pytest
 
 from trunkline.kernel import netns
 from trunkline.lab import build, life, probe
+from trunkline.lab.scenarios.services import port_with
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 from trunkline.lab.verdict import Seen, is_private, on_wire
@@ -123,6 +124,30 @@ def test_an_address_that_others_have_too_is_the_own_networks(stage: Stage) -> No
             seen = Seen(capture.frames())
         nodes = seen.where(lambda f: f.ip is not None).nodes()
         assert nodes & {"RED_1", "BLUE_1", "ALONE_1"} == {twin}
+
+
+def exchange(stage: Stage, client: str, server: str, wait_s: float) -> bool:
+    """Send a datagram from port 40000 to 5555 and one back; return whether both arrived."""
+    kind = socket.AF_INET, socket.SOCK_DGRAM
+    with (
+        netns.socket(stage.lab.namespace(client), *kind) as near,
+        netns.socket(stage.lab.namespace(server), *kind) as far,
+    ):
+        near.bind(("0.0.0.0", 40000))
+        far.bind(("0.0.0.0", 5555))
+        near.sendto(b"x", (str(stage.seats[server].address), 5555))
+        if not select.select([far], [], [], wait_s)[0]:
+            return False
+        far.sendto(b"y", far.recvfrom(1)[1])
+        return bool(select.select([near], [], [], wait_s)[0])
+
+
+def test_one_connection_in_two_domains_is_two(stage: Stage) -> None:
+    """Equal addresses and ports: what is established in one domain opens nothing in another."""
+    with port_with(stage, "ALONE_1", security_groups=[]):
+        assert exchange(stage, "RED_2", "RED_1", limit_s(5))
+        assert not exchange(stage, "ALONE_2", "ALONE_1", limit_s(0.5))
+    assert exchange(stage, "ALONE_2", "ALONE_1", limit_s(5))
 
 
 def test_floating_ips_join_what_routers_separate(stage: Stage) -> None:
