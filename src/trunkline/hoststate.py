@@ -59,6 +59,7 @@ class HostFacts:
             it a bridge that asks for it is not refused, and its packets pass unfiltered.
         foreign_masters: Each link that is not ours and is plugged into something that is not
             ours either, and what that is.
+        trunk_mtus: MTU of each trunk NIC that exists, by its name.
         missing: Features that something here needs and the machine lacks, as sentences that
             say what to load or install.
         transits: Address of the host's end of each transit to a space that is there, by link:
@@ -71,6 +72,7 @@ class HostFacts:
     foreign_prefixes: tuple[tuple[IPv4Network, str], ...] = ()
     bridge_netfilter: bool = True
     foreign_masters: tuple[tuple[str, str], ...] = ()
+    trunk_mtus: Mapping[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     transits: tuple[tuple[str, IPv4Interface], ...] = ()
 

@@ -31,6 +31,7 @@ def encode(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
         "foreign_prefixes": [[str(prefix), link] for prefix, link in facts.foreign_prefixes],
         "bridge_netfilter": facts.bridge_netfilter,
         "foreign_masters": [list(pair) for pair in facts.foreign_masters],
+        "trunk_mtus": dict(facts.trunk_mtus),
         "missing": list(facts.missing),
         "transits": [[link, str(address)] for link, address in facts.transits],
         "cabling": {
@@ -76,6 +77,7 @@ def _facts(data: Mapping[str, Any]) -> HostFacts:
         foreign_masters=tuple(
             (str(link), str(master)) for link, master in data.get("foreign_masters", ())
         ),
+        trunk_mtus={str(nic): int(mtu) for nic, mtu in data.get("trunk_mtus", {}).items()},
         missing=tuple(map(str, data["missing"])),
         transits=tuple(
             (str(link), IPv4Interface(str(address))) for link, address in data.get("transits", ())

@@ -125,6 +125,20 @@ def test_a_ports_options_are_tagged_for_it_alone() -> None:
     assert options == {f"options/{clouds.VM1.id}": f"tag:{tag},option:mtu,1400"}
 
 
+def test_an_mtu_that_the_trunk_does_not_take_is_lowered_and_reported() -> None:
+    """A trunk with a smaller MTU cuts nobody off; every device and DHCP have what it takes."""
+    facts = replace(clouds.FACTS, trunk_mtus={"eth0": 1400})
+
+    state, problems = compile_host(clouds.ARTICLE, clouds.CONFIG, facts)
+
+    assert {b.mtu for b in state.bridges.values()} == {1400}
+    assert {v.mtu for v in state.vlans.values()} == {1400}
+    assert {p.mtu for p in state.plugs.values()} == {1400}
+    assert "dhcp-option=option:mtu,1400\n" in state.dhcp["br100"].config
+    assert [p.subject for p in problems] == ["network network100", "network network102"]
+    assert "1500 does not fit eth0's 1400" in problems[0].text
+
+
 def test_host_routes_repeat_the_default_route() -> None:
     """A client that gets classless routes ignores the router option (RFC 3442)."""
     route = HostRoute(IPv4Network("172.20.0.0/16"), clouds.NET100.subnets[0].gateway)  # type: ignore[arg-type]

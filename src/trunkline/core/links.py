@@ -7,7 +7,7 @@ A network that cannot be served has no bridge, so its ports stay unplugged: it f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Interface
 from sys import intern
@@ -76,7 +76,9 @@ def choose_served(
         if hindrance:
             problems.append(Problem(f"network {network.id}", hindrance))
         else:
-            served[bridge] = place
+            fitting, shortfall = _fitted(network, trunk, facts)
+            problems += shortfall
+            served[bridge] = replace(place, network=fitting)
     return same(tuple(served.values())), tuple(problems)
 
 
@@ -136,6 +138,23 @@ def _nic_taken(served: Served, config: HostConfig, facts: HostFacts) -> str:
             " or give the network a VLAN id"
         )
     return ""
+
+
+def _fitted(
+    network: NetworkView, trunk: str, facts: HostFacts
+) -> tuple[NetworkView, tuple[Problem, ...]]:
+    """Return a network with an MTU that its trunk takes: one too large works, and is reported.
+
+    To take it apart would cut its instances off because somebody lowered the trunk's.
+    """
+    limit = facts.trunk_mtus.get(trunk, network.mtu)
+    if network.mtu <= limit:
+        return network, ()
+    text = (
+        f"its MTU of {network.mtu} does not fit {trunk}'s {limit}, so it has {limit} here; raise"
+        f" that of {trunk}, or lower the network's"
+    )
+    return replace(network, mtu=limit), (Problem(f"network {network.id}", text),)
 
 
 def _overlap(network: NetworkView, facts: HostFacts) -> str:

@@ -235,6 +235,11 @@ class LinuxKernel:
             links=frozenset(filter(self._is_foreign, self._links.by_name)),
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
             foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
+            trunk_mtus={
+                nic: self._links.by_name[nic].mtu
+                for nic in config.trunks.values()
+                if nic in self._links.by_name
+            },
             missing=self._features.missing,
             foreign_masters=tuple(sorted(self._foreign_masters())),
             transits=tuple(sorted(self._transits(), key=str)),

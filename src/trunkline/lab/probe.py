@@ -21,6 +21,9 @@ from trunkline.kernel import netns
 from trunkline.lab.packets import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE
 
 IP_RECVERR, SOL_IP = 11, 0  # linux/in.h
+IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3  # likewise: DF, and no heed of what was learned
+HEADERS = 24  # of IP, and the first half of ICMP's
+PING_SIZE = HEADERS + 20  # what a nonce needs
 DNS_PORT = 53
 PORT = 5201  # what the listening side of a TCP or UDP probe listens on
 
@@ -44,8 +47,16 @@ class Answer:
     after_s: float = 0.0
 
 
-def ping(namespace: str, destination: IPv4Address, timeout_s: float) -> Answer:
-    """Send one ICMP echo request and wait for what comes back.
+def ping(
+    namespace: str, destination: IPv4Address, timeout_s: float, size: int = PING_SIZE
+) -> Answer:
+    """Send one ICMP echo request that nobody may fragment, and wait for what comes back.
+
+    Args:
+        namespace: Whence.
+        destination: Whither.
+        timeout_s: How long to wait for an answer.
+        size: Of the whole IP packet, in bytes.
 
     Raises:
         OSError: The namespace's own routing has no way to the destination.
@@ -53,8 +64,9 @@ def ping(namespace: str, destination: IPv4Address, timeout_s: float) -> Answer:
     nonce = secrets.token_bytes(16)
     number = secrets.randbits(16)
     with netns.socket(namespace, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.setsockopt(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
         start = time.monotonic()
-        sock.sendto(_echo_request(number, nonce), (str(destination), 0))
+        sock.sendto(_echo_request(number, nonce, size), (str(destination), 0))
         while (left_s := timeout_s - (time.monotonic() - start)) > 0:
             if not select.select([sock], [], [], left_s)[0]:
                 break
@@ -67,8 +79,9 @@ def ping(namespace: str, destination: IPv4Address, timeout_s: float) -> Answer:
     return Answer("silence", nonce, after_s=timeout_s)
 
 
-def _echo_request(number: int, nonce: bytes) -> bytes:
+def _echo_request(number: int, nonce: bytes, size: int) -> bytes:
     body = struct.pack(">HH", number, 1) + nonce
+    body += bytes(size - HEADERS - len(body))
     check = checksum(struct.pack(">BBH", ECHO_REQUEST, 0, 0) + body)
     return struct.pack(">BBH", ECHO_REQUEST, 0, check) + body
 

@@ -42,6 +42,7 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.concern import claim_prefixes, differs
+from trunkline.service.mtu import require_fitting
 from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
 
@@ -124,6 +125,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     made = {**usual, "is_default": False, **values, **segment, "router_id": None}
     record = new_record(tx, made)
     _require_one_default(tx, record)
+    require_fitting(tx, record)
     tx.connection.execute(insert(networks), record)
     follow_columns(tx, {}, record)
     network_changed(tx, record["id"])
@@ -134,7 +136,7 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     """Change a network; its segment stays, for frames of its instances are on the wire.
 
     Raises:
-        Invalid: Provisioning or gateway mode of an external network.
+        Invalid: Provisioning or gateway mode of an external network, or an MTU above a trunk's.
         Conflict: It would become external or tenant's while it has subnets or ports, or no
             longer be shared while others use it, or its gateway mode would change under
             instances, or a subnet is exhausted.
@@ -144,6 +146,8 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     after = {**record, **changed}
     _require_placeable({"external": after["external"], **values})
     _require_one_default(tx, after)
+    if after["mtu"] != record["mtu"]:
+        require_fitting(tx, after)
     if after["external"] != record["external"]:
         require_empty(tx, record)
         if record["network_type"] == "flat" and not after["external"]:

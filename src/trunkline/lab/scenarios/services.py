@@ -8,20 +8,22 @@ from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from typing import Any
 
-from trunkline.errors import Interrupted
+from trunkline.errors import Interrupted, Invalid
 from trunkline.kernel import netns
 from trunkline.lab import probe
+from trunkline.lab.build import TRUNK
 from trunkline.lab.evidence import heard, nothing
 from trunkline.lab.probe import Answer
-from trunkline.lab.scenarios.acts import LEFT, witnessed
+from trunkline.lab.scenarios.acts import LEFT, RIGHT, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
 from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Act, Check, Seen
 from trunkline.lab.waiting import limit_s, until
-from trunkline.lab.walk import asking_for
+from trunkline.lab.walk import asking_for, carrying
+from trunkline.trace.packets import FRAGMENTATION_NEEDED
 
 VIRTUAL = 99  # an address that nobody has
-MTU, OPTION_MTU = 1500, 1380
+MTU, SMALL_MTU, OPTION_MTU = 1500, 1400, 1380
 RANGE = 28  # length of a prefix round it
 
 
@@ -218,3 +220,68 @@ def play_options(stage: Stage) -> tuple[Act, ...]:
         Check("without the option, so is VM_2", after == MTU, str(after)),
     )
     return (Act("VM_2's port has a DHCP option of its own", (), checks, ()),)
+
+
+def play_mtu(stage: Stage) -> tuple[Act, ...]:
+    """Lower the MTU of tenant2's network, and send it packets that are too large for it."""
+    network = stage.cloud.one("networks", "net2")
+    tenant = stage.cloud.as_project("tenant2")
+    tenant.update("networks", network["id"], {"mtu": SMALL_MTU})
+    stage.settle()
+    try:
+        for instance in ("VM_3", "VM_6"):
+            stage.renew(instance)
+        return _devices_act(stage), _path_mtu_act(stage)
+    finally:
+        tenant.update("networks", network["id"], {"mtu": MTU})
+        stage.settle()
+        for instance in ("VM_3", "VM_6"):
+            stage.renew(instance)
+
+
+def _devices_act(stage: Stage) -> Act:
+    segment = stage.segments["net2"]
+    vlan = f"vlan{segment.vlan_id}"
+    places = [(host, link) for host in (LEFT, RIGHT) for link in (segment.bridge, vlan)]
+    for instance in ("VM_3", "VM_6"):
+        seat = stage.seats[instance]
+        places += [(seat.host, seat.tap), (instance, "eth0")]
+    found = {f"{node}:{link}": mtu_of(stage, node, link) for node, link in places}
+    right = set(found.values()) == {SMALL_MTU}
+    refusal = _refused_mtu(stage)
+    checks = (
+        Check(f"every device of net2 has an MTU of {SMALL_MTU}", right, str(found)),
+        Check("net1's bridge keeps its own", mtu_of(stage, LEFT, "br100") == MTU),
+        Check("an MTU above the trunk's is refused", "exceeds the" in refusal, refusal),
+    )
+    return Act(f"net2 has an MTU of {SMALL_MTU}, told by DHCP", (), checks, ())
+
+
+def _refused_mtu(stage: Stage) -> str:
+    """Ask for more than the trunks take, and return what the API says."""
+    above = min(mtu_of(stage, host, TRUNK) for host in stage.topology.hosts) + 1
+    try:
+        stage.cloud.as_project("tenant2").create("networks", {"mtu": above})
+    except Invalid as error:
+        return str(error)
+    return "it was accepted"
+
+
+def _path_mtu_act(stage: Stage) -> Act:
+    target, gateway = stage.seats["VM_6"].address, stage.gateway("VM_1")
+    namespace = stage.lab.namespace("VM_1")
+
+    def ping(size: int) -> tuple[Answer, Seen]:
+        return stage.witness(lambda: probe.ping(namespace, target, limit_s(PROBE_S), size))
+
+    large, seen = ping(MTU)
+    fitting, _ = ping(SMALL_MTU)
+    carried = carrying(large.nonce)
+    told = large.icmp == FRAGMENTATION_NEEDED and large.by == gateway
+    checks = [
+        Check(f"{MTU} bytes: {gateway} says that they must be split", told, str(large.icmp)),
+        nothing("none of them reaches VM_6", seen.of(carried).on("VM_6")),
+        Check(f"{SMALL_MTU} bytes are answered", fitting.kind == "reply", fitting.kind),
+    ]
+    title = "VM_1 pings VM_6 by larger packets than its network takes"
+    return witnessed(stage, title, seen, carried, checks)
