@@ -52,7 +52,7 @@ SINGULAR = {
 }
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
@@ -112,7 +112,7 @@ class _Channel:
 
     def _new_connection(self, trust: Trust) -> http.client.HTTPConnection:
         if self._url.startswith("unix:"):
-            return _UnixConnection(self._url.removeprefix("unix:"))
+            return UnixConnection(self._url.removeprefix("unix:"))
         try:
             parts = urlsplit(self._url)
             host, port = parts.hostname, parts.port

@@ -35,6 +35,7 @@ class HostConfig:
         guard_absent_prefixes: Answer 'host unreachable' for a tenant prefix that this host
             does not serve. False gives the article's original behaviour (scenario 6b): the
             packet follows the default route out of the uplink.
+        metadata: Whether 169.254.169.254 leads to this host's metadata proxy.
     """
 
     host: str
@@ -44,6 +45,7 @@ class HostConfig:
     snat_exempt: tuple[IPv4Network, ...]
     state_dir: str
     guard_absent_prefixes: bool = True
+    metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,8 @@ class DhcpServer:
             has a ``dhcp-host`` line per port of this host, ``options`` a port's ``dhcp-option``
             lines, ``names`` a port's addresses and names in the form of hosts(5). A new file
             is picked up without a restart (dnsmasq(8), dhcp-hostsdir, dhcp-optsdir, hostsdir).
+            ``instances``, by address, is not for dnsmasq but for the metadata proxy: the
+            instance's and project's id as JSON.
     """
 
     bridge: str

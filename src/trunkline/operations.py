@@ -299,7 +299,7 @@ class ChangeDhcpFiles:
         remove: Files.
         reload: Whether a running server must be told by SIGHUP: dnsmasq notices new files by
             itself, but forgets changed and removed ones only then (dnsmasq(8), dhcp-hostsdir).
-            Names need none (hostsdir).
+            Names need none (hostsdir), and what is the metadata proxy's neither.
     """
 
     bridge: str

@@ -27,6 +27,9 @@ ROUTE_PROTOCOL = 116
 TABLE = "trunkline"
 """Name of our nftables tables; whatever is inside is ours."""
 
+METADATA_PORT = 9697
+"""Where a host's metadata proxy listens, on its gateway addresses; the rules lead there."""
+
 LINK_NAME_MAX = 15  # IFNAMSIZ - 1
 LINK_NAME = re.compile(r"[\w.-]+", re.ASCII)
 

@@ -40,6 +40,7 @@ def encode(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
             "routing_source": _text(config.routing_source),
             "snat_exempt": [str(prefix) for prefix in config.snat_exempt],
             "guard_absent_prefixes": config.guard_absent_prefixes,
+            "metadata": config.metadata,
         },
     }
 
@@ -61,6 +62,7 @@ def _config(host: str, data: Mapping[str, Any]) -> HostConfig:
         snat_exempt=tuple(IPv4Network(str(prefix)) for prefix in data["snat_exempt"]),
         state_dir="",
         guard_absent_prefixes=bool(data["guard_absent_prefixes"]),
+        metadata=bool(data.get("metadata", False)),
     )
 
 

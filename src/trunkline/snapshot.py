@@ -142,6 +142,7 @@ class PortView:
         group_ids: Sorted. Empty with ``port_security`` means nothing comes in or goes out.
         admin_up: False unplugs the port.
         pairs: What it may use besides its own MAC and addresses. Sorted by MAC and prefix.
+        device_id: The instance's id; empty where nobody has said.
     """
 
     id: PortId
@@ -155,6 +156,7 @@ class PortView:
     admin_up: bool = True
     pairs: tuple[AddressPair, ...] = ()
     dhcp_options: tuple[DhcpOption, ...] = ()
+    device_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +410,7 @@ def _port_out(port: PortView) -> dict[str, Any]:
         "port_security": port.port_security,
         "admin_up": port.admin_up,
         "pairs": [[pair.mac, str(pair.prefix)] for pair in port.pairs],
+        "device_id": port.device_id,
         "dhcp_options": [[option.name, option.value] for option in port.dhcp_options],
     }
 

@@ -139,6 +139,24 @@ def test_an_mtu_that_the_trunk_does_not_take_is_lowered_and_reported() -> None:
     assert "1500 does not fit eth0's 1400" in problems[0].text
 
 
+def test_metadata_leads_to_the_hosts_proxy_where_there_is_one() -> None:
+    """Instances reach it by 169.254.169.254 alone, others not at all; it knows who is who."""
+    instance = replace(clouds.VM1, device_id="vm-1")
+    snapshot = replace(clouds.ARTICLE, ports=(instance, clouds.VM2, clouds.VM3))
+    config = replace(clouds.CONFIG, metadata=True)
+
+    state, _ = compile_host(snapshot, config, clouds.FACTS)
+
+    chains = state.tables[INET].chains
+    asked = "ip daddr 169.254.169.254 tcp dport 80"
+    assert chains["nat-metadata"].rules == (f"iifname @bridges {asked} redirect to :9697",)
+    assert f"iifname @bridges {asked} accept" in chains["egress"].rules
+    assert chains["input"].rules[-1] == "tcp dport 9697 drop"
+    known = {n: t for n, t in state.dhcp["br100"].files.items() if n.startswith("instances/")}
+    assert known == {"instances/10.0.0.3": '{"device_id": "vm-1", "project_id": "tenant1"}'}
+    assert "9697" not in str(compiled().tables)
+
+
 def test_host_routes_repeat_the_default_route() -> None:
     """A client that gets classless routes ignores the router option (RFC 3442)."""
     route = HostRoute(IPv4Network("172.20.0.0/16"), clouds.NET100.subnets[0].gateway)  # type: ignore[arg-type]

@@ -55,6 +55,7 @@ ALIVE = {
     "out to the Internet by floating IP": tcp("10.0.0.3", "8.8.8.8", 443, face="91.208.23.11"),
     "out before the floating IP came": tcp("10.0.0.3", "8.8.8.8", 443, face=str(SOURCE)),
     "renewal of a lease": replace(tcp("10.0.0.3", "10.0.0.1", 67), protocol=17),
+    "a question for metadata": tcp("10.0.0.3", "169.254.169.254", 80, behind="10.0.0.1"),
     "somebody else's": tcp("192.0.2.1", "192.0.2.9", 22),
     "somebody else's translation": tcp("192.0.2.1", "192.0.2.9", 22, behind="172.17.0.2"),
     "remote ends that only pass": tcp("10.0.0.9", "10.1.0.9", 22),
@@ -65,6 +66,7 @@ CUT = {
     "behind a floating IP of the past": tcp(
         "8.8.8.8", "91.208.23.99", 22, behind="10.0.0.3", face="8.8.8.8"
     ),
+    "metadata from an instance": tcp("10.0.0.3", "169.254.169.254", 80, behind="10.0.0.4"),
     "with a floating face of the past": tcp("10.0.0.4", "8.8.8.8", 443, face="91.208.23.11"),
     "to a floating IP without a rule": tcp("8.8.8.8", "91.208.23.11", 22, behind="10.0.0.3"),
 }

@@ -10,6 +10,9 @@ state_dir = "/var/lib/trunkline"
 guard_absent_prefixes = true       # false: scenario 6b as the article has it
 [trunks]
 physnet1 = "eth0"                  # physical network = NIC
+[metadata]                         # omit: instances find nothing at 169.254.169.254
+service = "http://192.0.2.1:8775"  # or unix:/path; what `trunkline metadata` asks
+secret = "…"                       # Nova's metadata_proxy_shared_secret
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from trunkline.errors import Invalid
 from trunkline.hoststate import HostConfig
@@ -35,7 +39,16 @@ KEYS = {
     "state_dir",
     "guard_absent_prefixes",
     "trunks",
+    "metadata",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataConfig:
+    """The metadata service, as ``http://ADDRESS:PORT`` or ``unix:/PATH``, and what proves us."""
+
+    service: str
+    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,7 @@ class AgentConfig:
     server: str
     token: str
     host: HostConfig
+    metadata: MetadataConfig | None = None
 
 
 def load(path: Path) -> AgentConfig:
@@ -69,6 +83,8 @@ def parse(values: dict[str, Any]) -> AgentConfig:
     for key in sorted(values.keys() - KEYS):
         raise Invalid(f"unknown key {key!r}; known are {', '.join(sorted(KEYS))}")
     routing_source = _optional(values, "routing_source")
+    given = _of_type(values, "metadata", dict, {})
+    metadata = _metadata(given) if "metadata" in values else None
     host = HostConfig(
         host=_required(values, "host"),
         trunks=_trunks(_of_type(values, "trunks", dict, {})),
@@ -77,8 +93,21 @@ def parse(values: dict[str, Any]) -> AgentConfig:
         snat_exempt=tuple(map(IPv4Network, _of_type(values, "snat_exempt", list, []))),
         state_dir=_state_dir(_of_type(values, "state_dir", str, "/var/lib/trunkline")),
         guard_absent_prefixes=_of_type(values, "guard_absent_prefixes", bool, True),  # noqa: FBT003 - a value of the file, not an argument
+        metadata=metadata is not None,
     )
-    return AgentConfig(_required(values, "server"), _required(values, "token"), host)
+    return AgentConfig(_required(values, "server"), _required(values, "token"), host, metadata)
+
+
+def _metadata(values: dict[str, Any]) -> MetadataConfig:
+    for key in sorted(values.keys() - {"service", "secret"}):
+        raise Invalid(f"unknown key metadata.{key}; known are secret, service")
+    service = _required(values, "service")
+    parts = urlsplit(service)
+    if not service.startswith("unix:/") and (parts.scheme != "http" or not parts.hostname):
+        raise Invalid(
+            f"metadata.service: {service!r} is neither http://ADDRESS:PORT nor unix:/PATH"
+        )
+    return MetadataConfig(service, _required(values, "secret"))
 
 
 def _of_type(values: dict[str, Any], key: str, kind: type[T], default: T) -> T:

@@ -43,6 +43,7 @@ from trunkline.core.links import (
 from trunkline.core.nat import (
     Source,
     compile_floating,
+    compile_metadata_chains,
     compile_nat_chains,
     compile_nat_sets,
     routing_source,
@@ -109,7 +110,7 @@ def compile_host(
     floating, floating_problems = compile_floating(ground.floating, usable)
     exempt, exempt_problems = exempt_routes(ground.spaces, served, usable)
     extra, extra_problems = default_routes(ground.router, ground.here, facts)
-    dhcp = compile_dhcp(served, snapshot.ports, snapshot.names)
+    dhcp = compile_dhcp(served, snapshot.ports, snapshot.names, metadata=config.metadata)
     state = HostState(
         bridges=compile_bridges(served, config.host),
         vlans=compile_vlans(served, facts),
@@ -181,9 +182,10 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_nat_sets(ground.floating, ground.config),
     ]
     chains = [
-        *compile_filter_chains(ground.config.uplink),
+        *compile_filter_chains(ground.config.uplink, metadata=ground.config.metadata),
         *_walls(ground),
         *_translations(ground),
+        *compile_metadata_chains(metadata=ground.config.metadata),
         *compile_group_chains(
             snapshot.groups,
             ground.served,
@@ -201,10 +203,11 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
 def _walls(ground: Ground) -> list[Chain]:
     """Return the chains on what passes between instances, the host itself and the outside."""
     uplink, guard = ground.config.uplink, ground.config.guard_absent_prefixes
+    metadata = ground.config.metadata
     gate = uplink if ground.router is None or ground.router.has_gateway else None
     if not ground.spaces:
-        return [*input_chains(), forward_chain(gate, guard=guard)]
-    inward = input_chains("iifname @transits", closed="iifname @segments")
+        return [*input_chains(metadata=metadata), forward_chain(gate, guard=guard)]
+    inward = input_chains("iifname @transits", "iifname @segments", metadata=metadata)
     return [*inward, forward_chain(gate, guard=guard, spaces=uplink or "")]
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.core.filter import ICMP, PROTOCOLS_WITH_PORTS
+from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.core.pairs import paired_ports, shared
 from trunkline.core.spaces import TRANSIT
 from trunkline.hoststate import Connection, HostState
@@ -217,6 +218,8 @@ class Judge:
 
         Translations of anybody else's addresses are not ours to judge.
         """
+        if _is_metadata(c):
+            return c.reply_source in self._gateways
         if c.destination != c.reply_source and self._is_tenant(c.reply_source):
             return self._floating.get(c.destination) == c.reply_source
         if c.reply_destination not in {c.source, *self.sources} and self._is_tenant(c.source):
@@ -239,7 +242,7 @@ class Judge:
         """Return whether this is DHCP or DNS of the own gateway, which groups do not govern."""
         if direction is Direction.EGRESS:
             service = (c.protocol, c.destination_port)
-            return peer in self._gateways and service in GATEWAY_SERVICES
+            return _is_metadata(c) or (peer in self._gateways and service in GATEWAY_SERVICES)
         return peer in self._gateways and (c.protocol, c.source_port) == (UDP, DHCP_SERVER_PORT)
 
     def _matches(self, rule: Rule, direction: Direction, peer: IPv4Address, c: Connection) -> bool:
@@ -254,6 +257,12 @@ class Judge:
         if rule.remote_group_id is not None:
             return peer in self._members.get(rule.remote_group_id, ())
         return rule.remote_prefix is None or peer in rule.remote_prefix
+
+
+def _is_metadata(c: Connection) -> bool:
+    return (
+        c.destination == METADATA_ADDRESS and (c.protocol, c.destination_port) == METADATA_SERVICE
+    )
 
 
 def _is_service_of(rule: Rule, direction: Direction, c: Connection) -> bool:

@@ -7,6 +7,8 @@ dnsmasq resolves the names of all instances of the network, wherever they live, 
 
 from __future__ import annotations
 
+from json import dumps
+
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import DhcpServer
@@ -17,13 +19,25 @@ LEASE_TIME_S = 86400  # nova's dhcp_lease_time since Juno
 
 
 def compile_dhcp(
-    served: tuple[Served, ...], ports: tuple[PortView, ...], names: tuple[NameView, ...]
+    served: tuple[Served, ...],
+    ports: tuple[PortView, ...],
+    names: tuple[NameView, ...],
+    *,
+    metadata: bool = False,
 ) -> dict[str, DhcpServer]:
-    """Return the DHCP server of each bridge that needs one, by bridge."""
+    """Return the DHCP server of each bridge that needs one, by bridge.
+
+    Args:
+        served: The networks.
+        ports: The ports of this host.
+        names: What DNS says of theirs and others.
+        metadata: Whether a metadata proxy must know who has which address.
+    """
     files: dict[str, dict[str, str]] = {s.bridge: {} for s in served}
     of_ports = (_port_files(served, part) for part in parts_of(ports))
     of_names = (_name_files(served, part) for part in parts_of(names))
-    for part in (*of_ports, *of_names):
+    of_instances = (_instance_files(served, part) for part in parts_of(ports) if metadata)
+    for part in (*of_ports, *of_names, *of_instances):
         for bridge, texts in part.items():
             files[bridge] |= texts
     configs = dict(_configs(served))
@@ -70,6 +84,23 @@ def _name_files(
         if place and _dhcp_subnets(place.network):
             lines = (f"{address} {label}" for label, address in name.records)
             files.setdefault(place.bridge, {})[f"names/{name.id}"] = "\n".join(lines)
+    return files
+
+
+@kept()
+def _instance_files(
+    served: tuple[Served, ...], ports: tuple[PortView, ...]
+) -> dict[str, dict[str, str]]:
+    """Return by bridge who has which address, for the metadata proxy."""
+    files: dict[str, dict[str, str]] = {}
+    places = by_network(served)
+    for port in ports:
+        place = places.get(port.network_id)
+        if place and port.device_id and _dhcp_subnets(place.network):
+            said = {"device_id": port.device_id, "project_id": port.project_id}
+            for fixed in port.fixed_ips:
+                name = f"instances/{fixed.address}"
+                files.setdefault(place.bridge, {})[name] = dumps(said, sort_keys=True)
     return files
 
 

@@ -320,7 +320,7 @@ def _file_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpF
         wanted.bridge,
         write=tuple(sorted(written.items())),
         remove=tuple(sorted(removed)),
-        reload=any(not name.startswith("names/") for name in forgotten),
+        reload=any(name.startswith(("hosts/", "options/")) for name in forgotten),
     )
 
 

@@ -23,7 +23,7 @@ from sys import intern
 from trunkline import ownership
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
-from trunkline.core.nat import nft_prefix
+from trunkline.core.nat import METADATA, nft_prefix
 from trunkline.core.pairs import (
     Combination,
     Groups,
@@ -35,6 +35,7 @@ from trunkline.core.pairs import (
 )
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.model import VLAN_ID_MAX, Direction, GroupId, Rule
+from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView, parts_of
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
@@ -279,10 +280,16 @@ def _merged(parts: Iterable[dict[str, str]]) -> dict[str, str]:
     return merged
 
 
-def compile_filter_chains(uplink: str | None) -> list[Chain]:
-    """Return the static chains that judge groups, on whichever bridge; ``uplink`` may be None."""
+def compile_filter_chains(uplink: str | None, *, metadata: bool = False) -> list[Chain]:
+    """Return the static chains that judge groups, on whichever bridge.
+
+    Args:
+        uplink: The external NIC, if there is one.
+        metadata: Whatever groups say, let instances ask this host's metadata proxy.
+    """
+    egress = _egress_rules(uplink, metadata=metadata)
     return [
-        Chain("egress", _egress_rules(uplink), Hook("filter", "prerouting", EGRESS_PRIORITY)),
+        Chain("egress", egress, Hook("filter", "prerouting", EGRESS_PRIORITY)),
         Chain(
             "ingress",
             (
@@ -299,14 +306,18 @@ def compile_filter_chains(uplink: str | None) -> list[Chain]:
     ]
 
 
-def input_chains(way: str = "", closed: str = "") -> list[Chain]:
+def input_chains(way: str = "", closed: str = "", *, metadata: bool = False) -> list[Chain]:
     """Return the chains on what bridges let through to the namespace itself: DHCP and DNS.
 
     Args:
         way: Match on a further way in, by which nothing comes but answers.
         closed: Match on one by which nothing comes at all.
+        metadata: Let questions through that were turned to the metadata proxy, and keep
+            everybody else from it.
     """
     rules = ["iifname @bridges goto to-host"]
+    rules += [f"tcp dport {METADATA_PORT} drop"] if metadata else []
+    asked = f"iifname . ip daddr @gateways ct status dnat tcp dport {METADATA_PORT} accept"
     rules += [f"{closed} drop"] if closed else []
     rules += [f"{way} ct state established,related accept", f"{way} drop"] if way else []
     return [
@@ -318,6 +329,7 @@ def input_chains(way: str = "", closed: str = "") -> list[Chain]:
                 "udp sport 68 udp dport 67 accept",
                 "iifname . ip daddr @gateways udp dport 53 accept",
                 "iifname . ip daddr @gateways tcp dport 53 accept",
+                *((asked,) if metadata else ()),
                 "drop",
             ),
         ),
@@ -345,7 +357,7 @@ def zone_chain() -> Chain:
     return Chain("zones", ("ct zone set iifname map @zones",), hook)
 
 
-def _egress_rules(uplink: str | None) -> tuple[str, ...]:
+def _egress_rules(uplink: str | None, *, metadata: bool) -> tuple[str, ...]:
     rules = []
     if uplink:
         rules.append(f'iifname "{uplink}" ip saddr @tenant_prefixes drop')
@@ -356,6 +368,7 @@ def _egress_rules(uplink: str | None) -> tuple[str, ...]:
         "udp sport 68 udp dport 67 accept",
         "iifname . ip daddr @gateways udp dport 53 accept",
         "iifname . ip daddr @gateways tcp dport 53 accept",
+        *((f"iifname @bridges {METADATA} accept",) if metadata else ()),
         "iifname . ether saddr vmap @egress_macs",
         "iifname . ip saddr vmap @egress",
     )

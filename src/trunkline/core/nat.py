@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from trunkline.hoststate import Address, Chain, Hook, HostConfig, HostFacts, NftSet, Problem
+from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView
 
+METADATA_ADDRESS, METADATA_SERVICE = IPv4Address("169.254.169.254"), (6, 80)
+METADATA = f"ip daddr {METADATA_ADDRESS} tcp dport 80"
 DSTNAT, SRCNAT = -100, 100  # nft(8), standard priority names
 TRANSITS = IPv4Network("169.254.192.0/18")
 """Ends of the ways between a host and its spaces; link-local (RFC 3927), so never routed."""
@@ -126,6 +129,14 @@ def with_spaces(
         Chain(c.name, (*first.get(c.name, ()), *c.rules, *last.get(c.name, ())), c.hook)
         for c in chains
     ]
+
+
+def compile_metadata_chains(*, metadata: bool) -> list[Chain]:
+    """Return the chain that turns questions for metadata to this host's proxy, if it has one."""
+    if not metadata:
+        return []
+    rule = f"iifname @bridges {METADATA} redirect to :{METADATA_PORT}"
+    return [Chain("nat-metadata", (rule,), Hook("nat", "prerouting", DSTNAT))]
 
 
 def nft_prefix(prefix: object) -> str:

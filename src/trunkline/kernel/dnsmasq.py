@@ -4,6 +4,7 @@ Layout under the agent's state directory::
 
     dhcp/br100/dnsmasq-<digest of the text>.conf    pid    leases
                hosts/  options/  names/             one file per port in each
+               instances/                           one file per address of an instance
 
 A server is a daemon and outlives the agent. It is ours if its command line names a file in
 there and it lives in this network namespace; the text of that file is its configuration, since
@@ -21,7 +22,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 
 from trunkline.errors import Interrupted, Rejected
@@ -33,6 +33,7 @@ from trunkline.operations import ChangeDhcpFiles, StartDhcp, StopDhcp
 PATHS = "dhcp-hostsdir="  # the first of the lines that are added to the configuration
 DIRECTORIES = {"hosts": "dhcp-hostsdir", "options": "dhcp-optsdir", "names": "hostsdir"}
 """What dnsmasq reads where; a missing directory would keep it from starting."""
+INSTANCES = "instances"  # what the metadata proxy reads
 FLAG = "--conf-file="
 LOOK_S = 1.0  # for so long one look at all processes serves all namespaces
 NEW = ".new"  # dnsmasq reads no file whose name starts with a dot
@@ -255,7 +256,7 @@ def _touched(directory: Path) -> int:
 
 
 def _all_touched(home: Path) -> tuple[int, ...]:
-    return tuple(_touched(home / directory) for directory in DIRECTORIES)
+    return tuple(_touched(home / directory) for directory in (*DIRECTORIES, INSTANCES))
 
 
 def stop_all(state_dir: str) -> None:
@@ -297,7 +298,7 @@ def _read_pid(home: Path) -> int:
 
 def _read_server(conf: Path) -> DhcpServer:
     files = {}
-    for directory in DIRECTORIES:
+    for directory in (*DIRECTORIES, INSTANCES):
         with suppress(FileNotFoundError):
             for path in (conf.parent / directory).iterdir():
                 if not path.name.startswith("."):
@@ -311,11 +312,11 @@ def _read_server(conf: Path) -> DhcpServer:
 def _write_files(home: Path, server: DhcpServer) -> Path:
     """Write all files of a server that is not running and return its configuration's path."""
     read = {home / directory: option for directory, option in DIRECTORIES.items()}
-    for directory in (home.parent, home, *read):
+    for directory in (home.parent, home, home / INSTANCES, *read):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
     _check_readable(home)
-    for path in (*chain.from_iterable(d.iterdir() for d in read), *home.glob("*.conf")):
+    for path in (*home.glob("*/*"), *home.glob("*.conf")):
         path.unlink()
     for name, text in server.files.items():
         _write(home / name, f"{text}\n")

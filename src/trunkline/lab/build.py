@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from shlex import quote
@@ -24,6 +25,7 @@ from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Hos
 from trunkline.lab.waiting import limit_s, until
 
 SERVER_PORT = 9696
+METADATA_SERVICE_PORT = 8775  # Nova's
 SERVER_ADDRESS = MANAGEMENT[1]
 TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
 SWITCH_BRIDGE, WIRE = "br-trunk", "br-ext"
@@ -170,9 +172,34 @@ def start_agent(lab: Lab, host: str, *, guard: bool = True) -> None:
         guard_absent_prefixes = {"true" if guard else "false"}
         [trunks]
         {PHYSICAL_NETWORK} = "{TRUNK}"
+        [metadata]
+        service = "http://{SERVER_ADDRESS}:{METADATA_SERVICE_PORT}"
+        secret = "{_metadata_secret(lab)}"
         """),
     )
     lab.spawn(f"agent-{host}", host, [*_trunkline(), "agent", "--config", str(config)])
+
+
+def start_metadata(lab: Lab) -> None:
+    """Start the metadata service's stand-in on the controller, and every host's proxy."""
+    secret = lab.directory / "metadata-secret"
+    write_secret(secret, _metadata_secret(lab))
+    where = (str(SERVER_ADDRESS), str(METADATA_SERVICE_PORT), str(secret))
+    lab.spawn("metadata", CONTROLLER, [sys.executable, "-m", "trunkline.lab.metadata", *where])
+    for host in lab.topology.hosts:
+        config = lab.directory / "hosts" / host / "agent.toml"
+        lab.spawn(f"metadata-{host}", host, [*_trunkline(), "metadata", "--config", str(config)])
+
+
+def stop_metadata(lab: Lab) -> None:
+    """End what ``start_metadata`` has started."""
+    for label in ("metadata", *(f"metadata-{host}" for host in lab.topology.hosts)):
+        lab.stop(label)
+
+
+def _metadata_secret(lab: Lab) -> str:
+    """Return what service and proxies share: a digest, as it proves nothing but itself."""
+    return sha256(f"metadata {lab.tokens()['admin']}".encode()).hexdigest()
 
 
 def _trunkline() -> list[str]:

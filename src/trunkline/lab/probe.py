@@ -6,11 +6,13 @@ capture can tell its frames from all others. Knows nothing of what the answer ou
 
 from __future__ import annotations
 
+import http.client
 import secrets
 import select
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -188,3 +190,28 @@ def resolve(namespace: str, server: IPv4Address, name: str, timeout_s: float) ->
         answer = dpkt.dns.DNS(sock.recv(4096))
     found = [record for record in answer.an if record.type == kind]
     return sorted(str(IPv4Address(r.ip)) if kind == dpkt.dns.DNS_A else r.ptrname for r in found)
+
+
+def fetch(
+    namespace: str,
+    server: tuple[IPv4Address, int],
+    path: str,
+    source: IPv4Address,
+    headers: Mapping[str, str],
+    timeout_s: float,
+) -> tuple[int, str]:
+    """Ask a web server from one of an instance's addresses; return status and body.
+
+    Raises:
+        OSError: Nobody answers.
+    """
+    address = (str(server[0]), server[1])
+    with netns.socket(namespace, socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
+        sock.bind((str(source), 0))
+        sock.connect(address)
+        connection = http.client.HTTPConnection(*address)
+        connection.sock = sock
+        connection.request("GET", path, headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()

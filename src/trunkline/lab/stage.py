@@ -24,6 +24,7 @@ from trunkline.lab.verdict import UNTAGGED, Ground, Seen
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import Cast, Select, any_arp, carrying, connecting, first_of, walk
 from trunkline.model import Provisioning
+from trunkline.ownership import METADATA_PORT
 from trunkline.trace.cloud import Cloud as TracedCloud
 from trunkline.trace.packets import ICMP, TCP, UDP
 from trunkline.trace.steps import HOST, INSTANCE
@@ -345,6 +346,24 @@ class Stage:
         """Return a node's IPv4 routes as ``ip route`` prints them, those of its spaces last."""
         found = (netns.run(place, ["ip", "route"], limit_s(10)) for place in self._places(node))
         return [line.strip() for one in found for line in one.stdout.splitlines()]
+
+    @contextmanager
+    def metadata(self) -> Iterator[None]:
+        """Have a metadata service, and every host's proxy for it, meanwhile."""
+        build.start_metadata(self.lab)
+        try:
+            until("metadata is served", lambda: all(map(self._listens, self._metadata_ends())))
+            yield
+        finally:
+            build.stop_metadata(self.lab)
+
+    def _metadata_ends(self) -> list[tuple[str, int]]:
+        proxies = [(host, METADATA_PORT) for host in self.topology.hosts]
+        return [(CONTROLLER, build.METADATA_SERVICE_PORT), *proxies]
+
+    def _listens(self, end: tuple[str, int]) -> bool:
+        node, port = end
+        return bool(self.output(node, "ss", "-Hltn", f"sport = :{port}"))
 
     def resolv_conf(self, instance: str) -> str:
         """Return an instance's ``/etc/resolv.conf``, as its lease has made it."""

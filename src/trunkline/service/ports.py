@@ -54,6 +54,7 @@ SHOWN = frozenset(
         "admin_state_up",
         "dns_name",
         "port_security_enabled",
+        "device_id",
         "device_owner",
         "extra_dhcp_opts",
     }

@@ -106,6 +106,7 @@ _PORTS = (
         ports.c.dns_name,
         ports.c.port_security_enabled,
         ports.c.extra_dhcp_opts,
+        ports.c.device_id,
         (ports.c.admin_state_up & networks.c.admin_state_up).label("is_up"),
     )
     .join(networks, networks.c.id == ports.c.network_id)
@@ -155,7 +156,7 @@ def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
 def _port(
     row: Any, fixed: list[FixedIp], groups: list[GroupId], pairs: tuple[AddressPair, ...]
 ) -> PortView:
-    port_id, network_id, project_id, mac, dns_name, port_security, options, admin_up = row
+    port_id, network_id, project_id, mac, dns_name, port_security, options, device, admin_up = row
     fixed.sort(key=attrgetter("address"))
     return PortView(
         id=PortId(port_id),
@@ -168,6 +169,7 @@ def _port(
         port_security=port_security,
         admin_up=admin_up,
         pairs=pairs,
+        device_id=device,
         dhcp_options=tuple(DhcpOption(o["opt_name"], o["opt_value"]) for o in options),
     )
 

@@ -21,6 +21,7 @@ Address = IPv4Address | IPv6Address
 Value = str | int | Address | frozenset[str]
 
 ACCEPT, DROP, REJECT, DNAT, SNAT, NONE = "accept", "drop", "reject", "dnat", "snat", "none"
+REDIRECT = "redirect"
 SET = "set"
 
 
@@ -301,6 +302,10 @@ class _Parser:
         self._expect("with", "icmp", "type")
         return Statement(verb, self._next())
 
+    def redirection(self, verb: str) -> Statement:
+        self._expect("to")
+        return Statement(verb, self._next())
+
     def translation(self, verb: str) -> Statement:
         self._expect("ip", "to")
         if _is_address(self._peek()):
@@ -345,6 +350,7 @@ _STATEMENTS: dict[str, Callable[[_Parser, str], Statement]] = {
     "goto": _Parser.to_chain,
     "jump": _Parser.to_chain,
     "reject": _Parser.rejection,
+    REDIRECT: _Parser.redirection,
     "dnat": _Parser.translation,
     "snat": _Parser.translation,
 }
@@ -416,6 +422,8 @@ class _Run:
 
     def _perform(self, chains: tuple[str, ...], text: str, what: Statement) -> Verdict | None:
         verb, argument = what.verb, what.argument
+        if verb == REDIRECT:
+            raise Unknown(f"{text}: what answers on that port of the host is not a matter of rules")
         if what.map:
             found = self._look_up(what)
             if found is None:

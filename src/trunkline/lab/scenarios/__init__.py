@@ -18,7 +18,13 @@ from trunkline.lab.scenarios.layouts import play_flat
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
 from trunkline.lab.scenarios.routers import play_routers
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
-from trunkline.lab.scenarios.services import play_dns, play_mtu, play_options, play_pairs
+from trunkline.lab.scenarios.services import (
+    play_dns,
+    play_metadata,
+    play_mtu,
+    play_options,
+    play_pairs,
+)
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Report
 from trunkline.model import Provisioning
@@ -75,6 +81,7 @@ SCENARIOS = {
         Scenario("routers", "a tenant on a router of its own", play_routers),
         Scenario("pairs", "allowed address pairs, and a port without port security", play_pairs),
         Scenario("dns", "names within a network, its resolvers and its domain", play_dns),
+        Scenario("metadata", "instances ask who they are", play_metadata),
         Scenario("mtu", "a network with a smaller MTU", play_mtu),
         Scenario("options", "a DHCP option for one port", play_options),
     )

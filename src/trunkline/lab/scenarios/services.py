@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from ipaddress import IPv4Address
 from typing import Any
 
+from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.errors import Interrupted, Invalid
 from trunkline.kernel import netns
 from trunkline.lab import probe
@@ -17,13 +19,14 @@ from trunkline.lab.probe import Answer
 from trunkline.lab.scenarios.acts import LEFT, RIGHT, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
 from trunkline.lab.topology import SWITCH
-from trunkline.lab.verdict import Act, Check, Seen
+from trunkline.lab.verdict import Act, Check, Seen, laws
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import asking_for, carrying
 from trunkline.trace.packets import FRAGMENTATION_NEEDED
 
 VIRTUAL = 99  # an address that nobody has
 MTU, SMALL_MTU, OPTION_MTU = 1500, 1400, 1380
+METADATA_PATH = "/latest/meta-data/instance-id?x=1"
 RANGE = 28  # length of a prefix round it
 
 
@@ -285,3 +288,49 @@ def _path_mtu_act(stage: Stage) -> Act:
     ]
     title = "VM_1 pings VM_6 by larger packets than its network takes"
     return witnessed(stage, title, seen, carried, checks)
+
+
+def play_metadata(stage: Stage) -> tuple[Act, ...]:
+    """Ask 169.254.169.254 who one is: as oneself, with forged headers, as a stranger."""
+    with stage.metadata():
+        known = tuple(_metadata_act(stage, instance) for instance in ("VM_1", "VM_6"))
+        return (*known, _stranger_metadata_act(stage))
+
+
+def _ask_metadata(stage: Stage, instance: str, source: IPv4Address) -> tuple[int, str]:
+    """Ask as an instance that would rather be VM_2."""
+    victim = {"X-Instance-ID": "VM_2", "X-Tenant-ID": "x", "X-Forwarded-For": "10.0.0.9"}
+    namespace = stage.lab.namespace(instance)
+    where = (METADATA_ADDRESS, METADATA_SERVICE[1])
+    return probe.fetch(namespace, where, METADATA_PATH, source, victim, limit_s(PROBE_S))
+
+
+def _metadata_act(stage: Stage, instance: str) -> Act:
+    seat = stage.seats[instance]
+    with stage.capture() as capture:
+        status, body = _ask_metadata(stage, instance, seat.address)
+        seen = Seen(capture.frames())
+    said = json.loads(body) if status == HTTPStatus.OK else {}
+    tenant = stage.cloud.one("ports", instance)["project_id"]
+    wanted = {
+        "instance": instance, "tenant": tenant, "address": str(seat.address), "path": METADATA_PATH
+    }  # fmt: skip
+    asked = seen.where(lambda f: f.ip is not None and f.ip.destination == METADATA_ADDRESS)
+    checks = [
+        Check(f"the service believes that it is {instance} who asks", said == wanted, body),
+        heard("the question comes to its own host", asked, seat.host, seat.tap, "in"),
+        nothing("and nowhere else", asked.where(lambda f: f.node not in (instance, seat.host))),
+    ]
+    title = f"{instance} asks {METADATA_ADDRESS}, and claims to be VM_2"
+    return Act(title, (), (*checks, *laws(seen, stage.ground, stage.cast)), seen.frames)
+
+
+def _stranger_metadata_act(stage: Stage) -> Act:
+    virtual = stage.topology.networks["net1"].cidr[VIRTUAL]
+    with (
+        second_address(stage, "VM_2", virtual),
+        port_with(stage, "VM_2", port_security_enabled=False, security_groups=[]),
+    ):
+        status, body = _ask_metadata(stage, "VM_2", virtual)
+    refused = Check("it is told nothing", status == HTTPStatus.NOT_FOUND, body.strip())
+    return Act(f"VM_2 asks as {virtual}, which is no instance's", (), (refused,), ())
