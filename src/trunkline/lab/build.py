@@ -10,8 +10,9 @@ Knows no API object: what the cloud consists of is ``cloud``'s business.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -155,8 +156,23 @@ def start_server(lab: Lab) -> None:
     lab.spawn("server", CONTROLLER, [*_trunkline(), "server", "--config", str(config)])
 
 
-def start_agent(lab: Lab, host: str, *, guard: bool = True) -> None:
-    """Start a host's agent; ``guard`` as in its configuration's ``guard_absent_prefixes``."""
+def start_agent(
+    lab: Lab,
+    host: str,
+    *,
+    guard: bool = True,
+    source: IPv4Address | None = None,
+    exempt: Sequence[IPv4Network] = (),
+) -> None:
+    """Start a host's agent.
+
+    Args:
+        lab: The lab.
+        host: The host's name.
+        guard: ``guard_absent_prefixes`` of its configuration.
+        source: ``routing_source``; None is the host's external address.
+        exempt: ``snat_exempt``.
+    """
     directory = lab.directory / "hosts" / host
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "agent.toml"
@@ -167,7 +183,8 @@ def start_agent(lab: Lab, host: str, *, guard: bool = True) -> None:
         server = "http://{SERVER_ADDRESS}:{SERVER_PORT}"
         token = "{lab.tokens()[host]}"
         uplink = "{UPLINK}"
-        routing_source = "{lab.topology.hosts[host].external.ip}"
+        routing_source = "{source or lab.topology.hosts[host].external.ip}"
+        snat_exempt = {json.dumps([str(prefix) for prefix in exempt])}
         state_dir = "{directory / "state"}"
         guard_absent_prefixes = {"true" if guard else "false"}
         [trunks]
@@ -226,6 +243,33 @@ def boot_instance(lab: Lab, instance: str) -> None:
     lab.spawn(
         f"udhcpc-{instance}", instance, [*client, "-A", "1", "-x", f"hostname:{instance}", *OPTIONS]
     )
+
+
+def plug_more(lab: Lab, instance: str, link: str, mac: str, tap: str) -> None:
+    """Plug one more interface of an instance into its host."""
+    host = lab.topology.instances[instance].host
+    netns.veth(lab.namespace(instance), link, mac, lab.namespace(host), tap)
+
+
+def lease_more(lab: Lab, instance: str, link: str) -> None:
+    """Have one more interface of an instance configured by DHCP; routes stay as they are.
+
+    Raises:
+        Rejected: It got no lease.
+    """
+    script = lab.directory / "instances" / instance / f"udhcpc-{link}"
+    script.write_text(
+        dedent("""\
+        #!/bin/sh
+        case "$1" in
+        deconfig) busybox ip link set "$interface" up ;;
+        bound) busybox ip addr replace "$ip/$mask" brd + dev "$interface" ;;
+        esac
+        """)
+    )
+    script.chmod(0o755)
+    client = ["busybox", "udhcpc", "-f", "-n", "-q", "-i", link, "-s", str(script)]
+    _run(lab.namespace(instance), [*client, "-t", "10", "-T", "1", "-A", "1"], "")
 
 
 def has_lease(lab: Lab, instance: str) -> bool:

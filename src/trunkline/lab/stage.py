@@ -6,10 +6,10 @@ is as before when it is left. Decides nothing about what ought to be seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.hoststate import Connection
 from trunkline.kernel import conntrack, netns, spaces
@@ -287,6 +287,38 @@ class Stage:
         )
         until(f"{host} has reported its guard", lambda: self._guard(host) is guard)
         self.settle()
+
+    @contextmanager
+    def routing(
+        self, host: str, source: IPv4Address, exempt: Sequence[IPv4Network] = ()
+    ) -> Iterator[None]:
+        """Give a host another routing source and exempt destinations meanwhile.
+
+        The source is put on the uplink beside the host's own, as an administrator does.
+        """
+        usual = self.topology.hosts[host].external
+        words = (f"{source}/{usual.network.prefixlen}", "dev", build.UPLINK)
+        if source != usual.ip:
+            self.output(host, "ip", "addr", "add", *words)
+        self._reroute(host, source, exempt)
+        try:
+            yield
+        finally:
+            self._reroute(host, usual.ip, ())
+            if source != usual.ip:
+                self.output(host, "ip", "addr", "del", *words)
+
+    def _reroute(self, host: str, source: IPv4Address, exempt: Sequence[IPv4Network]) -> None:
+        self.lab.stop(f"agent-{host}")
+        build.start_agent(self.lab, host, source=source, exempt=exempt)
+        wanted = (str(source), [str(prefix) for prefix in exempt])
+        until(f"{host} has reported its routing", lambda: self._routing(host) == wanted)
+        self.settle()
+
+    def _routing(self, host: str) -> tuple[str, list[str]]:
+        (agent,) = self.cloud.admin.list("agents", host=host)
+        cabling = agent["configurations"]["facts"]["cabling"]
+        return cabling["routing_source"], cabling["snat_exempt"]
 
     def _guard(self, host: str) -> bool:
         """Return what a host's agent last reported of its configuration."""

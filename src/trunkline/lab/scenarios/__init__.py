@@ -24,6 +24,8 @@ from trunkline.lab.scenarios.services import (
     play_mtu,
     play_options,
     play_pairs,
+    play_ports,
+    play_source,
 )
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Report
@@ -83,6 +85,8 @@ SCENARIOS = {
         Scenario("dns", "names within a network, its resolvers and its domain", play_dns),
         Scenario("metadata", "instances ask who they are", play_metadata),
         Scenario("mtu", "a network with a smaller MTU", play_mtu),
+        Scenario("ports", "instances on several networks", play_ports),
+        Scenario("source", "routing source, and destinations exempt from it", play_source),
         Scenario("options", "a DHCP option for one port", play_options),
     )
 }

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.errors import Interrupted, Invalid
 from trunkline.kernel import netns
-from trunkline.lab import probe
-from trunkline.lab.build import TRUNK
-from trunkline.lab.evidence import heard, nothing
+from trunkline.lab import build, probe
+from trunkline.lab.build import TRUNK, UPLINK
+from trunkline.lab.evidence import answered, heard, nothing
 from trunkline.lab.probe import Answer
-from trunkline.lab.scenarios.acts import LEFT, RIGHT, witnessed
+from trunkline.lab.scenarios.acts import ECHO, LEFT, RIGHT, act, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
 from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Act, Check, Seen, laws
 from trunkline.lab.waiting import limit_s, until
-from trunkline.lab.walk import asking_for, carrying
+from trunkline.lab.walk import asking_for, carrying, walk
+from trunkline.model import PortId, PortStatus
+from trunkline.ownership import tap_name
 from trunkline.trace.packets import FRAGMENTATION_NEEDED
 
 VIRTUAL = 99  # an address that nobody has
 MTU, SMALL_MTU, OPTION_MTU = 1500, 1400, 1380
 METADATA_PATH = "/latest/meta-data/instance-id?x=1"
+OTHER_SOURCE = 205  # of the external prefix, which no host has
+SECOND = "10.7.0.0/24"  # a prefix that no other network of the lab has
 RANGE = 28  # length of a prefix round it
 
 
@@ -334,3 +338,113 @@ def _stranger_metadata_act(stage: Stage) -> Act:
         status, body = _ask_metadata(stage, "VM_2", virtual)
     refused = Check("it is told nothing", status == HTTPStatus.NOT_FOUND, body.strip())
     return Act(f"VM_2 asks as {virtual}, which is no instance's", (), (refused,), ())
+
+
+def play_ports(stage: Stage) -> tuple[Act, ...]:
+    """Give VM_1 and VM_5 a second port each, on a second network of their tenant."""
+    with _second_network(stage) as (near, far):
+        vlan_id = _vlan_of(stage, near["network_id"])
+        source, target = (IPv4Address(p["fixed_ips"][0]["ip_address"]) for p in (near, far))
+        namespace = stage.lab.namespace("VM_1")
+        answer, seen = stage.witness(lambda: probe.ping(namespace, target, limit_s(PROBE_S)))
+        old = stage.seats["VM_5"].address
+        first, also = stage.witness(lambda: probe.ping(namespace, old, limit_s(PROBE_S)))
+    carried = carrying(answer.nonce)
+    trunk = seen.of(carried).on(SWITCH)
+    checks = (
+        Check(f"{target} answers on the second network", answer.by == target, answer.kind),
+        Check(f"asked by {source}", {f.ip.source for f in trunk if f.ip} == {source, target}),
+        Check(f"its frames have tag {vlan_id} and no other", trunk.tags() == {vlan_id}),
+        nothing(
+            "and are nowhere on the first one's bridge",
+            seen.of(carried).where(lambda f: f.device == stage.segment("VM_1").bridge),
+        ),
+        Check(f"{old} answers on the first network", first.by == old, first.kind),
+        heard("by its own interface", also.of(carrying(first.nonce)), "VM_1", "eth0", "out"),
+    )
+    title = "VM_1 and VM_5 have a second interface each, on a second network"
+    return (Act(title, walk(seen, carried, stage.cast), checks, seen.frames),)
+
+
+Port = Mapping[str, Any]
+
+
+@contextmanager
+def _second_network(stage: Stage) -> Iterator[tuple[Port, Port]]:
+    """Make a network with a port of VM_1 and one of VM_5 on it, plugged in, meanwhile."""
+    tenant = stage.cloud.as_project("tenant1")
+    network = tenant.create("networks", {"name": "second"})
+    wish = {"network_id": network["id"], "ip_version": 4, "cidr": SECOND}
+    tenant.create("subnets", wish)
+    ports = []
+    try:
+        for instance in ("VM_1", "VM_5"):
+            ports += [_second_port(stage, instance, network["id"])]
+        stage.settle()
+        for instance in ("VM_1", "VM_5"):
+            build.lease_more(stage.lab, instance, "eth1")
+        yield ports[0], ports[1]
+    finally:
+        for instance, port in zip(("VM_1", "VM_5"), ports, strict=False):
+            netns.delete_link(stage.lab.namespace(instance), "eth1")
+            tenant.delete("ports", port["id"])
+        stage.settle()
+        tenant.delete("networks", network["id"])
+        stage.settle()
+
+
+def _second_port(stage: Stage, instance: str, network_id: str) -> Port:
+    host = stage.topology.instances[instance].host
+    body = {"name": f"{instance}-second", "network_id": network_id}
+    made = stage.cloud.as_project("tenant1").create("ports", body)
+    binding = {"binding:host_id": host, "device_id": instance, "device_owner": "compute:nova"}
+    port = stage.cloud.admin.update("ports", made["id"], binding)
+    tap = tap_name(PortId(port["id"]))
+    build.plug_more(stage.lab, instance, "eth1", port["mac_address"], tap)
+    until(
+        f"the second port of {instance} is ACTIVE",
+        lambda: stage.cloud.admin.show("ports", port["id"])["status"] == PortStatus.ACTIVE,
+    )
+    return port
+
+
+def _vlan_of(stage: Stage, network_id: str) -> int:
+    return int(stage.cloud.admin.show("networks", network_id)["provider:segmentation_id"])
+
+
+def play_source(stage: Stage) -> tuple[Act, ...]:
+    """Leave a host by another source address, and towards an exempt destination by none."""
+    own = stage.topology.hosts[LEFT].external
+    other = own.network[OTHER_SOURCE]
+    target = stage.topology.internet.answers[0]
+    with stage.fixed_only("VM_1"):
+        with stage.routing(LEFT, other):
+            routed = _left_by(stage, target, other)
+        with stage.routing(LEFT, own.ip, [IPv4Network(target)]):
+            exempt = _exempt_act(stage, target)
+    return routed, exempt
+
+
+def _left_by(stage: Stage, target: IPv4Address, source: IPv4Address) -> Act:
+    shot = stage.ping("VM_1", target)
+    carried = carrying(shot.answer.nonce)
+    leaving = shot.seen.of(carried, ECHO).on(LEFT, UPLINK, "out")
+    checks = [
+        answered(shot, target),
+        Check(
+            f"it leaves with source {source}", {f.ip.source for f in leaving if f.ip} == {source}
+        ),
+    ]
+    return act(stage, f"{LEFT}'s routing source is {source}", [shot], carried, checks)
+
+
+def _exempt_act(stage: Stage, target: IPv4Address) -> Act:
+    """Ping an exempt destination: a provider has no way back, a network of one's own would."""
+    source = stage.seats["VM_1"].address
+    shot = stage.ping("VM_1", target, hope=False)
+    carried = carrying(shot.answer.nonce)
+    leaving = shot.seen.of(carried, ECHO).on(LEFT, UPLINK, "out")
+    shown = {f.ip.source for f in leaving if f.ip}
+    checks = [Check(f"it leaves with the instance's own source {source}", shown == {source})]
+    title = f"{target} is exempt from translation on {LEFT}"
+    return act(stage, title, [shot], carried, checks, leak=True)
