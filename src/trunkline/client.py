@@ -48,6 +48,7 @@ SINGULAR = {
     "network-ip-availabilities": "network_ip_availability",
     "audit-events": "audit_event",
     "agents": "agent",
+    "qos/policies": "policy",
     "traces": "trace",
 }
 
@@ -217,7 +218,7 @@ class ApiClient:
         """Return the objects that the caller sees; a filter with a list accepts each value."""
         query = f"?{urlencode(filters, doseq=True)}" if filters else ""
         answer = self.request("GET", f"/v2.0/{collection}{query}")
-        found: list[dict[str, Any]] = answer[collection.replace("-", "_")]
+        found: list[dict[str, Any]] = answer[collection.rpartition("/")[2].replace("-", "_")]
         return found
 
     def show(self, collection: str, object_id: str) -> dict[str, Any]:

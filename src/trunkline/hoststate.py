@@ -213,12 +213,17 @@ class NftSet:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One of our nftables tables, complete."""
+    """One of our nftables tables, complete.
+
+    Attributes:
+        limits: Named limits, as nft text: ``rate over 1250 kbytes/second burst 128 kbytes``.
+    """
 
     family: str
     name: str
     sets: Mapping[str, NftSet]
     chains: Mapping[str, Chain]
+    limits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

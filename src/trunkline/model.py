@@ -107,6 +107,20 @@ class AddressPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """A limit of a QoS policy, one way.
+
+    Attributes:
+        max_kbps: In kilobits (1,000 bits) per second.
+        max_burst_kbps: In kilobits; 0 leaves it to the host.
+    """
+
+    direction: Direction
+    max_kbps: int
+    max_burst_kbps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DhcpOption:
     """A DHCP option for one port: a name of dnsmasq's, or a number as text, and its value."""
 

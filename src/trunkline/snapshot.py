@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from trunkline.model import (
     DNS_DOMAIN,
     AddressPair,
+    Bandwidth,
     DhcpOption,
     Direction,
     DomainId,
@@ -143,6 +144,7 @@ class PortView:
         admin_up: False unplugs the port.
         pairs: What it may use besides its own MAC and addresses. Sorted by MAC and prefix.
         device_id: The instance's id; empty where nobody has said.
+        bandwidth: At most one limit each way, sorted by direction.
     """
 
     id: PortId
@@ -157,6 +159,7 @@ class PortView:
     pairs: tuple[AddressPair, ...] = ()
     dhcp_options: tuple[DhcpOption, ...] = ()
     device_id: str = ""
+    bandwidth: tuple[Bandwidth, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,7 @@ class FloatingView:
     fixed_address: IPv4Address
     port_id: PortId
     domain: DomainId
+    bandwidth: tuple[Bandwidth, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +415,7 @@ def _port_out(port: PortView) -> dict[str, Any]:
         "admin_up": port.admin_up,
         "pairs": [[pair.mac, str(pair.prefix)] for pair in port.pairs],
         "device_id": port.device_id,
+        "bandwidth": _bandwidth_out(port.bandwidth),
         "dhcp_options": [[option.name, option.value] for option in port.dhcp_options],
     }
 
@@ -423,10 +428,19 @@ def _port_in(data: Mapping[str, Any]) -> PortView:
     more = {
         "fixed_ips": fixed_ips,
         "group_ids": tuple(data["group_ids"]),
+        "bandwidth": _bandwidth_in(data["bandwidth"]),
         "pairs": tuple(AddressPair(mac, IPv4Network(prefix)) for mac, prefix in data["pairs"]),
         "dhcp_options": tuple(DhcpOption(name, value) for name, value in data["dhcp_options"]),
     }
     return PortView(**{**data, **more})
+
+
+def _bandwidth_out(limits: tuple[Bandwidth, ...]) -> list[list[Any]]:
+    return [[one.direction.value, one.max_kbps, one.max_burst_kbps] for one in limits]
+
+
+def _bandwidth_in(data: Sequence[Sequence[Any]]) -> tuple[Bandwidth, ...]:
+    return tuple(Bandwidth(Direction(way), rate, burst) for way, rate, burst in data)
 
 
 def _name_out(name: NameView) -> list[Any]:
@@ -486,6 +500,7 @@ def _floating_out(floating: FloatingView) -> dict[str, Any]:
         "fixed_address": str(floating.fixed_address),
         "port_id": floating.port_id,
         "domain": floating.domain,
+        "bandwidth": _bandwidth_out(floating.bandwidth),
     }
 
 
@@ -495,6 +510,7 @@ def _floating_in(data: Mapping[str, Any]) -> FloatingView:
             **data,
             "address": IPv4Address(data["address"]),
             "fixed_address": IPv4Address(data["fixed_address"]),
+            "bandwidth": _bandwidth_in(data["bandwidth"]),
         }
     )
 

@@ -63,6 +63,7 @@ class Known:
                 cloud.admin.create("subnetpools", {"name": "f", "prefixes": ["10.99.0.0/16"]})["id"]
             ],
             "rbac-policies": [cloud.admin.list("rbac-policies", object_id=external["id"])[0]["id"]],
+            "qos/policies": [cloud.admin.create("qos/policies", {"name": "fuzz"})["id"]],
             "traces": [UNKNOWN],
         }  # fmt: skip
         self.ids = [object_id for found in self.by_collection.values() for object_id in found]

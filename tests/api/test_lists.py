@@ -234,7 +234,7 @@ def test_extensions(cloud: Cloud) -> None:
 
     aliases = {extension["alias"] for extension in found}
     assert {"provider", "external-net", "router", "security-group", "binding"} <= aliases
-    assert {"trunk", "qos", "dvr", "l3-ha"}.isdisjoint(aliases)
+    assert {"trunk", "dvr", "l3-ha"}.isdisjoint(aliases)
     one = cloud.alice.request("GET", "/v2.0/extensions/provider")["extension"]
     assert one["name"] == "Provider Network"
     with pytest.raises(NotFound):

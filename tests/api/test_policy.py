@@ -92,6 +92,9 @@ SAMPLES: dict[str, Sample] = {
     "floatingips": a_floating_ip,
     "routers": lambda cloud: cloud.alice.create("routers", {"name": "policy"}),
     "rbac-policies": an_rbac_policy,
+    "qos/policies": lambda cloud: cloud.admin.create(
+        "qos/policies", {"name": "policy", "project_id": "p1"}
+    ),
     "subnetpools": lambda cloud: cloud.alice.create(
         "subnetpools", {"name": "policy", "prefixes": ["10.0.0.0/8"]}
     ),

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
 from trunkline.model import (
     AddressPair,
+    Bandwidth,
     DhcpOption,
     Direction,
     DomainId,
@@ -185,6 +186,7 @@ NAMED = replace(
             VM1,
             dhcp_options=(DhcpOption("mtu", "1400"),),
             pairs=(AddressPair(VM1.mac, IPv4Network("10.244.0.0/16")),),
+            bandwidth=(Bandwidth(Direction.EGRESS, 8000), Bandwidth(Direction.INGRESS, 4096, 1)),
         ),
         VM2,
         VM3,
@@ -193,6 +195,7 @@ NAMED = replace(
         NameView(VM1.id, NET100.id, (("web", IPv4Address("10.0.0.3")),)),
         NameView(PortId("00000009-aa-port"), NET100.id, (("far", IPv4Address("10.0.0.9")),)),
     ),
+    floating_ips=(replace(FLOAT1, bandwidth=(Bandwidth(Direction.EGRESS, 1000),)),),
 )
 FLAT = replace(ARTICLE, revision=16, networks=(replace(NET100, vlan_id=None), NET102))
 

@@ -26,6 +26,7 @@ from trunkline.api.identity.routes import identity_routes
 from trunkline.api.identity.tokens import Issued
 from trunkline.api.keystone import KeystoneTokens
 from trunkline.api.policy import Policy
+from trunkline.api.qos import QosApi
 from trunkline.api.quotas import QuotaApi
 from trunkline.api.ranges import RangeApi
 from trunkline.api.routers import RouterActionsApi
@@ -81,6 +82,7 @@ def build(
         *QuotaApi(store, auth).routes(),
         *ZoneApi(store, auth).routes(),
         *RangeApi(store, auth).routes(),
+        *QosApi(store, auth).routes(),
         *VerifyApi(store, auth).routes(),
         *networking.routes(),
         *TagsApi(store, networking).routes(),

@@ -27,6 +27,7 @@ from trunkline.service import (
     hosts,
     networks,
     ports,
+    qos,
     rbac,
     reservations,
     routers,
@@ -135,6 +136,7 @@ NETWORK = Table(
         Attribute("trunkline:gateway", c.one_of(*GatewayMode), field="gateway", put=True),
         Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
         Attribute("dns_domain", c.dns_domain, "", put=True),
+        Attribute("qos_policy_id", c.or_null(c.uuid), put=True),
         Attribute("status"),
         Attribute("subnets"),
         Attribute("availability_zone_hints", always=[], filter=None),
@@ -217,6 +219,7 @@ PORT = Table(
         Attribute("device_owner", c.text_or_null(255), "", put=True),
         Attribute("dns_name", c.dns_label, "", put=True),
         Attribute("dns_assignment", filter=None),
+        Attribute("qos_policy_id", c.or_null(c.uuid), None, put=True),
         Attribute("binding:host_id", c.host, "", field="host", put=True),
         Attribute(
             "binding:vnic_type",
@@ -238,6 +241,18 @@ PORT = Table(
         Attribute("allowed_address_pairs", c.address_pairs, (), put=True, filter=None),
         Attribute("extra_dhcp_opts", c.dhcp_options, (), put=True, filter=None),
         Attribute("tags", c.tags, default=(), filter=c.filter_tags),
+    ),
+)
+
+QOS_POLICY = Table(
+    "policy",
+    (
+        *_standard(),
+        Attribute("name", c.name, Default.REQUIRED, put=True),
+        Attribute("shared", c.boolean, default=False, put=True, filter=c.boolean),
+        Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
+        Attribute("rules", filter=None),
+        _TAGS,
     ),
 )
 
@@ -297,6 +312,7 @@ FLOATING_IP = Table(
         Attribute("floating_ip_address", c.or_null(c.address_text), field="ip_address"),
         Attribute("port_id", c.or_null(c.uuid), None, put=True),
         Attribute("fixed_ip_address", c.or_null(c.address_text), None, put=True),
+        Attribute("qos_policy_id", c.or_null(c.uuid), None, put=True),
         Attribute("dns_name", c.no_text, always="", filter=None),
         Attribute("dns_domain", c.no_text, always="", filter=None),
         Attribute(
@@ -459,6 +475,9 @@ RESOURCES = {
     "reserved-addresses": Resource(
         "reserved_addresses", RESERVED_ADDRESS, reservations.COLLECTION, reservations.create,
         reservations.update_, reservations.delete_,
+    ),
+    "qos/policies": Resource(
+        "policies", QOS_POLICY, qos.POLICIES, qos.create, qos.update_, qos.delete_
     ),
     "rbac-policies": Resource(
         "rbac_policies", RBAC_POLICY, rbac.COLLECTION, rbac.create, rbac.update_, rbac.delete_

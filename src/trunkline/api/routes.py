@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -31,6 +32,23 @@ from trunkline.service.quotas import charge
 
 Result = TypeVar("Result")
 READERS = 4
+
+
+class _Qos(Convertor[str]):
+    """The one collection whose path has two parts."""
+
+    regex = "qos/policies"
+
+    def convert(self, value: str) -> str:
+        """Return the collection's path."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it in a URL."""
+        return value
+
+
+register_url_convertor("qos", _Qos())
 
 
 class Store:
@@ -71,7 +89,10 @@ class NetworkingApi:
 
     def routes(self) -> list[Route]:
         """Return the routes, most frequent first."""
-        one, all_ = "/v2.0/{collection}/{object_id}", "/v2.0/{collection}"
+        return [*self._routes("/v2.0/{collection:qos}"), *self._routes("/v2.0/{collection}")]
+
+    def _routes(self, all_: str) -> list[Route]:
+        one = f"{all_}/{{object_id}}"
         return [
             Route(all_, self.create, methods=["POST"]),
             Route(all_, self.list, methods=["GET"]),

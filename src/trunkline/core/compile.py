@@ -6,6 +6,7 @@ honoured is left out, so that it fails closed, and is named.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -29,6 +30,12 @@ from trunkline.core.filter import (
     zone_chain,
 )
 from trunkline.core.flat import compile_flat_chains, compile_flat_sets
+from trunkline.core.limits import (
+    compile_floating_limits,
+    compile_port_limits,
+    floating_limits,
+    port_limits,
+)
 from trunkline.core.links import (
     Served,
     choose_served,
@@ -62,7 +69,15 @@ from trunkline.core.spaces import (
     floating_routes,
     transit_addresses,
 )
-from trunkline.hoststate import Chain, HostConfig, HostFacts, HostState, Problem, Table
+from trunkline.hoststate import (
+    Chain,
+    HostConfig,
+    HostFacts,
+    HostState,
+    NftSet,
+    Problem,
+    Table,
+)
 from trunkline.model import DomainId
 from trunkline.ownership import TABLE
 from trunkline.snapshot import FloatingView, HostSnapshot, RouterView
@@ -197,7 +212,10 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         ways = [space.link for space in ground.spaces if space.transit is not None]
         sets += compile_segment_sets(ground.served, ways)
         chains.append(zone_chain())
-    return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
+    elsewhere = (f for f in snapshot.floating_ips if f not in ground.floating)
+    limited = floating_limits(ground.floating, elsewhere)
+    maps, limit_chains = compile_floating_limits(limited, ground.config.uplink)
+    return _table("inet", [*sets, *maps], [*chains, *limit_chains], limited[0] if maps else {})
 
 
 def _walls(ground: Ground) -> list[Chain]:
@@ -231,4 +249,12 @@ def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_anycast_chains(),
         *compile_flat_chains(ground.served),
     ]
-    return Table("bridge", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
+    limited = port_limits(ground.served, snapshot.ports)
+    maps, limit_chains = compile_port_limits(limited)
+    return _table("bridge", [*sets, *maps], [*chains, *limit_chains], limited[0])
+
+
+def _table(
+    family: str, sets: Iterable[NftSet], chains: Iterable[Chain], limits: Mapping[str, str]
+) -> Table:
+    return Table(family, TABLE, {s.name: s for s in sets}, {c.name: c for c in chains}, limits)

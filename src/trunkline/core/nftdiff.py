@@ -38,8 +38,11 @@ def _must_rebuild(desired: Table, actual: Table) -> bool:
     """Return whether an object needs another type or hook, which nft cannot change in place."""
     sets = desired.sets.keys() & actual.sets.keys()
     chains = desired.chains.keys() & actual.chains.keys()
-    return any(_shape(desired.sets[s]) != _shape(actual.sets[s]) for s in sets) or any(
-        desired.chains[c].hook != actual.chains[c].hook for c in chains
+    limits = desired.limits.keys() & actual.limits.keys()
+    return (
+        any(_shape(desired.sets[s]) != _shape(actual.sets[s]) for s in sets)
+        or any(desired.chains[c].hook != actual.chains[c].hook for c in chains)
+        or any(desired.limits[name] != actual.limits[name] for name in limits)
     )
 
 
@@ -50,6 +53,8 @@ def _shape(nft_set: NftSet) -> tuple[str, bool, bool]:
 def _change(desired: Table, actual: Table) -> Iterator[str]:
     """Yield the lines that turn one table into another of the same name."""
     where = f"{desired.family} {desired.name}"
+    for name in sorted(desired.limits.keys() - actual.limits.keys()):
+        yield f"add limit {where} {name} {{ {desired.limits[name]} }}"
     for name in sorted(desired.sets.keys() - actual.sets.keys()):
         yield _declare_set(where, desired.sets[name])
     for name in sorted(desired.chains.keys() - actual.chains.keys()):
@@ -80,6 +85,8 @@ def _removals(where: str, desired: Table, actual: Table) -> Iterator[str]:
         yield f"delete chain {where} {name}"
     for name in old_sets:
         yield f"delete {_kind(actual.sets[name])} {where} {name}"
+    for name in sorted(actual.limits.keys() - desired.limits.keys()):
+        yield f"delete limit {where} {name}"
 
 
 def _kind(nft_set: NftSet) -> str:

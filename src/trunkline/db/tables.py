@@ -95,6 +95,11 @@ def _standard() -> list[Column[Any]]:
     ]
 
 
+def _policed() -> Column[Any]:
+    """Return the column by which something has a QoS policy."""
+    return Column("qos_policy_id", ID, ForeignKey("qos_policies.id"), nullable=True, index=True)
+
+
 def _taggable() -> list[Column[Any]]:
     """Return the columns of a resource that users may put tags on."""
     return [*_standard(), Column("tags", TagSet, nullable=False, server_default="")]
@@ -157,6 +162,7 @@ networks = Table(
     ),
     Column("gateway", String(16), nullable=False, server_default=GatewayMode.PER_HOST),
     Column("dns_domain", NAME, nullable=False, server_default=""),
+    _policed(),
     UniqueConstraint("physical_network", "segmentation_id"),
 )
 
@@ -177,6 +183,26 @@ Index(
     postgresql_where=_FLAT,
 )
 """One tenant network on a physical network is without a tag; external ones are on no trunk."""
+
+qos_policies = Table(
+    "qos_policies",
+    metadata,
+    *_taggable(),
+    Column("name", NAME, nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("is_default", Boolean, nullable=False),
+)
+
+qos_bandwidth_limit_rules = Table(
+    "qos_bandwidth_limit_rules",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("qos_policy_id", ID, ForeignKey("qos_policies.id", ondelete="CASCADE"), nullable=False),
+    Column("direction", String(8), nullable=False),
+    Column("max_kbps", Integer, nullable=False),
+    Column("max_burst_kbps", Integer, nullable=False),
+    UniqueConstraint("qos_policy_id", "direction"),
+)
 
 quotas = Table(
     "quotas",
@@ -272,6 +298,7 @@ ports = Table(
     Column("vnic_type", String(64), nullable=False),
     Column("profile", JSON, nullable=False),
     Column("extra_dhcp_opts", JSON, nullable=False, server_default="[]"),
+    _policed(),
     UniqueConstraint("network_id", "mac_address"),
     UniqueConstraint("id", "host"),
     Index("ix_ports_network_id_host_device_owner", "network_id", "host", "device_owner"),
@@ -371,6 +398,7 @@ floating_ips = Table(
     Column("port_id", ID, ForeignKey("ports.id"), nullable=True),
     Column("fixed_ip_address", ADDRESS, nullable=True),
     Column("auto_assigned", Boolean, nullable=False, server_default=false()),
+    _policed(),
     Column("status", String(16), nullable=False),
     UniqueConstraint("network_id", "ip_address"),
     UniqueConstraint("port_id", "fixed_ip_address"),

@@ -72,7 +72,7 @@ _REJECT = re.compile(r"(?<=reject with icmp )(?!type )")
 _REFERRED_CHAIN = re.compile(r"\b(?:jump|goto) ([\w-]+)")
 _REFERRED_SET = re.compile(r"@([\w-]+)")
 _BASE_CHAIN = re.compile(r"type (\w+) hook (\w+) priority (-?\d+); policy (\w+);")
-_OPENING = re.compile(r"(table|set|map|chain) (?:(\w+) )?([\w-]+) \{")
+_OPENING = re.compile(r"(table|set|map|chain|limit) (?:(\w+) )?([\w-]+) \{")
 
 
 def canonical(rule: str) -> str:
@@ -91,7 +91,7 @@ def parse_tables(listing: str) -> dict[TableKey, Table]:
     """Return the tables that ``nft -s -y -p list table …`` has printed."""
     tables: dict[TableKey, _Table] = {}
     table = _Table("", "")
-    block: _Chain | _Set | None = None
+    block: _Chain | _Set | _Limit | None = None
     lines = iter(listing.splitlines())
     for line in map(str.strip, lines):
         opening = _OPENING.fullmatch(line)
@@ -103,6 +103,8 @@ def parse_tables(listing: str) -> dict[TableKey, Table]:
             block = None
         elif isinstance(block, _Chain):
             block.read_line(line)
+        elif isinstance(block, _Limit):
+            table.limits[block.name] = line
         elif isinstance(block, _Set):
             block.read_line(line, lines)
     return {key: table.frozen() for key, table in tables.items()}
@@ -196,6 +198,13 @@ class _Set:
 
 
 @dataclass(slots=True)
+class _Limit:
+    """A limit, whose one line is being waited for."""
+
+    name: str
+
+
+@dataclass(slots=True)
 class _Table:
     """A table in the making; its methods are nft's statements.
 
@@ -208,6 +217,7 @@ class _Table:
     name: str
     sets: dict[str, _Set] = field(default_factory=dict)
     chains: dict[str, _Chain] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
     uses: Counter[str] | None = None
 
     @classmethod
@@ -218,7 +228,7 @@ class _Table:
             for s in table.sets.values()
         }
         chains = {c.name: _Chain(c.name, list(c.rules), c.hook) for c in table.chains.values()}
-        return cls(table.family, table.name, sets, chains)
+        return cls(table.family, table.name, sets, chains, dict(table.limits))
 
     def frozen(self) -> Table:
         """Return it as a value."""
@@ -227,10 +237,12 @@ class _Table:
             for s in self.sets.values()
         }
         chains = {c.name: Chain(c.name, tuple(c.rules), c.hook) for c in self.chains.values()}
-        return Table(self.family, self.name, sets, chains)
+        return Table(self.family, self.name, sets, chains, dict(self.limits))
 
-    def open(self, kind: str, name: str) -> _Chain | _Set:
+    def open(self, kind: str, name: str) -> _Chain | _Set | _Limit:
         """Add an object that a listing describes."""
+        if kind == "limit":
+            return _Limit(name)
         if kind == "chain":
             return self.chains.setdefault(name, _Chain(name))
         return self.sets.setdefault(name, _Set(name, kind == "map"))
@@ -302,6 +314,19 @@ class _Table:
         target.elements.clear()
         self.uses = None
 
+    def add_limit(self, name: str, definition: str) -> None:
+        """Add a limit; one that is there already must be alike."""
+        wanted = definition.strip("{} ")
+        if self.limits.setdefault(name, wanted) != wanted:
+            raise RefusedScriptError("exists with another rate")
+
+    def delete_limit(self, name: str, _: str) -> None:
+        """Remove a limit that no element refers to."""
+        if any(f'"{name}"' in s.elements.values() for s in self.sets.values() if s.is_map):
+            raise RefusedScriptError("limit is in use")
+        if self.limits.pop(name, None) is None:
+            raise RefusedScriptError("no such limit")
+
     def add_element(self, name: str, text: str) -> None:
         """Add elements; a map's must not be there with another value."""
         target = self._set(name)
@@ -360,6 +385,8 @@ _STATEMENTS = {
     ("delete", "map"): _Table.delete_set,
     ("flush", "set"): _Table.flush_set,
     ("flush", "map"): _Table.flush_map,
+    ("add", "limit"): _Table.add_limit,
+    ("delete", "limit"): _Table.delete_limit,
     ("add", "element"): _Table.add_element,
     ("delete", "element"): _Table.delete_element,
 }

@@ -24,9 +24,12 @@ from trunkline.lab.packets import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE
 
 IP_RECVERR, SOL_IP = 11, 0  # linux/in.h
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3  # likewise: DF, and no heed of what was learned
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 HEADERS = 24  # of IP, and the first half of ICMP's
 PING_SIZE = HEADERS + 20  # what a nonce needs
 DNS_PORT = 53
+OFFERED_KBPS, RATE_PORT, RATE_SIZE, UDP_HEADERS = 24_000, 5202, 1200, 28
+SETTLING_S, MEASURED_S, TICK_S = 1.0, 2.0, 0.002
 PORT = 5201  # what the listening side of a TCP or UDP probe listens on
 
 
@@ -215,3 +218,43 @@ def fetch(
         connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+
+def rate_kbps(sender: str, receiver: str, ends: tuple[IPv4Address, IPv4Address]) -> float:
+    """Return what arrives of a stream of UDP at ``OFFERED_KBPS``, in kilobits per second of IP.
+
+    What arrives at first is not counted: a bucket that is full lets a burst pass.
+
+    Args:
+        sender: Namespace.
+        receiver: Namespace.
+        ends: The address to send from, and that to send to as the sender knows it.
+    """
+    with (
+        netns.socket(receiver, socket.AF_INET, socket.SOCK_DGRAM) as into,
+        netns.socket(sender, socket.AF_INET, socket.SOCK_DGRAM) as out,
+    ):
+        into.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 2**24)
+        into.bind(("0.0.0.0", RATE_PORT))  # noqa: S104 - the instance's every address
+        into.setblocking(False)  # noqa: FBT003 - as the method has it
+        out.bind((str(ends[0]), 0))
+        out.connect((str(ends[1]), RATE_PORT))
+        start, sent, counted = time.monotonic(), 0, 0
+        while (passed_s := time.monotonic() - start) < SETTLING_S + MEASURED_S:
+            due = int(passed_s * OFFERED_KBPS * 125 / RATE_SIZE)
+            while sent < due:
+                with suppress(ConnectionRefusedError):
+                    out.send(bytes(RATE_SIZE - UDP_HEADERS))
+                sent += 1
+            counted += _waiting(into) if passed_s > SETTLING_S else 0 * _waiting(into)
+            select.select([into], [], [], TICK_S)
+    return counted * RATE_SIZE / 125 / MEASURED_S
+
+
+def _waiting(sock: socket.socket) -> int:
+    """Take what waits in a socket, and return how many packets it was."""
+    count = 0
+    with suppress(BlockingIOError):
+        while sock.recv(2048):
+            count += 1
+    return count

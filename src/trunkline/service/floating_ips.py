@@ -13,7 +13,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import FLOATING_OWNER, HostName
-from trunkline.service import addresses, domains
+from trunkline.service import addresses, domains, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -85,6 +85,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
             f"Network {network['id']} is not a valid external network (floating_network_id).",
             "BadRequest",
         )
+    qos.require_usable(tx, caller, None, values["qos_policy_id"])
     wanted = values.pop("ip_address", None)
     association = _association(tx, caller, values, network["id"], "")
     record = new_record(tx, {**values, **association})
@@ -102,6 +103,8 @@ def update_(tx: Transaction, caller: Caller, floating_id: str, values: Record) -
         Invalid, NotFound, Conflict: As in ``create``.
     """
     record = fetch_own(tx, caller, COLLECTION, floating_id)
+    had = record["qos_policy_id"]
+    qos.require_usable(tx, caller, had, values.get("qos_policy_id", had))
     changed = {**values, **touched(tx, record)}
     if values.keys() & {"port_id", "fixed_ip_address"}:
         changed |= _association(tx, caller, values, record["network_id"], floating_id)

@@ -228,6 +228,7 @@ def port_columns(network_id: str, host: HostName) -> Record:
         "vnic_type": "normal",
         "profile": {},
         "extra_dhcp_opts": [],
+        "qos_policy_id": None,
         "tags": [],
     }
 

@@ -31,7 +31,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER, Provisioning
-from trunkline.service import gateways
+from trunkline.service import gateways, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -47,7 +47,13 @@ from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
 
 STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
-SHOWN = {"name", "mtu", "admin_state_up", "dns_domain"}  # columns in hosts' snapshots
+SHOWN = {
+    "name",
+    "mtu",
+    "admin_state_up",
+    "dns_domain",
+    "qos_policy_id",
+}  # columns in hosts' snapshots
 PLACED = {
     "external",
     "provisioning",
@@ -112,11 +118,11 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
             external networks without being one.
         Conflict: The VLAN is taken, or all ranges are; or there is a default network already.
     """
-    del caller  # anybody who may write; which attributes is the edge's business
     _require_placeable(values)
     segment = _segment(tx, values)
     usual = {
         "dns_domain": "",
+        "qos_policy_id": qos.default_of(tx, values["project_id"]),
         "provisioning": tx.limits.provisioning.value,
         "gateway": tx.limits.gateway.value,
     }
@@ -126,6 +132,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record = new_record(tx, made)
     _require_one_default(tx, record)
     require_fitting(tx, record)
+    qos.require_usable(tx, caller, usual["qos_policy_id"], record["qos_policy_id"])
     tx.connection.execute(insert(networks), record)
     follow_columns(tx, {}, record)
     network_changed(tx, record["id"])
@@ -146,6 +153,7 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     after = {**record, **changed}
     _require_placeable({"external": after["external"], **values})
     _require_one_default(tx, after)
+    qos.require_usable(tx, caller, record["qos_policy_id"], after["qos_policy_id"])
     if after["mtu"] != record["mtu"]:
         require_fitting(tx, after)
     if after["external"] != record["external"]:

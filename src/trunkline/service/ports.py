@@ -27,7 +27,7 @@ from trunkline.model import (
     HostName,
     PortStatus,
 )
-from trunkline.service import address_pairs, addresses, gateways
+from trunkline.service import address_pairs, addresses, gateways, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -57,6 +57,7 @@ SHOWN = frozenset(
         "device_id",
         "device_owner",
         "extra_dhcp_opts",
+        "qos_policy_id",
     }
 )
 """Columns that a host's snapshot shows, besides binding, addresses and groups."""
@@ -175,6 +176,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     wanted = values.pop("fixed_ips", None)
     groups = _groups(tx, caller, values, values.pop("security_groups", None))
     values["mac_address"] = _mac(tx, network["id"], values.pop("mac_address", None))
+    qos.require_usable(tx, caller, None, values["qos_policy_id"])
     wanted_pairs = values.pop("allowed_address_pairs", ())
     pairs = address_pairs.checked(caller, network, values, wanted_pairs)
     record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
@@ -216,6 +218,8 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     after["security_groups"] = _change_groups(
         tx, caller, {**record, **values}, values.pop("security_groups", None)
     )
+    had = record["qos_policy_id"]
+    qos.require_usable(tx, caller, had, values.get("qos_policy_id", had))
     wanted_pairs = values.pop("allowed_address_pairs", None)
     after["allowed_address_pairs"] = _change_pairs(
         tx, caller, network, {**record, **values}, wanted_pairs

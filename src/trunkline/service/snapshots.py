@@ -20,6 +20,7 @@ from trunkline.db.tables import (
     networks,
     port_groups,
     ports,
+    qos_bandwidth_limit_rules,
     routers,
     security_group_rules,
     security_groups,
@@ -28,6 +29,7 @@ from trunkline.db.tables import (
 from trunkline.model import (
     DNS_DOMAIN,
     AddressPair,
+    Bandwidth,
     DhcpOption,
     Direction,
     DomainId,
@@ -61,6 +63,9 @@ from trunkline.snapshot import (
     RouterView,
     SubnetView,
 )
+
+Limits = dict[str | None, tuple[Bandwidth, ...]]
+"""Limits by QoS policy."""
 
 _address = lru_cache(maxsize=2**16)(IPv4Address)  # the same ones are read again and again
 
@@ -107,6 +112,7 @@ _PORTS = (
         ports.c.port_security_enabled,
         ports.c.extra_dhcp_opts,
         ports.c.device_id,
+        func.coalesce(ports.c.qos_policy_id, networks.c.qos_policy_id).label("qos_policy_id"),
         (ports.c.admin_state_up & networks.c.admin_state_up).label("is_up"),
     )
     .join(networks, networks.c.id == ports.c.network_id)
@@ -124,8 +130,25 @@ def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
         groups[port_id].append(GroupId(group_id))
     rows = tx.connection.execute(_PORTS, {"of_host": host}).all()
     pairs = _pairs(tx, host)
-    views = [_port(row, fixed[row[0]], groups[row[0]], pairs.get(row[0], ())) for row in rows]
+    limits = _limits(tx, {row.qos_policy_id for row in rows})
+    views = [
+        _port(row, fixed[row[0]], groups[row[0]], pairs.get(row[0], ()), limits) for row in rows
+    ]
     return tuple(sorted(views, key=attrgetter("id")))
+
+
+def _limits(tx: Transaction, policy_ids: Collection[str | None]) -> Limits:
+    """Return the limits of bandwidth of some QoS policies."""
+    wanted = sorted(policy_id for policy_id in policy_ids if policy_id is not None)
+    if not wanted:
+        return {}
+    table = qos_bandwidth_limit_rules
+    found = select(table).where(table.c.qos_policy_id.in_(wanted)).order_by(table.c.direction)
+    limits: Limits = {}
+    for row in _rows(tx, found):
+        one = Bandwidth(Direction(row.direction), row.max_kbps, row.max_burst_kbps)
+        limits[row.qos_policy_id] = (*limits.get(row.qos_policy_id, ()), one)
+    return limits
 
 
 def _pairs(tx: Transaction, host: HostName) -> dict[str, tuple[AddressPair, ...]]:
@@ -154,9 +177,14 @@ def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
 
 
 def _port(
-    row: Any, fixed: list[FixedIp], groups: list[GroupId], pairs: tuple[AddressPair, ...]
+    row: Any,
+    fixed: list[FixedIp],
+    groups: list[GroupId],
+    pairs: tuple[AddressPair, ...],
+    limits: Limits,
 ) -> PortView:
-    port_id, network_id, project_id, mac, dns_name, port_security, options, device, admin_up = row
+    port_id, network_id, project_id, mac, dns_name, port_security, options, *more = row
+    device, policy_id, admin_up = more
     fixed.sort(key=attrgetter("address"))
     return PortView(
         id=PortId(port_id),
@@ -170,6 +198,7 @@ def _port(
         admin_up=admin_up,
         pairs=pairs,
         device_id=device,
+        bandwidth=limits.get(policy_id, ()),
         dhcp_options=tuple(DhcpOption(o["opt_name"], o["opt_value"]) for o in options),
     )
 
@@ -360,6 +389,8 @@ def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
         .join(networks, networks.c.id == ports.c.network_id)
         .where(ports.c.host == host)
     )
+    rows = _rows(tx, found)
+    limits = _limits(tx, {row.qos_policy_id for row in rows})
     views = [
         FloatingView(
             id=FloatingIpId(row.id),
@@ -368,7 +399,8 @@ def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
             fixed_address=IPv4Address(row.fixed_ip_address),
             port_id=PortId(row.port_id),
             domain=DomainId(row.domain),
+            bandwidth=limits.get(row.qos_policy_id, ()),
         )
-        for row in _rows(tx, found)
+        for row in rows
     ]
     return tuple(sorted(views, key=attrgetter("id")))

@@ -21,7 +21,7 @@ Address = IPv4Address | IPv6Address
 Value = str | int | Address | frozenset[str]
 
 ACCEPT, DROP, REJECT, DNAT, SNAT, NONE = "accept", "drop", "reject", "dnat", "snat", "none"
-REDIRECT = "redirect"
+REDIRECT, LIMIT = "redirect", "limit"
 SET = "set"
 
 
@@ -306,6 +306,14 @@ class _Parser:
         self._expect("to")
         return Statement(verb, self._next())
 
+    def limit(self, verb: str) -> Statement:
+        self._expect("name")
+        key = self._key()
+        self._expect("map")
+        statement = Statement(verb, "", key, self._set())
+        self._expect(DROP)
+        return statement
+
     def translation(self, verb: str) -> Statement:
         self._expect("ip", "to")
         if _is_address(self._peek()):
@@ -351,6 +359,7 @@ _STATEMENTS: dict[str, Callable[[_Parser, str], Statement]] = {
     "jump": _Parser.to_chain,
     "reject": _Parser.rejection,
     REDIRECT: _Parser.redirection,
+    LIMIT: _Parser.limit,
     "dnat": _Parser.translation,
     "snat": _Parser.translation,
 }
@@ -424,6 +433,8 @@ class _Run:
         verb, argument = what.verb, what.argument
         if verb == REDIRECT:
             raise Unknown(f"{text}: what answers on that port of the host is not a matter of rules")
+        if verb == LIMIT:
+            return None  # a walk's few packets exceed no rate
         if what.map:
             found = self._look_up(what)
             if found is None:

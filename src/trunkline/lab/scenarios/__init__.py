@@ -25,6 +25,7 @@ from trunkline.lab.scenarios.services import (
     play_options,
     play_pairs,
     play_ports,
+    play_qos,
     play_source,
 )
 from trunkline.lab.stage import Stage
@@ -87,6 +88,7 @@ SCENARIOS = {
         Scenario("mtu", "a network with a smaller MTU", play_mtu),
         Scenario("ports", "instances on several networks", play_ports),
         Scenario("source", "routing source, and destinations exempt from it", play_source),
+        Scenario("qos", "limits of bandwidth, of a port and of a floating IP", play_qos),
         Scenario("options", "a DHCP option for one port", play_options),
     )
 }

@@ -37,12 +37,18 @@ def act(
 
 
 def witnessed(
-    stage: Stage, title: str, seen: Seen, select: Select, checks: Iterable[Check], *remarks: str
+    stage: Stage,
+    title: str,
+    seen: Seen,
+    select: Select,
+    checks: Iterable[Check],
+    *,
+    leak: bool = False,
 ) -> Act:
     """Return an act of which nothing is predicted: its walk, its checks, and the laws."""
     steps = walk(seen, select, stage.cast)
-    all_checks = (*checks, *laws(seen, stage.ground, stage.cast))
-    return Act(title, steps, all_checks, seen.frames, (), remarks)
+    all_checks = (*checks, *laws(seen, stage.ground, stage.cast, leak=leak))
+    return Act(title, steps, all_checks, seen.frames)
 
 
 def present(stage: Stage) -> Check:

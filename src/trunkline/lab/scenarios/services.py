@@ -14,11 +14,11 @@ from trunkline.errors import Interrupted, Invalid
 from trunkline.kernel import netns
 from trunkline.lab import build, probe
 from trunkline.lab.build import TRUNK, UPLINK
-from trunkline.lab.evidence import answered, heard, nothing
+from trunkline.lab.evidence import heard, nothing
 from trunkline.lab.probe import Answer
-from trunkline.lab.scenarios.acts import ECHO, LEFT, RIGHT, act, witnessed
+from trunkline.lab.scenarios.acts import ECHO, LEFT, RIGHT, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
-from trunkline.lab.topology import SWITCH
+from trunkline.lab.topology import INTERNET, SWITCH, GroupRule
 from trunkline.lab.verdict import Act, Check, Seen, laws
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import asking_for, carrying, walk
@@ -31,6 +31,7 @@ MTU, SMALL_MTU, OPTION_MTU = 1500, 1400, 1380
 METADATA_PATH = "/latest/meta-data/instance-id?x=1"
 OTHER_SOURCE = 205  # of the external prefix, which no host has
 SECOND = "10.7.0.0/24"  # a prefix that no other network of the lab has
+LIMITS = {"egress": 8000, "ingress": 4000}  # kbit/s
 RANGE = 28  # length of a prefix round it
 
 
@@ -426,25 +427,111 @@ def play_source(stage: Stage) -> tuple[Act, ...]:
 
 
 def _left_by(stage: Stage, target: IPv4Address, source: IPv4Address) -> Act:
-    shot = stage.ping("VM_1", target)
-    carried = carrying(shot.answer.nonce)
-    leaving = shot.seen.of(carried, ECHO).on(LEFT, UPLINK, "out")
+    answer, seen = stage.witness(_ping(stage, "VM_1", target))
+    carried = carrying(answer.nonce)
+    shown = _sources(seen.of(carried, ECHO).on(LEFT, UPLINK, "out"))
     checks = [
-        answered(shot, target),
-        Check(
-            f"it leaves with source {source}", {f.ip.source for f in leaving if f.ip} == {source}
-        ),
+        Check(f"VM_1 is answered by {target}", answer.by == target, answer.kind),
+        Check(f"it leaves with source {source}", shown == {source}, str(shown)),
     ]
-    return act(stage, f"{LEFT}'s routing source is {source}", [shot], carried, checks)
+    return witnessed(stage, f"{LEFT}'s routing source is {source}", seen, carried, checks)
 
 
 def _exempt_act(stage: Stage, target: IPv4Address) -> Act:
     """Ping an exempt destination: a provider has no way back, a network of one's own would."""
-    source = stage.seats["VM_1"].address
-    shot = stage.ping("VM_1", target, hope=False)
-    carried = carrying(shot.answer.nonce)
-    leaving = shot.seen.of(carried, ECHO).on(LEFT, UPLINK, "out")
-    shown = {f.ip.source for f in leaving if f.ip}
-    checks = [Check(f"it leaves with the instance's own source {source}", shown == {source})]
+    source, namespace = stage.seats["VM_1"].address, stage.lab.namespace("VM_1")
+    answer, seen = stage.witness(lambda: probe.ping(namespace, target, limit_s(SILENCE_S)))
+    carried = carrying(answer.nonce)
+    shown = _sources(seen.of(carried, ECHO).on(LEFT, UPLINK, "out"))
+    text = f"it leaves with the instance's own source {source}"
     title = f"{target} is exempt from translation on {LEFT}"
-    return act(stage, title, [shot], carried, checks, leak=True)
+    checks = [Check(text, shown == {source}, str(shown))]
+    return witnessed(stage, title, seen, carried, checks, leak=True)
+
+
+def _sources(frames: Seen) -> set[IPv4Address]:
+    return {f.ip.source for f in frames if f.ip}
+
+
+def play_qos(stage: Stage) -> tuple[Act, ...]:
+    """Limit a port, then a floating IP, each way; a stream of three times as much is sent."""
+    with _policy(stage) as policy_id:
+        return _limited_port_act(stage, policy_id), _limited_floating_act(stage, policy_id)
+
+
+@contextmanager
+def _policy(stage: Stage) -> Iterator[str]:
+    """Make a policy with a limit each way, which all projects see, meanwhile."""
+    admin = stage.cloud.admin
+    body = {"policy": {"name": "slow", "shared": True}}
+    policy_id = admin.request("POST", "/v2.0/qos/policies", body)["policy"]["id"]
+    for direction, kbps in LIMITS.items():
+        rule = {"direction": direction, "max_kbps": kbps}
+        path = f"/v2.0/qos/policies/{policy_id}/bandwidth_limit_rules"
+        admin.request("POST", path, {"bandwidth_limit_rule": rule})
+    try:
+        yield policy_id
+    finally:
+        admin.request("DELETE", f"/v2.0/qos/policies/{policy_id}")
+
+
+def _limited_port_act(stage: Stage, policy_id: str) -> Act:
+    there, back = ("VM_1", "VM_4"), ("VM_4", "VM_1")
+    free = _rate(stage, *there)
+    with port_with(stage, "VM_1", qos_policy_id=policy_id):
+        out, into = _rate(stage, *there), _rate(stage, *back)
+        other = _rate(stage, "VM_2", "VM_4")
+    after = _rate(stage, *there)
+    checks = (
+        _unlimited("VM_1 sends before", free),
+        _within("VM_1 sends", out, LIMITS["egress"]),
+        _within("VM_1 receives", into, LIMITS["ingress"]),
+        _unlimited("VM_2, beside it, sends", other),
+        _unlimited("VM_1 sends without the policy", after),
+    )
+    return Act("VM_1's port has a policy", (), checks, ())
+
+
+def _limited_floating_act(stage: Stage, policy_id: str) -> Act:
+    outside, floating = stage.topology.internet.answers[0], stage.floating("VM_1").address
+    me, inet = stage.seats["VM_1"].address, stage.lab.namespace(INTERNET)
+    vm = stage.lab.namespace("VM_1")
+    udp = GroupRule("tenant1", "udp", None, IPv4Network("0.0.0.0/0"))
+    with stage.rules(*stage.topology.rules, udp), _floating_policy(stage, floating, policy_id):
+        out = probe.rate_kbps(vm, inet, (me, outside))
+        into = probe.rate_kbps(inet, vm, (outside, floating))
+        inside = _rate(stage, "VM_1", "VM_4")
+    checks = (
+        _within(f"VM_1 sends to {outside}", out, LIMITS["egress"]),
+        _within(f"VM_1 receives by {floating}", into, LIMITS["ingress"]),
+        _unlimited("VM_1 sends inside its network", inside),
+    )
+    return Act(f"VM_1's floating IP {floating} has a policy", (), checks, ())
+
+
+@contextmanager
+def _floating_policy(stage: Stage, address: IPv4Address, policy_id: str) -> Iterator[None]:
+    tenant = stage.cloud.as_project("tenant1")
+    (found,) = tenant.list("floatingips", floating_ip_address=str(address))
+    tenant.update("floatingips", found["id"], {"qos_policy_id": policy_id})
+    stage.settle()
+    try:
+        yield
+    finally:
+        tenant.update("floatingips", found["id"], {"qos_policy_id": None})
+        stage.settle()
+
+
+def _rate(stage: Stage, sender: str, receiver: str) -> float:
+    ends = (stage.seats[sender].address, stage.seats[receiver].address)
+    return probe.rate_kbps(stage.lab.namespace(sender), stage.lab.namespace(receiver), ends)
+
+
+def _within(what: str, kbps: float, limit: int) -> Check:
+    """Return whether a rate is a limit's; frames count with their MACs, packets without."""
+    passed = limit * 0.8 <= kbps <= limit * 1.1
+    return Check(f"{what} about {limit} kbit/s", passed, f"{kbps:.0f} kbit/s")
+
+
+def _unlimited(what: str, kbps: float) -> Check:
+    return Check(f"{what} more than that", kbps > 1.5 * max(LIMITS.values()), f"{kbps:.0f} kbit/s")
