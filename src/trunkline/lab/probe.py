@@ -239,16 +239,24 @@ def rate_kbps(sender: str, receiver: str, ends: tuple[IPv4Address, IPv4Address])
         into.setblocking(False)  # noqa: FBT003 - as the method has it
         out.bind((str(ends[0]), 0))
         out.connect((str(ends[1]), RATE_PORT))
-        start, sent, counted = time.monotonic(), 0, 0
-        while (passed_s := time.monotonic() - start) < SETTLING_S + MEASURED_S:
-            due = int(passed_s * OFFERED_KBPS * 125 / RATE_SIZE)
-            while sent < due:
-                with suppress(ConnectionRefusedError):
-                    out.send(bytes(RATE_SIZE - UDP_HEADERS))
-                sent += 1
-            counted += _waiting(into) if passed_s > SETTLING_S else 0 * _waiting(into)
-            select.select([into], [], [], TICK_S)
-    return counted * RATE_SIZE / 125 / MEASURED_S
+        _stream(out, into, SETTLING_S)
+        arrived, passed_s = _stream(out, into, MEASURED_S)
+    return arrived * RATE_SIZE / 125 / passed_s
+
+
+def _stream(out: socket.socket, into: socket.socket, for_s: float) -> tuple[int, float]:
+    """Send at the offered rate; return how many packets arrived in how long a time."""
+    start, sent, arrived, passed_s = time.monotonic(), 0, 0, 0.0
+    while passed_s < for_s:
+        due = int(passed_s * OFFERED_KBPS * 125 / RATE_SIZE)
+        while sent < due:
+            with suppress(ConnectionRefusedError):
+                out.send(bytes(RATE_SIZE - UDP_HEADERS))
+            sent += 1
+        arrived += _waiting(into)
+        select.select([into], [], [], TICK_S)
+        passed_s = time.monotonic() - start
+    return arrived + _waiting(into), passed_s
 
 
 def _waiting(sock: socket.socket) -> int:

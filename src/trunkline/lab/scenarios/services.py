@@ -31,6 +31,7 @@ MTU, SMALL_MTU, OPTION_MTU = 1500, 1400, 1380
 METADATA_PATH = "/latest/meta-data/instance-id?x=1"
 OTHER_SOURCE = 205  # of the external prefix, which no host has
 SECOND = "10.7.0.0/24"  # a prefix that no other network of the lab has
+BURST = 1000  # kbit: little against what two seconds let pass
 LIMITS = {"egress": 8000, "ingress": 4000}  # kbit/s
 RANGE = 28  # length of a prefix round it
 
@@ -466,7 +467,7 @@ def _policy(stage: Stage) -> Iterator[str]:
     body = {"policy": {"name": "slow", "shared": True}}
     policy_id = admin.request("POST", "/v2.0/qos/policies", body)["policy"]["id"]
     for direction, kbps in LIMITS.items():
-        rule = {"direction": direction, "max_kbps": kbps}
+        rule = {"direction": direction, "max_kbps": kbps, "max_burst_kbps": BURST}
         path = f"/v2.0/qos/policies/{policy_id}/bandwidth_limit_rules"
         admin.request("POST", path, {"bandwidth_limit_rule": rule})
     try:
@@ -528,8 +529,8 @@ def _rate(stage: Stage, sender: str, receiver: str) -> float:
 
 
 def _within(what: str, kbps: float, limit: int) -> Check:
-    """Return whether a rate is a limit's; frames count with their MACs, packets without."""
-    passed = limit * 0.8 <= kbps <= limit * 1.1
+    """Return whether a rate is a limit's, as far as a busy machine lets one measure."""
+    passed = limit * 0.75 <= kbps <= limit * 1.2
     return Check(f"{what} about {limit} kbit/s", passed, f"{kbps:.0f} kbit/s")
 
 
