@@ -241,6 +241,22 @@ class AnnounceAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnouncePort:
+    """Tell this host's bridge and the switches that an instance is here now, by its MAC."""
+
+    tap: str
+    mac: str
+    vlan: str
+
+    def command(self) -> str:
+        """Return the equivalent ``bridge`` command; of the frames there is none."""
+        return (
+            f"bridge fdb replace {self.mac} dev {self.tap} master dynamic"
+            f"  # and RARP from it out of {self.vlan}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SetSysctl:
     """Write one sysctl in the host's network namespace."""
 
@@ -364,6 +380,7 @@ Operation = (
     | AddProxy
     | RemoveProxy
     | AnnounceAddress
+    | AnnouncePort
     | SetSysctl
     | RunNft
     | StartDhcp

@@ -145,6 +145,8 @@ class PortView:
         pairs: What it may use besides its own MAC and addresses. Sorted by MAC and prefix.
         device_id: The instance's id; empty where nobody has said.
         bandwidth: At most one limit each way, sorted by direction.
+        active: False: bound here as a second host while its instance moves. All is prepared
+            for it here, but what only one host may do for it.
     """
 
     id: PortId
@@ -160,6 +162,7 @@ class PortView:
     dhcp_options: tuple[DhcpOption, ...] = ()
     device_id: str = ""
     bandwidth: tuple[Bandwidth, ...] = ()
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +420,7 @@ def _port_out(port: PortView) -> dict[str, Any]:
         "device_id": port.device_id,
         "bandwidth": _bandwidth_out(port.bandwidth),
         "dhcp_options": [[option.name, option.value] for option in port.dhcp_options],
+        "active": port.active,
     }
 
 

@@ -25,6 +25,7 @@ from trunkline.kernel import netns
 from trunkline.operations import (
     AddAddress,
     AnnounceAddress,
+    AnnouncePort,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
@@ -246,6 +247,8 @@ def test_addresses_of_ours_and_no_others(world: World) -> None:
         run(world, RemoveAddress(FLOATING))
     with pytest.raises(Rejected):
         run(world, AnnounceAddress(Address("eth9", FLOATING.address)))
+    with pytest.raises(Rejected):
+        run(world, AnnouncePort("tap0000000a-aa", "fa:16:3e:00:00:0a", "vlan100"))
 
 
 def test_a_floating_ip_does_not_become_the_uplinks_own_address(world: World) -> None:

@@ -27,9 +27,11 @@ from trunkline.hoststate import Address, Bridge, Connection, HostState, Vlan, Vl
 from trunkline.kernel import exec as programs
 from trunkline.kernel import netlink, netns
 from trunkline.kernel.linux import LinuxKernel
+from trunkline.lab.waiting import until
 from trunkline.model import Direction, Rule, RuleId
 from trunkline.operations import (
     AnnounceAddress,
+    AnnouncePort,
     CreateBridge,
     CreateVlan,
     CutConnections,
@@ -446,6 +448,38 @@ def test_an_address_is_announced_on_the_wire(linux: World) -> None:
 
     ip = address.address.ip.packed
     assert heard == [(b"\xff" * 6, b"\x00\x01", ip, ip)] * 3
+
+
+def test_an_instance_is_announced_by_its_mac(linux: World) -> None:
+    """Its MAC moves to its port on the bridge, and switches hear from it on the trunk, tagged."""
+    tap, mac = tap_name(clouds.VM1.id), clouds.VM1.mac
+    linux.plug_in(tap)
+    netns.up(WIRE, tap)
+    built(linux)
+    with packet_socket("eth0") as wire:
+        # As a switch would send it while the instance is still elsewhere; lost until ports forward.
+        head = b"\xff" * 6 + _bytes(mac) + b"\x81\x00" + struct.pack(">H", 100)
+        elsewhere = head + b"\x88\xb5" * 30
+        until("it is elsewhere", lambda: wire.send(elsewhere) and _is_learned(mac, "vlan100"), 5)
+        linux.kernel.run(linux.config, AnnouncePort(tap, mac, "vlan100"))
+        heard = []
+        while len(heard) < 3 and select.select([wire], [], [], 2)[0]:
+            data = wire.recv(2048)
+            if data[6:12] == _bytes(mac) and b"\x80\x35\x00\x01" in data[12:20]:
+                heard.append(data[:6])
+
+    assert heard == [b"\xff" * 6] * 3
+    assert _is_learned(mac, tap)
+    netns.down(WIRE, tap)
+    linux.kernel.run(linux.config, AnnouncePort(tap, mac, "vlan100"))  # learns nothing now
+
+
+def _bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _is_learned(mac: str, port: str) -> bool:
+    return f"{mac} dev {port} master br100" in programs.run(("bridge", "fdb")).stdout
 
 
 def test_an_mtu_beyond_the_trunks_is_refused_by_name(linux: World) -> None:

@@ -198,6 +198,9 @@ NAMED = replace(
     floating_ips=(replace(FLOAT1, bandwidth=(Bandwidth(Direction.EGRESS, 1000),)),),
 )
 FLAT = replace(ARTICLE, revision=16, networks=(replace(NET100, vlan_id=None), NET102))
+STANDBY = replace(
+    ANYCAST, revision=12, ports=(replace(VM1, active=False), VM2, VM3), floating_ips=()
+)
 
 
 def router(router_id: str, **more: object) -> RouterView:
@@ -287,4 +290,5 @@ STATES = {
     "article on a router": ON_A_ROUTER,
     "flat": FLAT,
     "flat, on a router": FLAT_ON_A_ROUTER,
+    "standby": STANDBY,
 }

@@ -105,6 +105,17 @@ def test_icmp_rules_name_type_and_code() -> None:
         assert ended(replace(base, groups=(group,)), flow) == cut
 
 
+def test_what_another_host_translated_ends_where_the_floating_ip_comes() -> None:
+    """An entry made by bridging would keep the connection from being translated here."""
+    everybody = replace(clouds.OPEN1, rules=(*clouds.OPEN1.rules, clouds.allow("all", 6)))
+    come = replace(clouds.ARTICLE, groups=(everybody, clouds.OPEN2))
+    not_yet = replace(come, floating_ips=())
+    flow, inside = tcp("8.8.8.8", "10.0.0.3", 80), tcp("10.1.0.9", "10.0.0.3", 80)
+
+    assert ended(not_yet, flow, inside) == ()
+    assert ended(come, flow, inside) == (flow,)
+
+
 def test_connections_of_an_address_that_left_end() -> None:
     """An address that a host's instance had and gave back keeps no connection."""
     flow = tcp("10.0.0.3", "10.1.0.3", 80)

@@ -16,7 +16,7 @@ from trunkline.core.compile import compile_host
 from trunkline.hoststate import HostState
 from trunkline.kernel.fake import FakeKernel
 from trunkline.model import PortStatus
-from trunkline.operations import ChangeLink, RunNft
+from trunkline.operations import AnnouncePort, ChangeLink, RunNft
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot
 
@@ -177,14 +177,14 @@ def test_an_instance_is_unplugged_before_its_rules_go() -> None:
 
 
 def test_a_tap_is_wired_when_it_appears() -> None:
-    """A port waits, DOWN, for its interface; one operation plugs it in; then it is ACTIVE."""
+    """A port waits, DOWN, for its interface; it is plugged in and announced; then it is ACTIVE."""
     kernel = FakeKernel(uplink_address=IPv4Address("91.207.15.105"))
     before = reconcile(kernel, clouds.CONFIG, clouds.ONE_PORT, judge=False)
     kernel.plug_in(tap_name(clouds.VM1.id))
     after = reconcile(kernel, clouds.CONFIG, clouds.ONE_PORT, judge=False)
 
     assert before.ports == {clouds.VM1.id: PortStatus.DOWN}
-    assert len(after.operations) == 1
+    assert [type(o) for o in after.operations] == [ChangeLink, AnnouncePort]
     assert after.ports == {clouds.VM1.id: PortStatus.ACTIVE}
 
 
@@ -217,5 +217,5 @@ def test_one_more_port_costs_the_same_on_a_crowded_host() -> None:
     few, many = cost_of_one_more(10), cost_of_one_more(1000)
 
     assert few == many
-    assert len(few[0]) <= 3
+    assert len(few[0]) <= 4  # rules, DHCP, plug, announcement
     assert sum(few[1]) == 0  # one element a line

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from trunkline.core.arrivals import arrivals
 from trunkline.core.compile import compile_host
 from trunkline.core.connections import unwanted
 from trunkline.core.diff import diff_host, misplaced_plugs
@@ -14,7 +15,14 @@ from trunkline.errors import KernelError
 from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem
 from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
-from trunkline.operations import CreateCable, CutConnections, InSpace, Operation, RunNft
+from trunkline.operations import (
+    AnnounceAddress,
+    CreateCable,
+    CutConnections,
+    InSpace,
+    Operation,
+    RunNft,
+)
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot, PortView, parts_of
 
@@ -90,7 +98,10 @@ def plan(
     facts = kernel.facts(config)
     desired, problems = (compiler or compile_host)(snapshot, config, facts)
     actual = _read(kernel, config, desired)
-    return Plan(facts, desired, actual, diff_host(desired, actual), problems)
+    operations = diff_host(desired, actual)
+    if operations:
+        operations += tuple(arrivals(snapshot, desired, actual))
+    return Plan(facts, desired, actual, operations, problems)
 
 
 def _read(kernel: Kernel, config: HostConfig, desired: HostState) -> HostState:
@@ -185,12 +196,17 @@ def _kind(operation: Operation) -> str:
 
 
 def _lessened(operations: Iterable[Operation]) -> set[str]:
-    """Return where, on the host or in spaces, a rule, member, floating IP or port went away."""
+    """Return where, on the host or in spaces, a rule, member, floating IP or port went away.
+
+    Or a floating IP came, whose connections may have begun without it.
+    """
     return {_place(operation) for operation in operations if _takes_away(operation)}
 
 
 def _takes_away(operation: Operation) -> bool:
     inner = operation.operation if isinstance(operation, InSpace) else operation
+    if isinstance(inner, AnnounceAddress):
+        return True
     lines = inner.script if isinstance(inner, RunNft) else ()
     return any(line.startswith(("delete", "flush")) for line in lines)
 
@@ -241,4 +257,5 @@ def _port_states(
 
 @kept()
 def _taps(ports: tuple[PortView, ...]) -> dict[str, PortId]:
-    return {tap_name(port.id): port.id for port in ports}
+    """Return the ports that this host speaks for, by interface."""
+    return {tap_name(port.id): port.id for port in ports if port.active}

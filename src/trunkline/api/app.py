@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trunkline.api import discovery
 from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
+from trunkline.api.bindings import BindingApi
 from trunkline.api.config import ServerConfig
 from trunkline.api.errors import HANDLERS
 from trunkline.api.identity.config import IdentityConfig
@@ -87,6 +88,7 @@ def build(
         *networking.routes(),
         *TagsApi(store, networking).routes(),
         *RouterActionsApi(store, networking).routes(),
+        *BindingApi(store, networking).routes(),
         *AgentApi(store, auth, wakeups).routes(),
     ]
     app = Starlette(

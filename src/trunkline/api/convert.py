@@ -313,6 +313,14 @@ def host(value: Any) -> str:
     return value
 
 
+def bound_host(value: Any) -> str:
+    """Return the name of a host that something is bound to."""
+    found = host(value)
+    if not found:
+        raise ValueError("a host must be named")
+    return found
+
+
 def protocol(value: Any) -> str | None:
     """Return an IP protocol by name or number as text; None is any."""
     if value is None or (isinstance(value, str) and value.lower() in ("", "any", "-1")):

@@ -21,6 +21,7 @@ EXTENSIONS = {
     "availability_zone": "Availability Zone",
     "availability_zone_filter": "Availability Zone Filter Extension",
     "binding": "Port Binding",
+    "binding-extended": "Port Bindings Extended",
     "default-subnetpools": "Default Subnetpools",
     "dns-integration": "DNS Integration",
     "empty-string-filtering": "Empty String Filtering Extension",

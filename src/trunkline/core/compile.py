@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from trunkline.core.anycast import compile_anycast_chains, compile_anycast_sets
+from trunkline.core.arrivals import compile_standby_set
 from trunkline.core.dhcp import compile_dhcp
 from trunkline.core.filter import (
     compile_filter_chains,
@@ -243,6 +244,7 @@ def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_hairpin_sets(snapshot.ports, ground.floating),
         *compile_anycast_sets(ground.served, ground.config.host),
         *compile_flat_sets(ground.served),
+        compile_standby_set(ground.served, snapshot.ports, ground.config.host),
     ]
     chains = [
         *compile_spoof_chains(),

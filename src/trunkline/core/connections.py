@@ -208,6 +208,10 @@ class Judge:
         floating = (f for f in self.snapshot.floating_ips if f.domain in self._domains)
         return {f.address: f.fixed_address for f in floating}
 
+    @cached_property
+    def _behind(self) -> frozenset[IPv4Address]:
+        return frozenset(self._floating.values())
+
     def _is_tenant(self, address: IPv4Address) -> bool:
         return address in self._ports or any(
             address in prefix for prefix in self.snapshot.tenant_prefixes
@@ -224,7 +228,16 @@ class Judge:
             return self._floating.get(c.destination) == c.reply_source
         if c.reply_destination not in {c.source, *self.sources} and self._is_tenant(c.source):
             return self._floating.get(c.reply_destination) == c.source
-        return True
+        return not self._missed_translation(c)
+
+    def _missed_translation(self, c: Connection) -> bool:
+        """Return whether it came from outside to an address behind a floating IP of this host.
+
+        It was translated by another host and bridged here, before the floating IP came along. A
+        bridge with a zone of its own never has a part in translation.
+        """
+        untranslated = c.destination == c.reply_source and c.zone == 0
+        return untranslated and c.destination in self._behind and not self._is_tenant(c.source)
 
     def _permits(
         self, port: PortView | None, direction: Direction, peer: IPv4Address, c: Connection

@@ -63,7 +63,8 @@ def _port_files(
     places = by_network(served)
     for port in ports:
         place = places.get(port.network_id)
-        line = _host_line(port, _dhcp_subnets(place.network)) if place else ""
+        known = place is not None and port.active  # else its other host would answer it too
+        line = _host_line(port, _dhcp_subnets(place.network)) if place and known else ""
         if place and line:
             mine = files.setdefault(place.bridge, {})
             mine[f"hosts/{port.id}"] = line

@@ -483,7 +483,10 @@ def compile_spoof_chains() -> list[Chain]:
     return [
         Chain(
             "prerouting",
-            ("iifname @ports goto from-instance",),
+            (
+                "iifname . ether daddr @standby drop",
+                "iifname @ports goto from-instance",
+            ),
             Hook("filter", "prerouting", BRIDGE_PREROUTING_PRIORITY),
         ),
         Chain(
@@ -495,6 +498,8 @@ def compile_spoof_chains() -> list[Chain]:
             "from-instance",
             (
                 "iifname . ether saddr != @macs drop",
+                # RARP, by which a hypervisor tells switches that an instance has come.
+                "ether type 0x8035 accept",
                 "iifname . arp saddr ether . arp saddr ip @addresses accept",
                 "iifname . arp saddr ether . arp saddr ip @prefixes accept",
                 # RFC 5227: an address probe has no sender address yet.

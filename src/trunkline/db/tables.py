@@ -314,6 +314,16 @@ Index(
     postgresql_where=_is_gateway,
 )
 
+port_bindings = Table(
+    "port_bindings",
+    metadata,
+    Column("port_id", ID, ForeignKey("ports.id", ondelete="CASCADE"), primary_key=True),
+    Column("host", NAME, primary_key=True, index=True),
+    Column("vnic_type", String(64), nullable=False),
+    Column("profile", JSON, nullable=False),
+)
+"""Where a port is bound and not active: its instance is about to come there, or has just left."""
+
 fixed_ips = Table(
     "fixed_ips",
     metadata,

@@ -1,4 +1,8 @@
-"""Gratuitous ARP: tells a segment where an address now lives (RFC 5227, section 3)."""
+"""Frames that tell a segment where something now lives.
+
+An address by gratuitous ARP (RFC 5227, section 3), which hosts learn from; an instance by RARP
+(RFC 903), which only switches do, as hypervisors send it after a migration.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ import struct
 from trunkline.errors import Rejected
 from trunkline.hoststate import Address
 
-ETH_P_ARP = 0x0806
-ETHERNET, IPV4, REQUEST = 1, 0x0800, 1
+ETH_P_ARP, ETH_P_RARP = 0x0806, 0x8035
+ETHERNET, IPV4, REQUEST, REVERSE_REQUEST = 1, 0x0800, 1, 3
+NOWHERE = b"\0" * 4
 BROADCAST = b"\xff" * 6
 REPEATS = 3  # nova's send_arp_for_ha_count: a lost frame must not leave a neighbour wrong
 
@@ -28,6 +33,24 @@ def announce(address: Address) -> None:
                 sock.send(frame)
     except OSError as error:
         raise Rejected(f"arping -U -I {address.link} {address.address.ip}: {error}") from error
+
+
+def announce_mac(link: str, mac: str) -> None:
+    """Send RARP from a MAC out of a link, in the calling thread's namespace.
+
+    Raises:
+        Rejected: The link is gone or down.
+    """
+    own = bytes.fromhex(mac.replace(":", ""))
+    header = struct.pack(">HHHBBH", ETH_P_RARP, ETHERNET, IPV4, 6, 4, REVERSE_REQUEST)
+    frame = BROADCAST + own + header + own + NOWHERE + own + NOWHERE
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+            sock.bind((link, 0))
+            for _ in range(REPEATS):
+                sock.send(frame)
+    except OSError as error:
+        raise Rejected(f"RARP from {mac} out of {link}: {error}") from error
 
 
 def _frame(mac: bytes, address: bytes) -> bytes:

@@ -33,6 +33,7 @@ from trunkline.operations import (
     AddProxy,
     AddRoute,
     AnnounceAddress,
+    AnnouncePort,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
@@ -200,6 +201,10 @@ class FakeKernel:
                 self.addresses.remove(address)
             case AnnounceAddress(address):
                 _refuse(address.link not in self._links(), f"no link {address.link}")
+            case AnnouncePort(tap, _, vlan):
+                plugged = tap in self.taps and self.taps[tap].bridge is not None
+                _refuse(not plugged, f"{tap} is no bridge port")
+                _refuse(vlan not in self.vlans, f"no link {vlan}")
             case SetSysctl(key, value):
                 _refuse(self._link_of(key) not in self._links(), f"no sysctl {key}")
                 self.sysctls[key] = value

@@ -8,6 +8,7 @@ notifications and generation numbers keep true, so an unchanged host costs next 
 
 from __future__ import annotations
 
+import errno
 import re
 import select
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from trunkline.errors import Rejected
 from trunkline.hoststate import (
@@ -32,7 +34,7 @@ from trunkline.hoststate import (
     VlanMaking,
 )
 from trunkline.kernel import conntrack, features, netlink, netns, routes, sysctl, vlan_bpf
-from trunkline.kernel.announce import announce
+from trunkline.kernel.announce import announce, announce_mac
 from trunkline.kernel.dnsmasq import Daemons, Dnsmasq
 from trunkline.kernel.interface import NOTHING
 from trunkline.kernel.links import Link, Links
@@ -43,6 +45,7 @@ from trunkline.operations import (
     AddProxy,
     AddRoute,
     AnnounceAddress,
+    AnnouncePort,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
@@ -68,6 +71,7 @@ from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, plugged_trunk
 VLAN_NAME = re.compile(r"vlan\d+")
 WAY_NAME = re.compile(r"gw(\d+|-.{1,12})|tr.{11}")
 TAP_NAME = re.compile(r"tap.{11}")
+NTF_MASTER, NUD_REACHABLE = 0x04, 0x02  # neighbour.h; on a bridge the latter is a learned MAC
 CHANGES = {"mtu": "mtu", "address": "address", "alias": "ifalias", "state": "state"}
 
 
@@ -413,6 +417,8 @@ class LinuxKernel:
                 self._address("del", address)
             case AnnounceAddress(address):
                 announce(address)
+            case AnnouncePort():
+                self._announce_port(operation)
             case SetSysctl(key, value):
                 self._sysctls.pop(key, None)
                 sysctl.write(key, value)
@@ -478,6 +484,25 @@ class LinuxKernel:
         if near:
             self._rtnl.link("set", index=link.index, **near)
         self._read_back(link.index)
+
+    def _announce_port(self, operation: AnnouncePort) -> None:
+        """Move the MAC to its port on the bridge, which no frame of our own would do.
+
+        A port without a carrier learns nothing (EPERM, net/bridge/br_fdb.c), and nobody is there
+        to be reached; the instance's first frame will do it.
+        """
+        try:
+            self._rtnl.fdb(
+                "replace",
+                ifindex=self._index(operation.tap),
+                lladdr=operation.mac,
+                flags=NTF_MASTER,
+                state=NUD_REACHABLE,
+            )
+        except NetlinkError as error:
+            if error.code != errno.EPERM:
+                raise
+        announce_mac(operation.vlan, operation.mac)
 
     def _create_bridge(self, bridge: Bridge) -> None:
         """Make a bridge; its group, which makes it ours, comes in the message that creates it."""

@@ -173,6 +173,13 @@ def bridge(ns: str, name: str, ports: Sequence[str] = ()) -> None:
             rtnl.link("set", index=_index(rtnl, port), master=master, state="up")
 
 
+def plug(ns: str, link: str, bridge: str) -> None:
+    """Plug a link into a bridge, and bring it up."""
+    with _netlink(ns, f"ip link set {link} master {bridge} up") as rtnl:
+        master = _index(rtnl, bridge)
+        rtnl.link("set", index=_index(rtnl, link), master=master, state="up")
+
+
 def up(ns: str, link: str) -> None:
     """Bring a link up."""
     with _netlink(ns, f"ip link set {link} up") as rtnl:

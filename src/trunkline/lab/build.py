@@ -21,7 +21,7 @@ from textwrap import dedent
 
 from trunkline.errors import Interrupted, Rejected
 from trunkline.kernel import netns, sysctl
-from trunkline.lab.state import RESOLV, Lab, write_secret
+from trunkline.lab.state import RESOLV, Lab, kill_inside, write_secret
 from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Host
 from trunkline.lab.waiting import limit_s, until
 
@@ -29,7 +29,7 @@ SERVER_PORT = 9696
 METADATA_SERVICE_PORT = 8775  # Nova's
 SERVER_ADDRESS = MANAGEMENT[1]
 TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
-SWITCH_BRIDGE, WIRE = "br-trunk", "br-ext"
+SWITCH_BRIDGE, WIRE, MANAGEMENT_WIRE = "br-trunk", "br-ext", "mgmt"
 PHYSICAL_NETWORK = "physnet1"
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 OPTIONS = ("-O", "mtu", "-O", "staticroutes")  # what busybox does not ask for by itself
@@ -40,19 +40,46 @@ def lay_cables(lab: Lab) -> None:
     """Make all nodes but the instances, and connect them."""
     hosts = lab.topology.hosts.values()
     for node in (CONTROLLER, SWITCH, INTERNET, *lab.topology.hosts):
-        netns.create(lab.namespace(node))
-        # No bridge is filtered but those that ask for it, by their own nf_call_iptables.
-        _set_where_there(lab.namespace(node), "net.bridge.bridge-nf-call-iptables", "0")
-    for node in (CONTROLLER, SWITCH, INTERNET):  # a quiet wire: nobody here speaks IPv6
-        _set_where_there(lab.namespace(node), "net.ipv6.conf.default.disable_ipv6", "1")
+        _make_node(lab, node)
+    for node in (CONTROLLER, SWITCH, INTERNET):
+        be_quiet(lab.namespace(node))
     for host in hosts:
         _make_host(lab, host)
     _make_controller(lab)
     _make_switch(lab)
     _make_internet(lab)
     for host in hosts:
-        router = _router(lab, host)
-        netns.route(lab.namespace(host.name), EVERYWHERE, via=router)
+        netns.route(lab.namespace(host.name), EVERYWHERE, via=_router(lab, host))
+
+
+def cut_power(lab: Lab, host: str) -> None:
+    """End a host: nothing of it is left but its disk. Its instances are the caller's to end."""
+    namespace = lab.namespace(host)
+    kill_inside(namespace)
+    for link in (TRUNK, UPLINK, MANAGEMENT_LINK):
+        netns.delete_link(namespace, link)
+    netns.delete(namespace)
+
+
+def boot_host(lab: Lab, name: str) -> None:
+    """Have a host that ended start again, cabled as before; its agent is not started."""
+    host = lab.topology.hosts[name]
+    _make_node(lab, name)
+    _make_host(lab, host)
+    for node, bridge in ((SWITCH, SWITCH_BRIDGE), (INTERNET, WIRE), (CONTROLLER, MANAGEMENT_WIRE)):
+        netns.plug(lab.namespace(node), name, bridge)
+    netns.route(lab.namespace(name), EVERYWHERE, via=_router(lab, host))
+
+
+def _make_node(lab: Lab, node: str) -> None:
+    netns.create(lab.namespace(node))
+    # No bridge is filtered but those that ask for it, by their own nf_call_iptables.
+    _set_where_there(lab.namespace(node), "net.bridge.bridge-nf-call-iptables", "0")
+
+
+def be_quiet(namespace: str) -> None:
+    """Have nobody in a namespace speak IPv6 on the links to come."""
+    _set_where_there(namespace, "net.ipv6.conf.default.disable_ipv6", "1")
 
 
 def _set_where_there(namespace: str, key: str, value: str) -> None:
@@ -75,8 +102,8 @@ def _make_host(lab: Lab, host: Host) -> None:
 
 def _make_controller(lab: Lab) -> None:
     namespace = lab.namespace(CONTROLLER)
-    netns.bridge(namespace, "mgmt", tuple(lab.topology.hosts))
-    netns.address(namespace, "mgmt", IPv4Interface((SERVER_ADDRESS, MANAGEMENT.prefixlen)))
+    netns.bridge(namespace, MANAGEMENT_WIRE, tuple(lab.topology.hosts))
+    netns.address(namespace, MANAGEMENT_WIRE, IPv4Interface((SERVER_ADDRESS, MANAGEMENT.prefixlen)))
 
 
 def _make_switch(lab: Lab) -> None:
@@ -223,10 +250,13 @@ def _trunkline() -> list[str]:
     return [sys.executable, "-m", "trunkline.cli.main"]
 
 
-def plug_instance(lab: Lab, instance: str, mac: str, tap: str) -> None:
-    """Make an instance and plug it into its host, as a hypervisor does; it is not started."""
+def plug_instance(lab: Lab, instance: str, mac: str, tap: str, host: str | None = None) -> None:
+    """Make an instance and plug it in, as a hypervisor does; it is not started.
+
+    ``host`` is another one than the topology's.
+    """
     namespace = lab.namespace(instance)
-    host = lab.topology.instances[instance].host
+    host = host or lab.topology.instances[instance].host
     netns.create(namespace)
     netns.veth(namespace, "eth0", mac, lab.namespace(host), tap)
 

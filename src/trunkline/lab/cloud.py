@@ -267,6 +267,19 @@ class Cloud:
         }
         self.admin.update("ports", port["id"], binding)
 
+    def bind(self, port_id: str, host: str) -> None:
+        """Bind a port to a second host, as the hypervisor does that will move an instance."""
+        body = {"binding": {"host": host}}
+        self.admin.request("POST", f"/v2.0/ports/{port_id}/bindings", body)
+
+    def activate(self, port_id: str, host: str) -> None:
+        """Make a port's second host the one where it is active."""
+        self.admin.request("PUT", f"/v2.0/ports/{port_id}/bindings/{host}/activate")
+
+    def unbind(self, port_id: str, host: str) -> None:
+        """End a port's binding to a host where it is not active."""
+        self.admin.request("DELETE", f"/v2.0/ports/{port_id}/bindings/{host}")
+
     def delete_port(self, instance: Instance) -> None:
         """Delete an instance's port, as its tenant."""
         port = self.one("ports", instance.name)
@@ -354,7 +367,7 @@ def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
     return Seat(
         instance=instance.name,
         project=instance.project,
-        host=instance.host,
+        host=port["binding:host_id"] or instance.host,
         network=instance.network,
         port_id=PortId(port["id"]),
         mac=port["mac_address"],

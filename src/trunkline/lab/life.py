@@ -129,10 +129,9 @@ def _forwards(lab: Lab) -> bool:
     The kernel may let it do so up to a second after the carrier came (net/core/link_watch.c);
     until then it drops what comes in.
     """
-    outputs = (
-        netns.run(lab.namespace(node), ("bridge", "-j", "link")).stdout
-        for node in (SWITCH, *lab.topology.hosts)
-    )
+    there = set(netns.names())  # a host may be dead
+    nodes = [n for n in (SWITCH, *lab.topology.hosts) if lab.namespace(n) in there]
+    outputs = (netns.run(lab.namespace(node), ("bridge", "-j", "link")).stdout for node in nodes)
     ports = (port for output in outputs for port in json.loads(output or "[]"))
     return all(port["state"] == "forwarding" for port in ports if "LOWER_UP" in port["flags"])
 

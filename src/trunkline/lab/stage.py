@@ -421,9 +421,13 @@ def _cast(stage: Stage) -> Cast:
         macs[_mac(stage, host, build.UPLINK)] = f"{host}'s {build.UPLINK}"
     macs[_mac(stage, INTERNET, build.WIRE)] = "the provider's router"
     instances = topology.instances.values()
-    cables: dict[str, tuple[str, ...]] = {i.name: (i.host,) for i in instances}
+    places = {i.name: i.host for i in instances} | {
+        s.instance: s.host for s in stage.seats.values()
+    }
+    cables: dict[str, tuple[str, ...]] = {name: (host,) for name, host in places.items()}
     for host in topology.hosts:
-        cables[host] = (*(i.name for i in instances if i.host == host), SWITCH, INTERNET)
+        here = (name for name, place in places.items() if place == host)
+        cables[host] = (*here, SWITCH, INTERNET)
     cables |= {SWITCH: tuple(topology.hosts), INTERNET: tuple(topology.hosts)}
     roles = {SWITCH: A_SWITCH, INTERNET: THE_INTERNET}
     roles |= dict.fromkeys(topology.hosts, HOST) | dict.fromkeys(topology.instances, INSTANCE)

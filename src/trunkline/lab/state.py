@@ -93,6 +93,13 @@ class Lab:
         # Last: without it the directory is a beginning that made nothing yet.
         self._mark("namespaces").write_text("\n".join(self.namespaces().values()))
 
+    def claim(self, node: str) -> str:
+        """Write down one more namespace than the topology has nodes, and return its name."""
+        name = self.namespace(node)
+        with self._mark("namespaces").open("a") as listed:
+            listed.write(f"\n{name}")
+        return name
+
     def text(self) -> str:
         """Return the topology that it was built from."""
         return self._mark("topology").read_text()
@@ -266,8 +273,7 @@ def remove(name: str) -> bool:
     (directory / "complete").unlink(missing_ok=True)  # from here on it is not
     _kill(_recorded(directory))
     namespaces += (*spaces.found_under(directory), *_dead_spaces(directory))
-    while _kill(_inside(namespaces)):
-        pass  # one that was killed may have started another just before
+    kill_inside(*namespaces)
     for namespace in namespaces:
         netns.delete(namespace)
         shutil.rmtree(RESOLV / namespace, ignore_errors=True)
@@ -275,6 +281,12 @@ def remove(name: str) -> bool:
     if directory.exists():
         shutil.rmtree(directory)
     return was_there or bool(namespaces)
+
+
+def kill_inside(*namespaces: str) -> None:
+    """Kill all that lives in these namespaces."""
+    while _kill(_inside(namespaces)):
+        pass  # one that was killed may have started another just before
 
 
 def _kill(processes: Iterable[programs.Process]) -> int:

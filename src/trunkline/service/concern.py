@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, exists, select, update
+from sqlalchemy import BindParameter, Select, bindparam, exists, or_, select, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import counters, hosts, port_groups, ports, security_group_rules
+from trunkline.db.tables import (
+    counters,
+    hosts,
+    port_bindings,
+    port_groups,
+    ports,
+    security_group_rules,
+)
 
 
 def _hosts_with_ports_in(groups: BindParameter[Any] | Select[Any]) -> Select[Any]:
     """Ask each host for one port, by index, instead of every port for its host."""
+    in_group = port_groups.c.security_group_id.in_(groups)
     return select(hosts.c.host).where(
-        exists().where(
-            port_groups.c.security_group_id.in_(groups), port_groups.c.host == hosts.c.host
+        or_(
+            exists().where(in_group, port_groups.c.host == hosts.c.host),
+            exists().where(
+                in_group,
+                port_bindings.c.port_id == port_groups.c.port_id,
+                port_bindings.c.host == hosts.c.host,
+            ),
         )
     )
 

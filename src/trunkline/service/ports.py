@@ -17,7 +17,14 @@ from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, or_, se
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import fixed_ips, floating_ips, networks, port_groups, ports
+from trunkline.db.tables import (
+    fixed_ips,
+    floating_ips,
+    networks,
+    port_bindings,
+    port_groups,
+    ports,
+)
 from trunkline.errors import Conflict, Forbidden, Invalid
 from trunkline.model import (
     FLOATING_OWNER,
@@ -172,7 +179,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         )
     if values["device_owner"] == GATEWAY_OWNER:
         return _create_gateway(tx, network, values)
-    _require_bindable(network, values["host"])
+    require_bindable(network, values["host"])
     wanted = values.pop("fixed_ips", None)
     groups = _groups(tx, caller, values, values.pop("security_groups", None))
     values["mac_address"] = _mac(tx, network["id"], values.pop("mac_address", None))
@@ -192,7 +199,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     address_pairs.store(tx, record["id"], pairs)
     membership_changed(tx, groups)
     names_changed(tx, record)
-    _arrived(tx, record)
+    arrived(tx, record)
     related = {
         "security_groups": groups,
         "allowed_address_pairs": pairs,
@@ -212,7 +219,7 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     _require_permitted(caller, "update", network, values)
     _require_changeable(tx, record, values)
     if record["device_owner"] != GATEWAY_OWNER:
-        _require_bindable(network, str(values.get("host", record["host"])))
+        require_bindable(network, str(values.get("host", record["host"])))
     after = dict(record)
     after["fixed_ips"] = _change_addresses(tx, record, values.pop("fixed_ips", None))
     after["security_groups"] = _change_groups(
@@ -256,9 +263,11 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
         )
     )
     membership_changed(tx, record["security_groups"])
+    hosts = [record["host"], *standby_hosts(tx, port_id)]
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     names_changed(tx, record)
-    _left(tx, record)
+    for host in hosts:
+        left(tx, {**record, "host": host})
 
 
 def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
@@ -270,7 +279,7 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
             " holds one host's address, so the host must be given.",
             "InvalidInput",
         )
-    _require_bindable(network, host)
+    require_bindable(network, host)
     if network["gateway"] == GatewayMode.ANYCAST:
         raise Conflict(
             f"trunkline:gateway of network {network_id} is anycast: all hosts have its subnets'"
@@ -323,7 +332,8 @@ def _require_permitted(caller: Caller, verb: str, network: Record, values: Recor
         )
 
 
-def _require_bindable(network: Record, host: str) -> None:
+def require_bindable(network: Record, host: str) -> None:
+    """Raise Invalid if a network has no bridge on any host."""
     if host and network["external"]:
         raise Invalid(
             f"Invalid input for binding:host_id. Reason: network {network['id']} is external and"
@@ -516,12 +526,30 @@ def _moved(tx: Transaction, before: Record, after: Record) -> None:
     shown = differs(before, after, SHOWN)
     if not (rebound or shown or readdressed or groups_before != groups_after):
         return
+    if rebound:
+        _no_standby(tx, after)
+    tx.moved |= standby_hosts(tx, after["id"])
     if rebound or before["device_owner"] != after["device_owner"]:
-        _left(tx, before)
-    _arrived(tx, after)
+        left(tx, before)
+    arrived(tx, after)
 
 
-def _arrived(tx: Transaction, record: Record) -> None:
+def _no_standby(tx: Transaction, record: Record) -> None:
+    """End the second binding to a host that is the port's own now."""
+    tx.connection.execute(
+        delete(port_bindings).where(
+            port_bindings.c.port_id == record["id"], port_bindings.c.host == record["host"]
+        )
+    )
+
+
+def standby_hosts(tx: Transaction, port_id: str) -> set[HostName]:
+    """Return the hosts that a port is bound to besides the one where it is active."""
+    return set(tx.connection.execute(_STANDBY_HOSTS, {"of_port": port_id}).scalars())
+
+
+def arrived(tx: Transaction, record: Record) -> None:
+    """Let the host of a binding serve what it needs for the port, and move it."""
     if not record["host"]:
         return
     tx.moved.add(HostName(record["host"]))
@@ -533,7 +561,8 @@ def _arrived(tx: Transaction, record: Record) -> None:
             gateways.settle(tx, host, linked(tx, network_id))
 
 
-def _left(tx: Transaction, record: Record) -> None:
+def left(tx: Transaction, record: Record) -> None:
+    """Let the host of a binding that has ended give up what nothing there needs, and move it."""
     if not record["host"]:
         return
     tx.moved.add(HostName(record["host"]))
@@ -543,13 +572,16 @@ def _left(tx: Transaction, record: Record) -> None:
             gateways.settle(tx, host, linked(tx, network_id))
 
 
+_STANDBY_HOSTS = select(port_bindings.c.host).where(port_bindings.c.port_id == bindparam("of_port"))
+_OTHERS = select(ports.c.id).where(
+    ports.c.network_id == bindparam("of_network"), ports.c.id != bindparam("besides")
+)
 _INSTANCES_THERE = (
-    select(ports.c.id)
-    .where(
-        ports.c.network_id == bindparam("of_network"),
-        ports.c.host == bindparam("of_host"),
-        instance_ports(),
-        ports.c.id != bindparam("besides"),
+    _OTHERS.where(ports.c.host == bindparam("of_host"), instance_ports())
+    .union_all(
+        _OTHERS.join(port_bindings, port_bindings.c.port_id == ports.c.id).where(
+            port_bindings.c.host == bindparam("of_host")
+        )
     )
     .limit(1)
 )

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
-    Select,
+    CompoundSelect,
     and_,
     bindparam,
     exists,
@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import hosts, networks, ports
+from trunkline.db.tables import hosts, networks, port_bindings, ports
 from trunkline.model import GATEWAY_OWNER, HostName, Provisioning
 
 SERVICE_OWNERS = "network:%"  # routers, DHCP servers, floating IPs: no instances
@@ -43,7 +43,7 @@ def instance_ports() -> ColumnElement[bool]:
     return and_(owner != GATEWAY_OWNER, not_(owner.like(SERVICE_OWNERS)))
 
 
-def _served_with(plugged: BindParameter[Any] | Select[Any]) -> ColumnElement[bool]:
+def _served_with(plugged: BindParameter[Any] | CompoundSelect[Any]) -> ColumnElement[bool]:
     """Return the condition that ``of_host`` serves a network, given those of its instances."""
     has_agent = exists().where(hosts.c.host == _HOST, hosts.c.heartbeat_at.is_not(None))
     by_itself = or_(networks.c.id.in_(plugged), and_(_EVERYWHERE, has_agent))
@@ -54,16 +54,25 @@ def _served_with(plugged: BindParameter[Any] | Select[Any]) -> ColumnElement[boo
     )
 
 
+_STANDBY = ports.join(port_bindings, port_bindings.c.port_id == ports.c.id)
+"""Where an instance is about to come, or has just left: its network is there as well."""
+
 SERVED = select(networks).where(_served_with(bindparam("plugged", expanding=True)))
 """The networks that ``of_host`` serves, its instances being on those of ``plugged``."""
 
 _SERVED_IDS = select(networks.c.id).where(
-    _served_with(select(ports.c.network_id).where(ports.c.host == _HOST, instance_ports()))
+    _served_with(
+        select(ports.c.network_id)
+        .where(ports.c.host == _HOST, instance_ports())
+        .union(
+            select(ports.c.network_id).select_from(_STANDBY).where(port_bindings.c.host == _HOST)
+        )
+    )
 )
 _PLUGGED = (
     select(ports.c.host)
-    .distinct()
     .where(ports.c.network_id == _NETWORK, ports.c.host != "", instance_ports())
+    .union(select(port_bindings.c.host).select_from(_STANDBY).where(ports.c.network_id == _NETWORK))
 )
 _WITH_AGENT = select(hosts.c.host).where(hosts.c.heartbeat_at.is_not(None))
 _OF_ROUTER: ColumnElement[bool] = networks.c.router_id == bindparam("of_router")
@@ -74,6 +83,12 @@ _ON_ROUTER = select(hosts.c.host).where(
             networks.c.id == ports.c.network_id,
             _OF_ROUTER,
             instance_ports(),
+        ),
+        exists().where(
+            port_bindings.c.host == hosts.c.host,
+            ports.c.id == port_bindings.c.port_id,
+            networks.c.id == ports.c.network_id,
+            _OF_ROUTER,
         ),
         and_(
             hosts.c.heartbeat_at.is_not(None),

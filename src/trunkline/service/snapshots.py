@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select
 
 from trunkline.core.allocate import uncovered
 from trunkline.db.engine import Transaction
@@ -18,6 +19,7 @@ from trunkline.db.tables import (
     fixed_ips,
     floating_ips,
     networks,
+    port_bindings,
     port_groups,
     ports,
     qos_bandwidth_limit_rules,
@@ -116,24 +118,23 @@ _PORTS = (
         (ports.c.admin_state_up & networks.c.admin_state_up).label("is_up"),
     )
     .join(networks, networks.c.id == ports.c.network_id)
-    .where(ports.c.host == bindparam("of_host"), instance_ports())
+    .where(instance_ports())
 )
 
 
 def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
-    fixed = _fixed_ips(tx, host)
-    groups: dict[str, list[GroupId]] = defaultdict(list)
-    of_host = select(port_groups.c.port_id, port_groups.c.security_group_id).where(
-        port_groups.c.host == host
-    )
-    for port_id, group_id in _rows(tx, of_host):
-        groups[port_id].append(GroupId(group_id))
-    rows = tx.connection.execute(_PORTS, {"of_host": host}).all()
-    pairs = _pairs(tx, host)
+    bound = select(port_bindings.c.port_id).where(port_bindings.c.host == host)
+    standby = frozenset(tx.connection.execute(bound).scalars())
+    here = ports.c.host == host
+    if standby:
+        here = or_(here, ports.c.id.in_(sorted(standby)))
+    fixed, groups, pairs = _fixed_ips(tx, here), _groups_of(tx, host, standby), _pairs(tx, here)
+    rows = _rows(tx, _PORTS.where(here))
     limits = _limits(tx, {row.qos_policy_id for row in rows})
     views = [
         _port(row, fixed[row[0]], groups[row[0]], pairs.get(row[0], ()), limits) for row in rows
     ]
+    views = [replace(view, active=False) if view.id in standby else view for view in views]
     return tuple(sorted(views, key=attrgetter("id")))
 
 
@@ -151,11 +152,24 @@ def _limits(tx: Transaction, policy_ids: Collection[str | None]) -> Limits:
     return limits
 
 
-def _pairs(tx: Transaction, host: HostName) -> dict[str, tuple[AddressPair, ...]]:
+def _groups_of(
+    tx: Transaction, host: HostName, standby: Collection[str]
+) -> dict[str, list[GroupId]]:
+    here = port_groups.c.host == host
+    if standby:
+        here = or_(here, port_groups.c.port_id.in_(sorted(standby)))
+    groups: dict[str, list[GroupId]] = defaultdict(list)
+    of_host = select(port_groups.c.port_id, port_groups.c.security_group_id).where(here)
+    for port_id, group_id in _rows(tx, of_host):
+        groups[port_id].append(GroupId(group_id))
+    return groups
+
+
+def _pairs(tx: Transaction, here: ColumnElement[bool]) -> dict[str, tuple[AddressPair, ...]]:
     found = (
         select(address_pairs.c.port_id, address_pairs.c.mac_address, address_pairs.c.ip_address)
         .join(ports, ports.c.id == address_pairs.c.port_id)
-        .where(ports.c.host == host)
+        .where(here)
         .order_by(address_pairs.c.mac_address, address_pairs.c.ip_address)
     )
     pairs: dict[str, tuple[AddressPair, ...]] = {}
@@ -164,11 +178,11 @@ def _pairs(tx: Transaction, host: HostName) -> dict[str, tuple[AddressPair, ...]
     return pairs
 
 
-def _fixed_ips(tx: Transaction, host: HostName) -> dict[str, list[FixedIp]]:
+def _fixed_ips(tx: Transaction, here: ColumnElement[bool]) -> dict[str, list[FixedIp]]:
     found = (
         select(fixed_ips.c.port_id, fixed_ips.c.subnet_id, fixed_ips.c.ip_address)
         .join(ports, ports.c.id == fixed_ips.c.port_id)
-        .where(ports.c.host == host)
+        .where(here)
     )
     fixed: dict[str, list[FixedIp]] = defaultdict(list)
     for port_id, subnet_id, address in _rows(tx, found):

@@ -197,8 +197,13 @@ class Cloud:
 
     @cached_property
     def seats(self) -> dict[PortId, tuple[TracedHost, PortView]]:
-        """Return each port with the host that it is on."""
-        return {port.id: (host, port) for host in self.hosts for port in host.snapshot.ports}
+        """Return each port with the host that it is active on."""
+        return {
+            port.id: (host, port)
+            for host in self.hosts
+            for port in host.snapshot.ports
+            if port.active
+        }
 
     def name(self, port_id: PortId) -> str:
         """Return what people call a port."""

@@ -190,6 +190,8 @@ def _segment(network: NetworkView, routers: Iterable[RouterView]) -> Segment:
 
 def _ends(snapshot: HostSnapshot, host: Host) -> Iterable[End]:
     for port in snapshot.ports:
+        if not port.active:
+            continue
         seat = Seat(port, host.name, port.admin_up and port.network_id in host.networks)
         for fixed in port.fixed_ips:
             yield End(seat, fixed.address, fixed.subnet_id)

@@ -15,6 +15,7 @@ from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
 from trunkline.lab.scenarios.layouts import play_flat
+from trunkline.lab.scenarios.moves import play_host, play_move
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
 from trunkline.lab.scenarios.routers import play_routers
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
@@ -55,6 +56,11 @@ def play(stage: Stage, scenario: Scenario) -> Report:
         raise Invalid(
             f"scenario {scenario.key} speaks of {missing[0]}, which topology"
             f" {stage.topology.name} does not have; add it"
+        )
+    if scenario.play is play_move and any(s.anycast is None for s in stage.segments.values()):
+        raise Invalid(
+            f"scenario {scenario.key} needs networks with 'gateway: anycast', else an instance"
+            " loses its gateway when it moves; use --file anycast"
         )
     acts = scenario.play(stage)
     return Report(scenario.key, scenario.title, acts)
@@ -102,4 +108,14 @@ LAYOUTS = {
 }
 """Scenarios that need a topology of their own, which names them."""
 
-ALL = SCENARIOS | LAYOUTS
+
+MOVES = {
+    scenario.key: scenario
+    for scenario in (
+        Scenario("move", "an instance moves while it runs", play_move),
+        Scenario("host", "a host dies, and comes back", play_host),
+    )
+}
+"""Scenarios that are played when asked for; the first needs ``gateway: anycast``."""
+
+ALL = SCENARIOS | LAYOUTS | MOVES
