@@ -23,6 +23,7 @@ from trunkline.report import encode
 from trunkline.snapshot import HostSnapshot, Part, assemble, decode_section
 
 TIMEOUT_S = 30.0
+MEETING_S = 150.0  # hosts wait for each other as long as a probe may last
 
 ERRORS: dict[int, type[errors.RequestError]] = {
     400: errors.Invalid,
@@ -50,6 +51,7 @@ SINGULAR = {
     "agents": "agent",
     "qos/policies": "policy",
     "traces": "trace",
+    "probes": "probe",
 }
 
 
@@ -288,6 +290,8 @@ class AgentClient:
         self._host = HostName(host)
         self._base = f"/agent/v1/hosts/{quote(host, safe='')}"
         self._held = _Held()
+        self.orders: Mapping[str, Any] = {}
+        """What came with the last snapshot: parts to take in probes, by the probe's id."""
 
     def snapshot(self, after_revision: int | None, wait_s: float) -> HostSnapshot | None:
         """Return the host's snapshot; None if its revision is this one all the time.
@@ -307,6 +311,7 @@ class AgentClient:
             return None
         try:
             self._take(answer["digests"], answer["sections"])
+            self.orders = dict(answer.get("orders", {}))
             return assemble(self._host, answer["revision"], self._held.parts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._held = _Held()  # ask for everything next time
@@ -357,6 +362,31 @@ class AgentClient:
             "facts": encode(config, facts),
         }
         self._channel.json("POST", f"{self._base}/report", body)
+
+    def meet(self, probe_id: str, stage: str) -> None:
+        """Say that this host has come as far as ``ready`` or ``sent``; return when all have.
+
+        Or when the server has waited long enough for the others.
+
+        Raises:
+            RequestError: The probe is over, or this host has no part in it.
+            ServerUnavailable: The server did not answer.
+        """
+        path = f"{self._base}/probes/{quote(probe_id, safe='')}"
+        self._channel.json("POST", path, {"stage": stage}, MEETING_S)
+
+    def deliver(self, probe_id: str, report: Mapping[str, Any]) -> None:
+        """Report what this host heard in a probe; raises as ``meet`` does."""
+        path = f"{self._base}/probes/{quote(probe_id, safe='')}"
+        self._channel.json("POST", path, {"stage": "done", "report": report})
+
+    def wire(self) -> tuple[str, list[str]]:
+        """Return when the last probe was, and what is wrong that concerns this host.
+
+        The time is empty if there was none; what is wrong comes as sentences.
+        """
+        found = self._channel.json("GET", f"{self._base}/wire", None)
+        return found["probed_at"] or "", found["faults"]
 
     def close(self) -> None:
         """Close the connection."""

@@ -14,6 +14,7 @@ from trunkline.api.identity.resources import RESOURCES as IDENTITY
 from trunkline.api.policy import Policy, load
 from trunkline.api.resources import RESOURCES
 from trunkline.errors import Forbidden, Invalid, NotFound, Unauthorized
+from trunkline.hoststate import HostConfig, HostFacts
 from trunkline.lab.waiting import limit_s
 
 Sample = Callable[[Cloud], dict[str, Any]]
@@ -83,6 +84,19 @@ def an_agent(cloud: Cloud) -> dict[str, Any]:
     return cloud.admin.list("agents", host="policy-host")[0]
 
 
+def a_probe(cloud: Cloud) -> dict[str, Any]:
+    """Ask for a probe between two hosts; there is one at a time."""
+    for probe in cloud.admin.list("probes"):
+        cloud.admin.delete("probes", probe["id"])
+    hosts = ["policy-left", "policy-right"]
+    for host in hosts:
+        config = HostConfig(host, {"physnet1": "eth0"}, None, None, (), "/x")
+        with cloud.agent(host) as agent:
+            agent.report(1, {}, [], HostFacts(None), config=config, full=True)
+    vlan_id = cloud.admin.create("networks", {})["provider:segmentation_id"]
+    return cloud.admin.create("probes", {"hosts": hosts, "vlan_ids": [vlan_id]})
+
+
 SAMPLES: dict[str, Sample] = {
     "networks": lambda cloud: cloud.alice.create("networks", {}),
     "subnets": lambda cloud: cloud.network()["subnet"],
@@ -102,6 +116,7 @@ SAMPLES: dict[str, Sample] = {
     "reserved-addresses": a_reserved_address,
     "audit-events": an_audit_event,
     "agents": an_agent,
+    "probes": a_probe,
     "traces": lambda cloud: cloud.alice.create(
         "traces", {"source": "internet", "destination": "192.0.2.77"}
     ),

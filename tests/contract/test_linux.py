@@ -120,7 +120,9 @@ def due(world: World, desired: HostState) -> int:
 def frame_to(destination: str) -> bytes:
     """Return a frame with a payload that nobody else sends."""
     head = bytes.fromhex(destination.replace(":", "")) + b"\x02\x00\x00\x00\x00\x07"
-    return head + b"\x88\xb5" + b"trunkline-contract".ljust(46, b".")  # IEEE local experimental
+    return (
+        head + b"\x88\xb6" + b"trunkline-contract".ljust(46, b".")
+    )  # IEEE local experimental 2: 1 is our probes'
 
 
 def received(sock: socket.socket, frame: bytes) -> int | None:

@@ -384,7 +384,8 @@ def test_a_tag_that_the_switch_does_not_carry() -> None:
     cloud = replace(article.cloud(), pruned={RIGHT: frozenset({102})})
 
     found = ping(cloud, "VM_1", "VM_6")
-    assert found.disposition is Disposition.NOBODY
+    assert found.disposition is Disposition.NO_VLAN
+    assert "nobody on br102 answers for 10.1.0.4: the switch does not carry" in found.sentence
     assert "switch: compute1#102" in hops(found, "ARP request")
     assert ping(cloud, "VM_1", "VM_5").disposition is Disposition.DELIVERED
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 
+from trunkline.agent.probe import Probes
 from trunkline.agent.reconcile import Compiler, Outcome, reconcile
 from trunkline.client import AgentClient
 from trunkline.errors import KernelError, RequestError, ServerUnavailable
@@ -76,8 +77,11 @@ def backoff_s() -> Iterator[float]:
         wait = min(wait * 2, BACKOFF_MAX_S)
 
 
-def listen(client: AgentClient, inbox: Inbox, stop: Event) -> None:
-    """Fetch snapshots into the inbox until told to stop; runs in a thread of its own."""
+def listen(client: AgentClient, inbox: Inbox, stop: Event, probes: Probes) -> None:
+    """Fetch snapshots into the inbox until told to stop; runs in a thread of its own.
+
+    Orders to take part in a probe come with them.
+    """
     revision: int | None = None
     waits = backoff_s()
     while not stop.is_set():
@@ -96,6 +100,7 @@ def listen(client: AgentClient, inbox: Inbox, stop: Event) -> None:
         if snapshot is not None:
             revision = snapshot.revision
             inbox.put(snapshot)
+            probes.begin(client.orders)
 
 
 @dataclass
@@ -217,12 +222,12 @@ def _log(revision: int, outcome: Outcome, started: float) -> None:
 
 
 @contextmanager
-def listening(client: AgentClient, inbox: Inbox, stop: Event) -> Iterator[None]:
+def listening(client: AgentClient, inbox: Inbox, stop: Event, probes: Probes) -> Iterator[None]:
     """Run the listener beside the caller; on leaving, it is told to stop and left to end.
 
     It is a daemon thread: a long poll under way must not hold up the end of the program.
     """
-    thread = Thread(target=listen, args=(client, inbox, stop), name="listener", daemon=True)
+    thread = Thread(target=listen, args=(client, inbox, stop, probes), name="listener", daemon=True)
     thread.start()
     try:
         yield

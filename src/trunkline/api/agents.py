@@ -1,4 +1,4 @@
-"""The agents' side: long-polled snapshots, in sections, and reports."""
+"""The agents' side: long-polled snapshots, in sections, reports, and parts in probes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.api.auth import Auth
@@ -21,10 +21,14 @@ from trunkline.api.wakeups import Wakeups
 from trunkline.db.engine import Transaction
 from trunkline.errors import Invalid
 from trunkline.model import HostName, PortStatus
-from trunkline.service import hosts, snapshots
+from trunkline.probe import heard_in, heard_out
+from trunkline.service import hosts, probes, snapshots
 from trunkline.snapshot import digest, encode
+from trunkline.trace.live import seen_in, seen_out
 
 WAIT_MAX_S = 60
+MEETING_LOOK_S = 0.5
+SENTENCE_MAX = 1000
 
 status_name = one_of(*PortStatus)
 
@@ -42,6 +46,8 @@ class AgentApi:
         return [
             Route("/agent/v1/hosts/{host}/snapshot", self.snapshot, methods=["POST"]),
             Route("/agent/v1/hosts/{host}/report", self.report, methods=["POST"]),
+            Route("/agent/v1/hosts/{host}/probes/{probe}", self.probe, methods=["POST"]),
+            Route("/agent/v1/hosts/{host}/wire", self.wire, methods=["GET"]),
         ]
 
     async def snapshot(self, request: Request) -> Response:
@@ -64,6 +70,33 @@ class AgentApi:
         details = _checked_report(await read_json(request))
         await self._store.write(lambda tx: hosts.report(tx, host, details["revision"], details))
         return Response(status_code=204)
+
+    async def probe(self, request: Request) -> Response:
+        """Note how far a host is in a probe; answer when the others are as far, or time is up."""
+        host = await self._accept(request, "probe_host")
+        probe_id = request.path_params["probe"]
+        stage, report = _checked_stage(await read_json(request))
+        others = await self._store.write(
+            lambda tx: probes.advance(tx, host, probe_id, stage, report)
+        )
+        self._wakeups.moved(others)
+        if stage != probes.DONE:
+            await self._met(host, probe_id, stage)
+        return Response(status_code=204)
+
+    async def wire(self, request: Request) -> Response:
+        """Answer what the last probe found wrong that concerns a host."""
+        host = await self._accept(request, "probe_host")
+        at, faults = await self._store.read(probes.faults_by_host)
+        return JSONResponse({"probed_at": at or None, "faults": faults.get(host, [])})
+
+    async def _met(self, host: HostName, probe_id: str, stage: str) -> None:
+        while not self._wakeups.closed:
+            event = self._wakeups.watch(host)
+            if await self._store.read(lambda tx: probes.may_go_on(tx, host, probe_id, stage)):
+                return
+            with suppress(TimeoutError):  # a host that is at another server wakes nobody here
+                await asyncio.wait_for(event.wait(), MEETING_LOOK_S)
 
     async def _accept(self, request: Request, action: str) -> HostName:
         caller = await self._auth.caller(request)
@@ -92,6 +125,44 @@ class AgentApi:
                 await asyncio.wait_for(event.wait(), left_s)
 
 
+def _checked_stage(body: Any) -> tuple[str, dict[str, Any] | None]:
+    """Return how far a host says it is in a probe, and its report if that is the end."""
+    values = _object(body, {"stage", "report"})
+    stage = values.get("stage")
+    if stage not in probes.STAGES[1:]:
+        raise Invalid(
+            f"Invalid input for stage. Reason: {quoted(stage)} is none of"
+            f" {', '.join(probes.STAGES[1:])}.",
+            "InvalidInput",
+        )
+    if stage != probes.DONE:
+        return stage, None
+    report = _object(values.get("report"), {"heard", "problems", "seen", "drift", "revisions"})
+    try:
+        return stage, _live_report(report) if "seen" in report else _wire_report(report)
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"Invalid input for report. Reason: {error}.", "InvalidInput") from None
+
+
+def _wire_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    heard = [heard_out(heard_in(one)) for one in _field(report, "heard", list, [])]
+    return {"heard": heard, "problems": _sentences(report, "problems")}
+
+
+def _live_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = _field(report, "revisions", list, [])
+    return {
+        "seen": [seen_out(seen_in(one)) for one in _field(report, "seen", list, [])],
+        "drift": _sentences(report, "drift"),
+        "revisions": [int(before), int(after)],
+        "problems": _sentences(report, "problems"),
+    }
+
+
+def _sentences(report: Mapping[str, Any], key: str) -> list[str]:
+    return [str(one)[:SENTENCE_MAX] for one in _field(report, key, list, [])]
+
+
 class _Poll:
     """A snapshot request's body, checked."""
 
@@ -113,6 +184,9 @@ def _changed_sections(tx: Transaction, host: HostName, have: Mapping[str, Any]) 
         if have.get(name) != digests[name]
     )
     head = f'"revision":{snapshot.revision},"digests":{json.dumps(digests)}'
+    orders = probes.orders(tx, host)
+    if orders:
+        head += f',"orders":{json.dumps(orders)}'
     return f'{{{head},"sections":{{{changed}}}}}'
 
 

@@ -27,6 +27,7 @@ from trunkline.service import (
     hosts,
     networks,
     ports,
+    probes,
     qos,
     rbac,
     reservations,
@@ -401,8 +402,32 @@ TRACE = Table(
         Attribute("source_address", c.or_null(c.address_text), None),
         Attribute("size", c.integer(IP_HEADER_BYTES, MTU_MAX), TRACE_SIZE, filter=c.filter_number),
         Attribute("advise", c.boolean, default=False, shown=False, filter=None),
+        Attribute("live", c.boolean, default=False, shown=False, filter=None),
+        Attribute("observed", filter=None),
         Attribute("disposition", filter=None),
         Attribute("answer", filter=None),
+    ),
+)
+
+
+PROBE = Table(
+    "probe",
+    (
+        *_standard(),
+        Attribute("hosts", c.or_null(c.list_of(c.host)), None, filter=None),
+        Attribute(
+            "vlan_ids",
+            c.or_null(c.list_of(c.integer(VLAN_ID_MIN, VLAN_ID_MAX))),
+            None,
+            shown=False,
+            filter=None,
+        ),
+        Attribute("status", filter=None),
+        Attribute("paths", filter=None),
+        Attribute("strays", filter=None),
+        Attribute("silent_hosts", filter=None),
+        Attribute("faults", filter=None),
+        Attribute("problems", filter=None),
     ),
 )
 
@@ -487,6 +512,9 @@ RESOURCES = {
     ),
     "audit-events": Resource("audit_events", AUDIT_EVENT, audit.COLLECTION),
     "agents": Resource("agents", AGENT, hosts.COLLECTION, delete=hosts.delete_),
+    "probes": Resource(
+        "probes", PROBE, probes.COLLECTION, probes.create, delete=probes.delete_, audited=False
+    ),
     "traces": Resource(
         "traces", TRACE, traces.COLLECTION, traces.create, delete=traces.delete_, audited=False
     ),

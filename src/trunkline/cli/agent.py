@@ -97,13 +97,18 @@ def _alone(config: AgentConfig) -> IO[str]:
 
 def _run_until(config: AgentConfig, inbox: Inbox, stop: Event) -> None:
     from trunkline.agent.loop import Loop, Reporter, listening  # noqa: PLC0415
+    from trunkline.agent.probe import Probes  # noqa: PLC0415
     from trunkline.client import AgentClient  # noqa: PLC0415
     from trunkline.kernel.linux import LinuxKernel  # noqa: PLC0415
 
     host = config.host.host
     logging.getLogger("trunkline.agent").info("host %s, server %s", host, config.server)
-    reporter = Reporter(AgentClient(config.server, config.token, host), config.host)
-    with listening(AgentClient(config.server, config.token, host), inbox, stop):
+
+    def connect() -> AgentClient:
+        return AgentClient(config.server, config.token, host)
+
+    reporter = Reporter(connect(), config.host)
+    with listening(connect(), inbox, stop, Probes(connect, config.host)):
         Loop(LinuxKernel(), config.host, reporter, inbox).run(stop)
 
 
@@ -180,9 +185,12 @@ def run_doctor(args: Namespace) -> int:
     if not facts.missing:
         print("nftables          has every kind of rule that is needed")
         print("programs          nft and dnsmasq are there")
+    faults = _show_wire(config) if config else []
     for finding in findings:
         print(f"missing: {finding}")
-    return 1 if findings else 0
+    for fault in faults:
+        print(f"fault: {fault}")
+    return 1 if findings or faults else 0
 
 
 def _show_cabling(config: AgentConfig, facts: HostFacts) -> list[str]:
@@ -203,6 +211,18 @@ def _show_cabling(config: AgentConfig, facts: HostFacts) -> list[str]:
 def _show_link(role: str, nic: str, links: frozenset[str]) -> list[str]:
     print(f"{role:<18}{nic}")
     return [] if nic in links else [f"{role} {nic} does not exist on this host"]
+
+
+def _show_wire(config: AgentConfig) -> list[str]:
+    """Print when the wire was last probed; return what was wrong with it then."""
+    from trunkline.client import AgentClient  # noqa: PLC0415
+
+    try:
+        at, faults = AgentClient(config.server, config.token, config.host.host).wire()
+    except (ServerUnavailable, RequestError):
+        return []  # what the server's line says already
+    print(f"wire              {f'probed at {at}' if at else 'never probed; see trunkline probe'}")
+    return faults
 
 
 def _server_state(config: AgentConfig) -> str:

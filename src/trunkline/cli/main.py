@@ -14,7 +14,10 @@ from importlib import import_module
 from trunkline.cli import completion
 from trunkline.errors import RequestError, ServerUnavailable, TrunklineError
 
-AREAS = ("server", "bootstrap", "agent", "metadata", "lab", "trace", "verify", "objects", "quota")
+AREAS = (
+    "server", "bootstrap", "agent", "metadata", "lab", "trace", "verify", "probe",
+    "objects", "quota",
+)  # fmt: skip
 """Modules of this package; each has ``add(commands)``, which registers its commands and their
 ``run`` function. Heavy imports belong inside ``run``: start-up time is every user's."""
 

@@ -1,14 +1,17 @@
 """``trunkline trace``: what path a packet takes, and which object decided each step.
 
-Exit codes: 0 delivered, 1 not, 3 unknown; see ``main`` for the others.
+Exit codes: 0 delivered, 1 not, or with ``--live`` not as predicted, 3 unknown, or not all hosts
+could say what they saw; see ``main`` for the others.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from argparse import ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trunkline.cli import access
 from trunkline.errors import Invalid, ServerUnavailable
@@ -16,6 +19,12 @@ from trunkline.trace.data import trace_in, trace_out
 from trunkline.trace.draw import mermaid, svg
 from trunkline.trace.steps import Disposition, Trace
 from trunkline.trace.tell import story, terse
+
+if TYPE_CHECKING:
+    from trunkline.client import ApiClient
+
+LOOK_EVERY_S = 0.2
+LIVE_LIMIT_S = 60.0  # the server's own limits are shorter
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -26,6 +35,11 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("destination", help="the same, or an address outside, or 'internet'")
     parser.add_argument(
         "--from-internet", action="store_true", help="somebody outside asks; give no SOURCE"
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="have the hosts send it as from the port, and compare what they see",
     )
     add_flow(parser)
     add_forms(parser)
@@ -67,7 +81,52 @@ def run(args: Namespace) -> int:
         raise Invalid("trace: give SOURCE and DESTINATION, or --from-internet and DESTINATION")
     with access.connected(args) as client:
         made = client.create("traces", _wish(args, source))
-    return show(_read(made["answer"]), args)
+        if args.live:
+            made = _observed(client, made)
+    trace = _read(made["answer"])
+    if not args.live:
+        return show(trace, args)
+    if args.json:
+        print(json.dumps({**made["answer"], "observed": made["observed"]}, indent=2))
+        return _code_observed(made["observed"], _code(trace))
+    code = show(trace, args)
+    print("\n".join(_lines_observed(made["observed"])))
+    return _code_observed(made["observed"], code)
+
+
+def _observed(client: ApiClient, made: dict[str, Any]) -> dict[str, Any]:
+    """Return a live trace once it is over."""
+    end = time.monotonic() + LIVE_LIMIT_S
+    while made["observed"]["status"] == "RUNNING":
+        if time.monotonic() > end:
+            raise ServerUnavailable(f"trace {made['id']} has no end; ask for it again")
+        time.sleep(LOOK_EVERY_S)
+        made = client.show("traces", made["id"])
+    return made
+
+
+def _lines_observed(observed: dict[str, Any]) -> Iterator[str]:
+    """Yield what the hosts saw against what was predicted of them."""
+    yield "\nSeen by the hosts, against what was predicted:"
+    for line in (*observed["comparison"], *_unsure(observed)):
+        yield f"  {line}"
+    found = observed["deviation"]
+    yield f"First deviation: {found}" if found else "Nothing that was seen deviates."
+
+
+def _unsure(observed: dict[str, Any]) -> list[str]:
+    """Return, as sentences, why what was seen may not be all there was to see."""
+    found = [f"host {name}: its agent did not answer in time" for name in observed["silent_hosts"]]
+    found += [f"host {name}: changed while it was traced" for name in observed["changed"]]
+    if observed["status"] == "GONE":
+        found.append("the server has forgotten what was seen")
+    return [*found, *observed["problems"]]
+
+
+def _code_observed(observed: dict[str, Any], predicted: int) -> int:
+    if _unsure(observed):
+        return 3
+    return 1 if observed["deviation"] else predicted
 
 
 def _wish(args: Namespace, source: str) -> dict[str, Any]:
@@ -79,6 +138,7 @@ def _wish(args: Namespace, source: str) -> dict[str, Any]:
         "size": args.size,
         "source_address": args.source_address,
         "advise": args.advise,
+        "live": args.live,
     }
 
 
@@ -104,6 +164,10 @@ def show(trace: Trace, args: Namespace) -> int:
         print(terse(trace))
     else:
         print(mermaid(trace) if args.mermaid else story(trace, why=args.why))
+    return _code(trace)
+
+
+def _code(trace: Trace) -> int:
     if trace.disposition is Disposition.UNKNOWN:
         return 3
     return 0 if trace.disposition is Disposition.DELIVERED else 1

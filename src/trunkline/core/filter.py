@@ -484,6 +484,9 @@ def compile_spoof_chains() -> list[Chain]:
         Chain(
             "prerouting",
             (
+                # Probe frames (trunkline.probe) are for the trunk's NIC alone: no instance may
+                # see one, and none may forge one, with port security or without.
+                "ether type 0x88b5 drop",
                 "iifname . ether daddr @standby drop",
                 "iifname @ports goto from-instance",
             ),

@@ -425,6 +425,7 @@ traces = Table(
     Column("source_address", ADDRESS, nullable=True),
     Column("size", Integer, nullable=False),
     Column("answer", JSON, nullable=False),  # trunkline.trace.data, as its project may see it
+    Column("live", JSON(none_as_null=True), nullable=True),  # what to hold its packets against
 )
 
 audit_events = Table(
@@ -443,3 +444,31 @@ audit_events = Table(
     Column("changes", JSON, nullable=False),
 )
 """Rows are added and, when old, deleted; never changed."""
+
+probes = Table(
+    "probes",
+    metadata,
+    *_standard(),
+    Column("kind", String(8), nullable=False, server_default="wire"),  # or trace: a live one
+    Column("serial", Integer, nullable=False, unique=True),  # in the order of their making
+    Column("nonce", String(32), nullable=False),
+    Column("lanes", JSON, nullable=False),  # physical network, VLAN id, sizes, network's id
+    Column("ready_by", TIME, nullable=False),  # then those that are there send
+    Column("sent_by", TIME, nullable=False),  # then everybody tells
+    Column("over_at", TIME, nullable=False),  # then who has not told is silent
+)
+
+probe_hosts = Table(
+    "probe_hosts",
+    metadata,
+    Column("probe_id", ID, ForeignKey("probes.id", ondelete="CASCADE"), primary_key=True),
+    Column("host", NAME, primary_key=True),
+    Column("number", Integer, nullable=False),  # its own in this probe's frames
+    Column("order", JSON(none_as_null=True), nullable=True),  # of a live trace
+    Column("trunks", JSON, nullable=False),  # NIC by physical network
+    Column("serves", JSON, nullable=False),  # numbers of lanes
+    Column("stage", String(8), nullable=False),  # asked, ready, sent, done
+    Column("report", JSON, nullable=True),
+    Index("ix_probe_hosts_host", "host"),
+)
+"""How far each host is in a probe, and what it heard."""

@@ -25,6 +25,7 @@ ETH_P_8021Q = htons(0x8100)  # as helpers and contexts have it: in network byte 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = range(6)
 PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 13, 14, 15
 MAP_TYPE_HASH, PROG_TYPE_SCHED_CLS, NO_PREALLOCATION, PSEUDO_MAP_FD = 1, 3, 1, 1
+PROG_TYPE_XDP, XDP_PASS = 6, 2
 MAP_LOOKUP_ELEMENT, SKB_VLAN_PUSH, SKB_VLAN_POP, REDIRECT = 1, 18, 19, 23  # helpers
 VLAN_PRESENT, VLAN_TCI, VLAN_PROTO = 20, 24, 28  # offsets in struct __sk_buff
 
@@ -99,7 +100,7 @@ def load_pop(map_fd: int) -> int:
 
 def new_map() -> int:
     """Make a map from VLAN id to link index and return its descriptor."""
-    return _call(
+    return call(
         MAP_CREATE, "=IIIII", MAP_TYPE_HASH, _U32.size, _U32.size, VLAN_ID_MAX, NO_PREALLOCATION
     )
 
@@ -110,17 +111,17 @@ def map_of_program(program_id: int) -> int:
     Raises:
         OSError: ENOENT: there is no such program, or it uses no map.
     """
-    program = _call(PROG_GET_FD_BY_ID, "=I", program_id)
+    program = call(PROG_GET_FD_BY_ID, "=I", program_id)
     try:
         ids = (ctypes.c_uint32 * 1)()
         info = ctypes.create_string_buffer(struct.pack("=40xI4xQ", 0, 0), 80)
         # struct bpf_prog_info: nr_map_ids at 52, map_ids at 56
         struct.pack_into("=I", info, 52, 1)
         struct.pack_into("=Q", info, 56, ctypes.addressof(ids))
-        _call(OBJ_GET_INFO_BY_FD, "=IIQ", program, len(info), ctypes.addressof(info))
+        call(OBJ_GET_INFO_BY_FD, "=IIQ", program, len(info), ctypes.addressof(info))
         if not ids[0]:
             raise OSError(errno.ENOENT, "the program uses no map")
-        return _call(MAP_GET_FD_BY_ID, "=I", ids[0])
+        return call(MAP_GET_FD_BY_ID, "=I", ids[0])
     finally:
         os.close(program)
 
@@ -131,7 +132,7 @@ def entries(map_fd: int) -> dict[int, int]:
     key = None
     while (key := _next_key(map_fd, key)) is not None:
         with _u32s(key, 0) as (key_at, value_at, value):
-            _call(MAP_LOOKUP, "=I4xQQQ", map_fd, key_at, value_at, 0)
+            call(MAP_LOOKUP, "=I4xQQQ", map_fd, key_at, value_at, 0)
             found[key] = value.value
     return found
 
@@ -139,7 +140,7 @@ def entries(map_fd: int) -> dict[int, int]:
 def put(map_fd: int, vlan_id: int, link: int) -> None:
     """Add or replace an entry."""
     with _u32s(vlan_id, link) as (key_at, value_at, _):
-        _call(MAP_UPDATE, "=I4xQQQ", map_fd, key_at, value_at, 0)
+        call(MAP_UPDATE, "=I4xQQQ", map_fd, key_at, value_at, 0)
 
 
 def remove(map_fd: int, vlan_id: int) -> None:
@@ -149,13 +150,13 @@ def remove(map_fd: int, vlan_id: int) -> None:
         OSError: ENOENT: there is none.
     """
     with _u32s(vlan_id, 0) as (key_at, _, _):
-        _call(MAP_DELETE, "=I4xQQQ", map_fd, key_at, 0, 0)
+        call(MAP_DELETE, "=I4xQQQ", map_fd, key_at, 0, 0)
 
 
 def _next_key(map_fd: int, key: int | None) -> int | None:
     with _u32s(key or 0, 0) as (key_at, next_at, following):
         try:
-            _call(MAP_NEXT_KEY, "=I4xQQQ", map_fd, 0 if key is None else key_at, next_at, 0)
+            call(MAP_NEXT_KEY, "=I4xQQQ", map_fd, 0 if key is None else key_at, next_at, 0)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None
@@ -175,20 +176,25 @@ def _op(code: int, target: int = 0, source: int = 0, offset: int = 0, number: in
     return struct.pack("=BBhi", code, target | source << 4, offset, number)
 
 
-def _load(*instructions: bytes) -> int:
+def load_xdp_pass() -> int:
+    """Load a program that lets every frame pass; return its descriptor."""
+    return _load(_op(MOVE_NUMBER, R0, number=XDP_PASS), _op(EXIT), kind=PROG_TYPE_XDP)
+
+
+def _load(*instructions: bytes, kind: int = PROG_TYPE_SCHED_CLS) -> int:
     program = ctypes.create_string_buffer(b"".join(instructions))
     licence = ctypes.create_string_buffer(b"Apache-2.0")
-    return _call(
+    return call(
         PROG_LOAD,
         "=IIQQ",
-        PROG_TYPE_SCHED_CLS,
+        kind,
         len(instructions),
         ctypes.addressof(program),
         ctypes.addressof(licence),
     )
 
 
-def _call(command: int, form: str, *values: int) -> int:
+def call(command: int, form: str, *values: int) -> int:
     """Make the system call with these members of union bpf_attr.
 
     Raises:

@@ -13,7 +13,7 @@ from trunkline.db.engine import Transaction, add_host, format_time
 from trunkline.db.tables import hosts, ports
 from trunkline.errors import Conflict
 from trunkline.model import HostName, PortStatus
-from trunkline.service import gateways
+from trunkline.service import gateways, probes
 from trunkline.service.addresses import CHUNK
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Collection, Record, fetch
@@ -30,6 +30,7 @@ _HEARTBEAT = select(hosts.c.heartbeat_at).where(hosts.c.host == bindparam("of_ho
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
     """Turn hosts into agents as the Networking API has them."""
+    probed_at, faults = probes.faults_by_host(tx)
     for record in records:
         record["alive"] = record["heartbeat_at"] > _alive_since(tx)
         record["configurations"] = {
@@ -37,6 +38,7 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
             "applied_revision": record.pop("applied_revision"),
             "problems": record.pop("problems"),
             "facts": record.pop("facts"),
+            "wire": {"probed_at": probed_at or None, "faults": faults.get(record["host"], [])},
         }
 
 

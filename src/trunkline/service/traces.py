@@ -22,7 +22,7 @@ from trunkline.db.tables import fixed_ips, floating_ips, hosts, networks, ports,
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import HostName, PortId, PortStatus
 from trunkline.report import decode
-from trunkline.service import snapshots
+from trunkline.service import live, probes, snapshots
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -45,9 +45,10 @@ KEPT_PER_PROJECT = 100
 BYSTANDERS_MAX = 40  # with more instances on the hosts, who hears a broadcast is not told
 
 
-def _complete(_tx: Transaction, records: list[Record]) -> None:
+def _complete(tx: Transaction, records: list[Record]) -> None:
     for record in records:
         record["disposition"] = record["answer"]["disposition"]
+        record["observed"] = live.outcome(tx, record)
 
 
 COLLECTION = Collection("trace", "Trace", traces, own(traces), _complete)
@@ -69,6 +70,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         Conflict: A name is that of several ports, or a host has not said how it is cabled.
         Invalid: The flow contradicts itself.
     """
+    is_live = values.pop("live")
     protocol = _protocol(values)
     source = _source(tx, caller, values["source"])
     destination = _destination(tx, caller, values["destination"])
@@ -88,10 +90,13 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         found = replace(found, advice=advise(cloud, flow))
     if not caller.is_admin:
         found = _narrowed(found, caller, values, source, receiver)
-    record = new_record(tx, {**values, "answer": trace_out(found)})
+    record = new_record(tx, {**values, "answer": trace_out(found), "live": None})
+    if is_live:
+        record["live"] = live.begin(tx, record["id"], cloud, flow, found)
     tx.connection.execute(insert(traces), record)
     _forget_old(tx, record["project_id"])
-    return {**record, "disposition": found.disposition.value}
+    _complete(tx, [record])
+    return record
 
 
 def delete_(tx: Transaction, caller: Caller, trace_id: str) -> None:
@@ -228,6 +233,7 @@ def _cloud(tx: Transaction, at_ends: Sequence[Mapping[str, Any]]) -> Cloud:
         .where(ports.c.host.in_(sorted(names)), instance_ports())
         .order_by(ports.c.created_at, ports.c.id)
     ).all()
+    pruned, probed_at = probes.of_the_switch(tx)
     bystanders = {row.id for row in rows} - {port["id"] for port in at_ends}
     return Cloud(
         hosts=traced,
@@ -235,6 +241,8 @@ def _cloud(tx: Transaction, at_ends: Sequence[Mapping[str, Any]]) -> Cloud:
         names=_unique({row.id: row.name for row in rows}, names),
         unplugged=frozenset(PortId(row.id) for row in rows if row.status != PortStatus.ACTIVE),
         left_out=frozenset(bystanders if len(bystanders) > BYSTANDERS_MAX else ()),
+        pruned=pruned,
+        probed_at=probed_at,
     )
 
 

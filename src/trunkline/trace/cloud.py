@@ -180,6 +180,7 @@ class Cloud:
             its ends: a host may have thousands.
         switch: What the wire between the trunks is called.
         pruned: By host, the tags that the switch's port is known not to carry.
+        probed_at: When that was last seen by a probe; empty if it is taken for granted.
     """
 
     hosts: tuple[TracedHost, ...]
@@ -189,6 +190,7 @@ class Cloud:
     left_out: frozenset[PortId] = frozenset()
     switch: str = "switch"
     pruned: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    probed_at: str = ""
 
     @cached_property
     def host(self) -> dict[str, TracedHost]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from trunkline.model import PortId
 from trunkline.trace.cloud import Cloud
 from trunkline.trace.packets import PROTOCOLS
 from trunkline.trace.passage import Fate
-from trunkline.trace.steps import Decision, Disposition, Stage, Step
+from trunkline.trace.steps import SWITCH, Decision, Disposition, Stage, Step
 
 Verdict = tuple[Disposition, str, tuple[Decision, ...]]
 
@@ -39,12 +40,15 @@ class Asked(Protocol):
         ...
 
 
-def judge(cloud: Cloud, flow: Asked, fates: Sequence[Fate], unknown: str | None) -> Verdict:
+def judge(
+    cloud: Cloud, flow: Asked, steps: Sequence[Step], fates: Sequence[Fate], unknown: str | None
+) -> Verdict:
     """Return what becomes of a flow.
 
     Args:
         cloud: What was walked through.
         flow: What was asked.
+        steps: The walk.
         fates: Where its packets came to their ends.
         unknown: What the walk met and did not understand; nothing else is said then.
     """
@@ -53,7 +57,7 @@ def judge(cloud: Cloud, flow: Asked, fates: Sequence[Fate], unknown: str | None)
         return _unknown(f"whether {who} reaches {whom} is not known: the tracer met {unknown}")
     fate = failing(fates)
     if fate is not None:
-        return _failed(who, whom, fate)
+        return _failed(who, whom, _explained(fate, steps))
     for part, what in (("request", "packet"), ("reply", "answer")):
         if _fate(fates, part) is None:
             return _unknown(f"{who} to {whom}: the tracer lost sight of the {what}")
@@ -66,6 +70,22 @@ def failing(fates: Sequence[Fate]) -> Fate | None:
     found = (_fate(fates, part) for part in ("request", "reply", "confirm"))
     failed = (fate for fate in found if fate and fate.disposition is not Disposition.DELIVERED)
     return next(failed, None)
+
+
+def _explained(fate: Fate, steps: Sequence[Step]) -> Fate:
+    """Return a fate; where nobody answered because the switch let nobody hear, that one."""
+    if fate.disposition is not Disposition.NOBODY:
+        return fate
+    for step in reversed(steps):
+        asked = step.packet.startswith("ARP request") and step.node_role == SWITCH and step.before
+        if asked and fate.decision.text.endswith(f" {asked.destination}"):
+            lost = [d for d in step.decisions if d.stage is Stage.TAG]
+            if not lost:
+                return fate
+            text = f"{fate.decision.text}: {lost[0].text}"
+            decision = replace(lost[0], text=text)
+            return replace(fate, disposition=Disposition.NO_VLAN, decision=decision)
+    return fate
 
 
 def _delivered(fates: Sequence[Fate]) -> tuple[Decision, ...]:

@@ -72,7 +72,7 @@ def trace(cloud: Cloud, flow: Flow) -> Trace:
         walk.start(flow)
     except Unknown as error:
         unknown = str(error)
-    verdict = judge(cloud, flow, walk.fates, unknown)
+    verdict = judge(cloud, flow, walk.steps, walk.fates, unknown)
     return Trace(*verdict, tuple(walk.steps), walk.assumptions(), walk.revisions())
 
 
@@ -272,14 +272,21 @@ class Walk:
         """Return what the walk took for granted, as far as it came to matter."""
         nodes = {step.node for step in self.steps}
         found = []
-        if nodes & {switch.name for switch in self._switches.values()} and not self.cloud.pruned:
-            found.append("the switch carries the tag between these hosts")
+        if nodes & {switch.name for switch in self._switches.values()}:
+            found += self._of_the_switch()
         if self.cloud.left_out:
             others = len(self.cloud.left_out)
             found.append(f"{others} other instances hear broadcasts, and are silent")
         if self._internet.name in nodes:
             found.append("a host's default route leads by its uplink to the Internet")
         return tuple(found)
+
+    def _of_the_switch(self) -> list[str]:
+        if self.cloud.probed_at:
+            return [f"the switch is as the probe of {self.cloud.probed_at} found it"]
+        if self.cloud.pruned:
+            return []
+        return ["the switch carries the tag between these hosts"]
 
     def revisions(self) -> dict[str, int]:
         """Return the revision of each host's state."""

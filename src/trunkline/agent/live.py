@@ -1,0 +1,98 @@
+"""An agent's part in a live trace: capture, send as from the instance if it lives here, tell.
+
+Also tells what the host would have to change to be as it must be: drift shows before packets do.
+Changes nothing on the host; all that it opens ends with the process.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trunkline.agent.reconcile import plan
+from trunkline.client import AgentClient
+from trunkline.errors import KernelError, ServerUnavailable
+from trunkline.hoststate import HostConfig
+from trunkline.kernel import inject
+from trunkline.kernel.capture import Capture
+from trunkline.kernel.linux import LinuxKernel
+from trunkline.snapshot import HostSnapshot
+from trunkline.trace.live import Seen, Shot, recognise, seen_out, shot_in
+
+BRIDGE = re.compile(r"br.+")
+VLAN_MATE = re.compile(r"vlan\d+t")  # the trunk's end of a tc-BPF device, which no walk tells of
+ANSWER_S = 1.0  # for the packet's way there and back
+LATE_S = 0.1
+DRIFT_MAX = 50
+
+
+def take_part(
+    order: Mapping[str, Any], client: AgentClient, config: HostConfig, meet: Callable[[str], None]
+) -> dict[str, Any]:
+    """Take part in a live trace and return the report.
+
+    Returns:
+        ``seen`` (sightings), ``drift`` (commands, the host against its snapshot), ``revisions``
+        (of the snapshot, before and after), ``problems`` (sentences).
+
+    Raises:
+        KernelError: This host cannot capture or be read.
+        KeyError, TypeError, ValueError: The order is none.
+    """
+    shot = shot_in(order["shot"])
+    before = _snapshot(client)
+    drift = _drift(config, before)
+    bridges = [name for _, name in socket.if_nameindex() if BRIDGE.fullmatch(name)]
+    with Capture(shot.number, bridges) as capture:
+        meet("ready")
+        problems = _send(order)
+        seen = _seen(shot, capture, ANSWER_S if order["frame"] else 0)
+        meet("sent")
+        seen |= _seen(shot, capture, LATE_S)
+    return {
+        "seen": [seen_out(one) for one in seen],
+        "drift": drift,
+        "revisions": [before.revision, _snapshot(client).revision],
+        "problems": problems,
+    }
+
+
+def _snapshot(client: AgentClient) -> HostSnapshot:
+    found = client.snapshot(None, 0)
+    if found is None:
+        raise ServerUnavailable("the server gave no snapshot")
+    return found
+
+
+def _drift(config: HostConfig, snapshot: HostSnapshot) -> list[str]:
+    """Return the commands that would make the host what the snapshot says, and its problems."""
+    kernel = LinuxKernel()
+    try:
+        way = plan(kernel, config, snapshot)
+    finally:
+        kernel.close()
+    lines = [f"{p.subject}: {p.text}" for p in way.problems]
+    lines += [operation.command() for operation in way.operations]
+    return lines[:DRIFT_MAX]
+
+
+def _send(order: Mapping[str, Any]) -> list[str]:
+    if not order["frame"]:
+        return []
+    try:
+        inject.receive(order["tap"], bytes.fromhex(order["frame"]))
+    except KernelError as error:
+        return [f"nothing was sent: {error}"]
+    return []
+
+
+def _seen(shot: Shot, capture: Capture, seconds: float) -> dict[Seen, None]:
+    """Return the shot's packets as they were seen, each place once, in their order."""
+    found: dict[Seen, None] = {}
+    for one in capture.frames(seconds):
+        seen = recognise(shot, one.device, one.direction, one.tag, one.frame)
+        if seen is not None and not VLAN_MATE.fullmatch(one.device):
+            found[seen] = None
+    return found

@@ -1,0 +1,316 @@
+"""A predicted flow sent for real on hosts: its first packet, how it is known again, what was seen.
+
+The packet carries a nonce that outlives new MACs, tags and translation: in the payload, or as
+TCP's sequence number. What hosts saw is compared with what was predicted of them; of instances,
+switches and the Internet nothing is seen but what hosts exchange with them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import Any
+
+from trunkline.trace.compare import Comparison, compare
+from trunkline.trace.packets import ICMP, TCP, UDP
+from trunkline.trace.passage import kernel_order
+from trunkline.trace.steps import HOST, INSTANCE, Header, Sighting, Step, Trace
+
+ETH_P_IP, ETH_P_8021Q = 0x0800, 0x8100
+ECHO_REPLY, UNREACHABLE, ECHO_REQUEST, TIME_EXCEEDED = 0, 3, 8, 11  # RFC 792
+SYN, RST, ACK = 0x02, 0x04, 0x10  # RFC 9293
+SOURCE_PORTS = 61000, 65535  # above those that Linux chooses from by itself
+NONCE_BYTES = 16
+TTL = 64
+PARTS = ("request", "reply", "confirm", "error")
+
+_IP = struct.Struct(">BBHHHBBH4s4s")
+_TCP = struct.Struct(">HHIIBBHHH")
+_UDP = struct.Struct(">HHHH")
+_ICMP = struct.Struct(">BBHHH")
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """What is sent, and by what it is known again.
+
+    Attributes:
+        nonce: 16 bytes.
+        protocol: ICMP, TCP or UDP.
+        port: The destination port; None with ICMP.
+    """
+
+    nonce: bytes
+    protocol: int
+    port: int | None
+
+    @property
+    def number(self) -> int:
+        """Return the nonce's first 32 bits, which are TCP's sequence number."""
+        return int.from_bytes(self.nonce[:4], "big")
+
+    @property
+    def source_port(self) -> int:
+        """Return where TCP and UDP come from."""
+        low, high = SOURCE_PORTS
+        return low + self.number % (high - low + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A packet of a shot on a device.
+
+    Attributes:
+        part: What it is to the flow: ``request``, ``reply``, ``confirm`` or ``error``.
+        direction: ``in`` or ``out``, as a sighting has it.
+    """
+
+    part: str
+    device: str
+    direction: str
+    tag: int | None
+    header: Header
+
+
+def first_step(trace: Trace) -> Step | None:
+    """Return an instance's own step of the request: what it sends; None if it sends nothing."""
+    found = (s for s in trace.steps if s.part == "request" and s.node_role == INSTANCE)
+    step = next(found, None)
+    return step if step is not None and step.path[0].direction == "out" else None
+
+
+def frame_of(shot: Shot, step: Step, size: int) -> bytes:
+    """Return the Ethernet frame that an instance would send, with IP packet of this size."""
+    assert step.before is not None
+    source, destination = step.before.source, step.before.destination
+    body = _body(shot, source, destination, size - _IP.size)
+    head = _ip(shot.protocol, source, destination, _IP.size + len(body), shot.number & 0xFFFF)
+    ethernet = _mac(step.receiver_mac) + _mac(step.sender_mac) + struct.pack(">H", ETH_P_IP)
+    return ethernet + head + body
+
+
+def _body(shot: Shot, source: IPv4Address, destination: IPv4Address, size: int) -> bytes:
+    """Return what comes behind the IP header, checksum included."""
+    if shot.protocol == TCP:
+        plain = _TCP.pack(
+            shot.source_port, shot.port, shot.number, 0, (_TCP.size // 4) << 4, SYN, 64240, 0, 0
+        )
+        return _summed(plain, 16, _pseudo(TCP, source, destination, len(plain)))
+    if shot.protocol == UDP:
+        length = max(size, _UDP.size + NONCE_BYTES)
+        plain = _UDP.pack(shot.source_port, shot.port, length, 0) + shot.nonce
+        return _summed(plain.ljust(length, b"\0"), 6, _pseudo(UDP, source, destination, length))
+    plain = _ICMP.pack(ECHO_REQUEST, 0, 0, shot.number >> 16, 1) + shot.nonce
+    return _summed(plain.ljust(size, b"\0"), 2, b"")
+
+
+def _ip(
+    protocol: int, source: IPv4Address, destination: IPv4Address, length: int, number: int
+) -> bytes:
+    ends = source.packed, destination.packed
+    return _summed(_IP.pack(0x45, 0, length, number, 0, TTL, protocol, 0, *ends), 10, b"")
+
+
+def _pseudo(protocol: int, source: IPv4Address, destination: IPv4Address, length: int) -> bytes:
+    return source.packed + destination.packed + struct.pack(">BBH", 0, protocol, length)
+
+
+def _summed(data: bytes, at: int, before: bytes) -> bytes:
+    """Return data with the Internet checksum at its place (RFC 1071)."""
+    padded = before + data + b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f">{len(padded) // 2}H", padded))
+    while total > 0xFFFF:  # noqa: PLR2004 - sixteen bits
+        total = (total & 0xFFFF) + (total >> 16)
+    return data[:at] + struct.pack(">H", ~total & 0xFFFF or 0xFFFF) + data[at + 2 :]
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def recognise(
+    shot: Shot, device: str, direction: str, tag: int | None, frame: bytes
+) -> Seen | None:
+    """Return what a captured frame is to a shot; None if it is none of its packets.
+
+    Args:
+        shot: What was sent.
+        device: Where the frame was captured.
+        direction: ``in`` or ``out``.
+        tag: The VLAN id, if it is not in the bytes any more.
+        frame: From the MAC addresses on.
+    """
+    kind, at = int.from_bytes(frame[12:14], "big"), 14
+    if kind == ETH_P_8021Q:
+        tag, kind, at = int.from_bytes(frame[14:16], "big") & 0xFFF, frame[16] << 8 | frame[17], 18
+    packet = frame[at:]
+    if kind != ETH_P_IP or len(packet) < _IP.size:
+        return None
+    part = _part(shot, packet)
+    if part is None:
+        return None
+    values = _IP.unpack_from(packet)
+    header = Header(IPv4Address(values[8]), IPv4Address(values[9]), values[5])
+    return Seen(part, device, direction, tag, header)
+
+
+def _part(shot: Shot, packet: bytes) -> str | None:
+    protocol, body = packet[9], packet[(packet[0] & 0xF) * 4 :]
+    if protocol == ICMP and body[:1] in (bytes([UNREACHABLE]), bytes([TIME_EXCEEDED])):
+        return "error" if _is_request(shot, body[_ICMP.size :]) else None
+    if protocol != shot.protocol:
+        return None
+    if protocol == TCP:
+        return _tcp_part(shot, body)
+    if protocol == UDP:
+        answers = len(body) >= _UDP.size and _UDP.unpack_from(body)[0] == shot.port
+        back = answers and _UDP.unpack_from(body)[1] == shot.source_port
+        mine = body[_UDP.size :].startswith(shot.nonce)
+        return "request" if mine and not back else "reply" if mine else None
+    if not body[_ICMP.size :].startswith(shot.nonce):
+        return None
+    return {ECHO_REQUEST: "request", ECHO_REPLY: "reply"}.get(body[0])
+
+
+def _tcp_part(shot: Shot, body: bytes) -> str | None:
+    """Return what a TCP segment is to a shot; the sender's own RST stands for its next word."""
+    if len(body) < _TCP.size:
+        return None
+    _, _, number, acknowledged, _, flags, *_ = _TCP.unpack_from(body)
+    after = (shot.number + 1) & 0xFFFFFFFF
+    if flags & (SYN | ACK) == SYN and number == shot.number:
+        return "request"
+    if flags & ACK and acknowledged == after:
+        return "reply"
+    return "confirm" if flags & RST and number == after else None
+
+
+def _is_request(shot: Shot, quoted: bytes) -> bool:
+    """Return whether an ICMP error quotes the request: its header and eight bytes (RFC 792)."""
+    if len(quoted) < _IP.size + 8 or quoted[9] != shot.protocol:
+        return False
+    body = quoted[(quoted[0] & 0xF) * 4 :]
+    if shot.protocol == TCP:
+        return body[4:8] == shot.nonce[:4]
+    if shot.protocol == UDP:
+        return int.from_bytes(body[2:4], "big") == shot.port and body[8:24] == shot.nonce
+    return body[8:24] == shot.nonce
+
+
+def seen_out(seen: Seen) -> list[Any]:
+    """Return a sighting as plain data."""
+    header = seen.header
+    ends = str(header.source), str(header.destination), header.ttl
+    return [seen.part, seen.device, seen.direction, seen.tag, *ends]
+
+
+def seen_in(data: Any) -> Seen:
+    """Return the sighting that ``seen_out`` made this of.
+
+    Raises:
+        TypeError, ValueError: It is none.
+    """
+    part, device, direction, tag, source, destination, ttl = data
+    if part not in PARTS or direction not in ("in", "out"):
+        raise ValueError(f"{part} {direction} is no sighting")
+    header = Header(IPv4Address(str(source)), IPv4Address(str(destination)), int(ttl))
+    return Seen(part, str(device), direction, None if tag is None else int(tag), header)
+
+
+def shot_out(shot: Shot) -> dict[str, Any]:
+    """Return a shot as plain data."""
+    return {"nonce": shot.nonce.hex(), "protocol": shot.protocol, "port": shot.port}
+
+
+def shot_in(data: Mapping[str, Any]) -> Shot:
+    """Return the shot that ``shot_out`` made this of.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    port = data["port"]
+    nonce = bytes.fromhex(data["nonce"])
+    return Shot(nonce, int(data["protocol"]), None if port is None else int(port))
+
+
+def held_against(
+    trace: Trace,
+    seen: Mapping[str, Iterable[Seen]],
+    taps: Mapping[str, str],
+    parts: Iterable[str],
+) -> tuple[Comparison, ...]:
+    """Return how what hosts saw relates to what was predicted of them, host by host.
+
+    Args:
+        trace: What was predicted.
+        seen: By host; hosts that are not in here are not compared.
+        taps: Whose a tap is, by its name.
+        parts: Which packets of the flow are compared.
+    """
+    wanted = set(parts)
+    predicted = _by_place(
+        s for s in trace.steps if s.node_role == HOST and s.node in seen and s.part in wanted
+    )
+    observed = _observed(predicted, seen, taps, wanted)
+    return compare(predicted.values(), observed)
+
+
+def _by_place(steps: Iterable[Step]) -> dict[tuple[str, str], Step]:
+    """Return one step for each part and host: a packet that passes a host twice passes it once."""
+    found: dict[tuple[str, str], Step] = {}
+    for step in steps:
+        key = step.part, step.node
+        earlier = found.get(key)
+        if earlier is None:
+            found[key] = replace(step, decisions=())
+        else:
+            path = sorted({*earlier.path, *step.path}, key=kernel_order)
+            found[key] = replace(earlier, path=tuple(path), after=step.after)
+    return found
+
+
+def _observed(
+    predicted: Mapping[tuple[str, str], Step],
+    seen: Mapping[str, Iterable[Seen]],
+    taps: Mapping[str, str],
+    wanted: set[str],
+) -> list[Step]:
+    """Return what was seen as steps, in the order of the predicted ones, then the others."""
+    places: dict[tuple[str, str], list[tuple[Sighting, Header]]] = {}
+    for host, sightings in seen.items():
+        for one in sightings:
+            if one.part in wanted:
+                place = Sighting(one.device, one.direction, one.tag, taps.get(one.device, ""))
+                places.setdefault((one.part, host), []).append((place, one.header))
+    ordered = [*(k for k in predicted if k in places), *(k for k in places if k not in predicted)]
+    names = {part: step.packet for (part, _), step in predicted.items()}
+    return [_step(key, places[key], predicted.get(key), names) for key in ordered]
+
+
+def _step(
+    key: tuple[str, str],
+    found: list[tuple[Sighting, Header]],
+    predicted: Step | None,
+    names: Mapping[str, str],
+) -> Step:
+    """Return sightings on one host as a step; who is who by MAC is not told by hosts."""
+    part, host = key
+    first_seen: dict[Sighting, Header] = {}
+    for sighting, header in found:
+        first_seen.setdefault(sighting, header)
+    path = sorted(first_seen, key=kernel_order)
+    return Step(
+        packet=names.get(part, part),
+        part=part,
+        node=host,
+        node_role=HOST,
+        path=tuple(path),
+        sender=predicted.sender if predicted else "",
+        sender_mac="",
+        receiver=predicted.receiver if predicted else "",
+        receiver_mac="",
+        before=first_seen[path[0]],
+        after=first_seen[path[-1]],
+    )
