@@ -97,6 +97,24 @@ class Cloud:
             """)
         )
 
+    def listen_on_tcp(self) -> str:
+        """Have the server, before it starts, listen on a free TCP port, too; return the URL."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        config = self.directory / "server.toml"
+        config.write_text(config.read_text().replace("listen = [", f'listen = ["{url}", '))
+        return url
+
+    def bootstrap(self) -> dict[str, Any]:
+        """Write the clouds.yaml that ``trunkline bootstrap`` prints; return its one cloud."""
+        command = [sys.executable, "-m", "trunkline.cli.main", "bootstrap", "--config"]
+        config = self.directory / "server.toml"
+        done = subprocess.run([*command, config], capture_output=True, text=True, check=True)
+        (self.directory / "clouds.yaml").write_text(done.stdout)
+        found: dict[str, Any] = yaml.safe_load(done.stdout)["clouds"]["trunkline"]
+        return found
+
     def write_users(self, document: dict[str, Any]) -> None:
         """Write the users file; a running server notices."""
         (self.directory / "users.yaml").write_text(yaml.safe_dump(document))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from running import Cloud
 
 from trunkline.api.resources import RESOURCES
@@ -249,28 +247,23 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """Lend a cloud that people log in to; its clouds.yaml is what bootstrap prints."""
     cloud = Cloud(tmp_path_factory.mktemp("standalone"))
     cloud.write_files()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    config = cloud.directory / "server.toml"
-    config.write_text(f'public_url = "{url}"\n' + config.read_text().replace("[", f'["{url}", ', 1))
+    cloud.listen_on_tcp()
     cloud.start()
     yield cloud
     cloud.end()
 
 
+@pytest.fixture(scope="module")
+def printed(standalone: Cloud) -> dict[str, Any]:
+    """Return what bootstrap printed of the cloud."""
+    return standalone.bootstrap()
+
+
 @pytest.fixture
-def entry(
-    standalone: Cloud, bare: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> dict[str, Any]:
+def entry(standalone: Cloud, printed: dict[str, Any], bare: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the administrator's entry of a clouds.yaml, which the environment names."""
-    config = str(standalone.directory / "server.toml")
-    assert main(["bootstrap", "--config", config, "--password", "pw"]) == 0
-    path = standalone.directory / "clouds.yaml"
-    path.write_text(capsys.readouterr().out)
-    bare.setenv("OS_CLIENT_CONFIG_FILE", str(path))
-    found: dict[str, Any] = yaml.safe_load(path.read_text())["clouds"]["trunkline"]
-    return found
+    bare.setenv("OS_CLIENT_CONFIG_FILE", str(standalone.directory / "clouds.yaml"))
+    return printed
 
 
 @pytest.mark.usefixtures("entry")

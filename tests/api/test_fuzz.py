@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from declared import Declared
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from running import Cloud
@@ -64,8 +65,10 @@ class Known:
             ],
             "rbac-policies": [cloud.admin.list("rbac-policies", object_id=external["id"])[0]["id"]],
             "qos/policies": [cloud.admin.create("qos/policies", {"name": "fuzz"})["id"]],
+            "probes": [UNKNOWN],
             "traces": [UNKNOWN],
         }  # fmt: skip
+        self.declared = Declared(cloud)
         self.ids = [object_id for found in self.by_collection.values() for object_id in found]
 
 
@@ -103,11 +106,12 @@ def everything(cloud: Cloud) -> dict[str, Any]:
     return {name: cloud.admin.list(name) for name in (*COLLECTIONS, "agents")}
 
 
-def assert_handled(cloud: Cloud, method: str, path: str, body: Any) -> None:
-    """Send a body; assert that it is taken, or refused with a reason and without a trace."""
+def assert_handled(cloud: Cloud, known: Known, method: str, path: str, body: Any) -> None:
+    """Send a body; assert that it is taken, or refused with a reason, and as declared."""
     before = everything(cloud)
     status, answer = cloud.raw(method, path, json.dumps(body).encode())
     assert status < 500, answer
+    known.declared.judge(method, path, status, answer)
     if status >= 400:
         fault = answer["NeutronError"]
         assert fault["type"] != "RetryRequest", "a constraint that no check foresaw"
@@ -126,7 +130,7 @@ def test_posts(cloud: Cloud, known: Known, collection: str) -> None:
     @given(bodies(collection, known))
     @example({RESOURCES[collection].table.singular: {}})
     def run(body: Any) -> None:
-        assert_handled(cloud, "POST", f"/v2.0/{collection}", body)
+        assert_handled(cloud, known, "POST", f"/v2.0/{collection}", body)
 
     run()
 
@@ -141,7 +145,7 @@ def test_puts(cloud: Cloud, known: Known, collection: str) -> None:
     )
     @given(st.sampled_from(targets), bodies(collection, known))
     def run(target: str, body: Any) -> None:
-        assert_handled(cloud, "PUT", f"/v2.0/{collection}/{target}", body)
+        assert_handled(cloud, known, "PUT", f"/v2.0/{collection}/{target}", body)
 
     run()
 
@@ -161,7 +165,7 @@ def test_router_actions(cloud: Cloud, known: Known, action: str) -> None:
     )
     @given(st.sampled_from(targets), wishes | leaves)
     def run(target: str, body: Any) -> None:
-        assert_handled(cloud, "PUT", f"/v2.0/routers/{target}/{action}", body)
+        assert_handled(cloud, known, "PUT", f"/v2.0/routers/{target}/{action}", body)
 
     run()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import warnings
@@ -62,16 +61,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Lend the administrator's desk: the clouds.yaml is what bootstrap printed."""
     cloud = Cloud(tmp_path_factory.mktemp("desk"))
     cloud.write_files()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    config = cloud.directory / "server.toml"
-    config.write_text(config.read_text().replace("listen = [", f'listen = ["{url}", '))
+    cloud.listen_on_tcp()
     cloud.start()
-    command = [sys.executable, "-m", "trunkline.cli.main", "bootstrap", "--config", config]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (cloud.directory / "clouds.yaml").write_text(printed)
-    yield Desk(cloud.directory, yaml.safe_load(printed)["clouds"]["trunkline"]["auth"])
+    yield Desk(cloud.directory, cloud.bootstrap()["auth"])
     cloud.end()
 
 

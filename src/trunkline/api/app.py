@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trunkline.api import discovery
+from trunkline.api import discovery, openapi
 from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
 from trunkline.api.bindings import BindingApi
@@ -94,6 +94,7 @@ def build(
     app = Starlette(
         routes=[
             *discovery.routes(),
+            *openapi.routes(),
             *routes,
             *identity,
         ],

@@ -9,7 +9,8 @@ is quoted, shortened, so that no message grows with what was sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from json import dumps
@@ -20,6 +21,40 @@ from trunkline.service.security_groups import PROTOCOLS
 from trunkline.service.tags import TAGS_MAX
 
 Converter = Callable[[Any], Any]
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A converter that can say what it takes and what becomes of it, as JSON Schema.
+
+    Attributes:
+        convert: The converter.
+        taken: What it takes; what else it refuses, its error says.
+        shown: What the API shows of its values.
+    """
+
+    convert: Converter
+    taken: Schema
+    shown: Schema
+
+    def __call__(self, value: Any) -> Any:
+        """Convert a value."""
+        return self.convert(value)
+
+
+def typed(taken: Schema, shown: Schema | None = None) -> Callable[[Converter], Typed]:
+    """Return what gives a converter its schemas; it shows what it takes if nothing else is said."""
+    return lambda convert: Typed(convert, taken, taken if shown is None else shown)
+
+
+def _schemas(convert: Converter) -> tuple[Schema, Schema]:
+    """Return what a converter takes and shows: anything, if it does not say."""
+    return (convert.taken, convert.shown) if isinstance(convert, Typed) else ({}, {})
+
+
+STRING = {"type": "string"}
+SPELLED = {"type": ["string", "integer"]}  # clients send numbers as text, too
 
 TRUE, FALSE = {"true", "1", "yes", "on", "t", "y"}, {"false", "0", "no", "off", "f", "n"}
 MULTICAST_BIT = 1
@@ -71,7 +106,7 @@ def text(longest: int) -> Converter:
             raise ValueError(f"{quoted(value)} holds the character {found.group()!a}")
         return value
 
-    return convert
+    return Typed(convert, {**STRING, "maxLength": longest}, STRING)
 
 
 name = text(255)
@@ -80,7 +115,8 @@ name = text(255)
 def text_or_null(longest: int) -> Converter:
     """Return the converter of a text for which null means the empty one."""
     convert = text(longest)
-    return lambda value: "" if value is None else convert(value)
+    taken = {"type": ["string", "null"], "maxLength": longest}
+    return Typed(lambda value: "" if value is None else convert(value), taken, STRING)
 
 
 def filter_text(value: Any) -> str:
@@ -102,6 +138,7 @@ def filter_time(value: Any) -> str:
         raise ValueError(f"{quoted(value)} is out of any calendar") from None
 
 
+@typed({"type": ["boolean", "string", "integer"]}, {"type": "boolean"})
 def boolean(value: Any) -> bool:
     """Return a truth value from JSON, or from any spelling that clients use."""
     if isinstance(value, bool):
@@ -131,6 +168,7 @@ def tag(value: Any) -> str:
     return found
 
 
+@typed({"type": "array", "items": STRING})
 def tags(value: Any) -> list[str]:
     """Return an object's tags, sorted."""
     if not isinstance(value, list):
@@ -165,7 +203,8 @@ def integer(lowest: int, highest: int) -> Converter:
             raise ValueError(f"{quoted(value)} is not in {lowest} to {highest}")
         return found
 
-    return convert
+    shown = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return Typed(convert, {**SPELLED, "minimum": lowest, "maximum": highest}, shown)
 
 
 def one_of(*choices: str) -> Converter:
@@ -177,12 +216,15 @@ def one_of(*choices: str) -> Converter:
             raise ValueError(f"{quoted(value)} is not one of {', '.join(choices)}")
         return by_lower[value.lower()]
 
-    return convert
+    return Typed(convert, STRING, {"enum": [str(choice) for choice in choices]})
 
 
 def or_null(convert: Converter) -> Converter:
     """Return the converter that lets null pass."""
-    return lambda value: None if value is None else convert(value)
+    taken, shown = (
+        {"anyOf": [schema, {"type": "null"}]} if schema else {} for schema in _schemas(convert)
+    )
+    return Typed(lambda value: None if value is None else convert(value), taken, shown)
 
 
 def list_of(convert: Converter) -> Converter:
@@ -195,9 +237,11 @@ def list_of(convert: Converter) -> Converter:
             raise ValueError(f"it has {len(value)} entries, at most {LIST_MAX} are allowed")
         return [convert(item) for item in value]
 
-    return convert_all
+    taken, shown = ({"type": "array", "items": schema} for schema in _schemas(convert))
+    return Typed(convert_all, {**taken, "maxItems": LIST_MAX}, shown)
 
 
+@typed(STRING)
 def uuid(value: Any) -> str:
     """Return an id in the canonical form."""
     if not isinstance(value, str) or not _UUID.fullmatch(value.lower()):
@@ -205,6 +249,7 @@ def uuid(value: Any) -> str:
     return value.lower()
 
 
+@typed(STRING)
 def project_id(value: Any) -> str:
     """Return a project's id, which other services choose."""
     found: str = name(value)
@@ -213,6 +258,7 @@ def project_id(value: Any) -> str:
     return found
 
 
+@typed(SPELLED, {"const": 4})
 def ip_version(value: Any) -> int:
     """Return the one IP version that there is for now."""
     found = number(value)
@@ -223,6 +269,7 @@ def ip_version(value: Any) -> int:
     return found
 
 
+@typed(STRING)
 def address(value: Any) -> IPv4Address:
     """Return an IPv4 address."""
     if not isinstance(value, str):
@@ -235,11 +282,13 @@ def address(value: Any) -> IPv4Address:
         raise ValueError(f"{quoted(value)} is not a valid IP address") from None
 
 
+@typed(STRING)
 def address_text(value: Any) -> str:
     """Return an IPv4 address in its usual spelling."""
     return str(address(value))
 
 
+@typed(STRING)
 def prefix(value: Any) -> IPv4Network:
     """Return an IPv4 prefix without host bits."""
     if not isinstance(value, str):
@@ -255,14 +304,16 @@ def prefix(value: Any) -> IPv4Network:
     return found
 
 
+@typed(STRING)
 def prefix_text(value: Any) -> str:
     """Return an IPv4 prefix in its usual spelling."""
     return str(prefix(value))
 
 
+@typed(STRING)
 def tenant_prefix(value: Any) -> IPv4Network:
     """Return a prefix that interfaces may have addresses of."""
-    found = prefix(value)
+    found: IPv4Network = prefix(value)
     first = IPv4Network("0.0.0.0/8")
     for unusable in (
         found.is_loopback,
@@ -276,6 +327,7 @@ def tenant_prefix(value: Any) -> IPv4Network:
     return found
 
 
+@typed(STRING)
 def any_prefix(value: Any) -> str:
     """Return an IPv4 or IPv6 prefix in its usual spelling, without host bits."""
     if not isinstance(value, str):
@@ -286,6 +338,7 @@ def any_prefix(value: Any) -> str:
         raise ValueError(f"{quoted(value)} is not a valid IP prefix") from None
 
 
+@typed(STRING)
 def mac(value: Any) -> str:
     """Return a MAC that an interface may have, in lower case."""
     found = value.lower().replace("-", ":") if isinstance(value, str) else ""
@@ -304,6 +357,7 @@ def dns_label(value: Any) -> str:
     return found
 
 
+@typed({"type": ["string", "null"]}, STRING)
 def host(value: Any) -> str:
     """Return a host's name; null and empty mean none."""
     if value in (None, ""):
@@ -315,12 +369,13 @@ def host(value: Any) -> str:
 
 def bound_host(value: Any) -> str:
     """Return the name of a host that something is bound to."""
-    found = host(value)
+    found: str = host(value)
     if not found:
         raise ValueError("a host must be named")
     return found
 
 
+@typed({"type": ["string", "integer", "null"]}, {"type": ["string", "null"]})
 def protocol(value: Any) -> str | None:
     """Return an IP protocol by name or number as text; None is any."""
     if value is None or (isinstance(value, str) and value.lower() in ("", "any", "-1")):
@@ -338,6 +393,7 @@ def protocol(value: Any) -> str | None:
     return str(int(found))
 
 
+@typed({"type": ["object", "null"]}, {"type": "object"})
 def profile(value: Any) -> dict[str, Any]:
     """Return the free-form part of a binding."""
     if value is None:
@@ -356,6 +412,7 @@ def nothing(value: Any) -> list[Any]:
     return []
 
 
+@typed(STRING)
 def service_type(value: Any) -> str:
     """Return a kind of ports that a subnet is for: a ``device_owner``."""
     found: str = name(value)
@@ -373,6 +430,7 @@ def _object(value: Any, known: Container[str]) -> dict[str, Any]:
     return value
 
 
+@typed({"type": "object"})
 def pool(value: Any) -> tuple[IPv4Address, IPv4Address]:
     """Return an allocation pool as its first and last address."""
     found = _object(value, ("start", "end"))
@@ -381,6 +439,7 @@ def pool(value: Any) -> tuple[IPv4Address, IPv4Address]:
     return address(found["start"]), address(found["end"])
 
 
+@typed({"type": "object"})
 def host_route(value: Any) -> dict[str, str]:
     """Return a route that DHCP hands out."""
     found = _object(value, ("destination", "nexthop"))
@@ -392,6 +451,7 @@ def host_route(value: Any) -> dict[str, str]:
     }
 
 
+@typed({"type": ["object", "null"]})
 def gateway_info(value: Any) -> dict[str, Any]:
     """Return where a router leads outside; empty for nowhere."""
     if value is None or value == {}:
@@ -410,6 +470,7 @@ def gateway_info(value: Any) -> dict[str, Any]:
     return info
 
 
+@typed({"type": ["boolean", "string", "integer", "null"]}, {"const": False})
 def never(value: Any) -> bool:
     """Return false, all that some attributes may be: every router is on every host already."""
     if value is not None and boolean(value):
@@ -423,6 +484,7 @@ def interface(value: Any) -> dict[str, str]:
     return {key: uuid(wish) for key, wish in found.items() if wish is not None}
 
 
+@typed({"type": "object"})
 def fixed_ip(value: Any) -> dict[str, str]:
     """Return a wish for an address: a subnet, an address, or both."""
     found = {
