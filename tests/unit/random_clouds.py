@@ -276,15 +276,9 @@ class CompilableMaker(Maker):
         return replace(made, subnets=subnets)
 
     def compilable_settings(self, number: int) -> HostSettings:
-        """Return a host's settings, with a routing source of its own.
-
-        Beyond the uplink nobody answers private addresses, so only floating IPs may be exempt.
-        """
+        """Return a host's settings, with a routing source of its own."""
         source = IPv4Address(f"91.207.15.{number + 1}")
-        pool = IPv4Network("91.208.23.0/24")
-        made = self.settings()
-        exempt = tuple(p for p in made.exempt if p.subnet_of(pool))
-        return replace(made, source=source, exempt=exempt, unserved=frozenset())
+        return replace(self.settings(), source=source, unserved=frozenset())
 
 
 def random_cloud(random: Random) -> Cloud:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import product
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_clouds import SEEDS, CompilableMaker, pairs
 
@@ -67,8 +67,14 @@ def flow(source: End | IPv4Address, destination: IPv4Address, service: Service) 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(0, 3))
+@example(1, 1)  # one of its hosts has no uplink
+@example(5, 1)  # and here a floating IP's instance answers
 def test_the_tracer_agrees(seed: int, number: int) -> None:
-    """What is said from intent to be answered is delivered and answered in the host states."""
+    """What is said from intent to be answered is delivered and answered in the host states.
+
+    Where instances keep their own source towards the outside, the answer depends on the operator's
+    routes: the judge takes them for granted and says so, the tracer does not know.
+    """
     maker = CompilableMaker(Random(seed))
     snapshots = maker.snapshots()
     told = {s.host: maker.compilable_settings(n) for n, s in enumerate(snapshots)}
@@ -96,6 +102,18 @@ def test_the_tracer_agrees(seed: int, number: int) -> None:
     ]
     for one, ruling in Random(seed).sample(judged, min(len(judged), 60)):
         found = trace(walked, one)
-        if found.disposition is not Disposition.UNKNOWN:  # where the tracer does not know
-            answered = found.disposition is Disposition.DELIVERED
-            assert answered == (ruling.verdict == Verdict.ANSWERED), (one, ruling, found.sentence)
+        is_answered = ruling.verdict == Verdict.ANSWERED
+        if is_answered and is_exempt(walked, one):
+            assert found.disposition is Disposition.UNKNOWN, (one, found.sentence)
+        else:
+            assert found.disposition is not Disposition.UNKNOWN, (one, found.sentence)
+            delivered = found.disposition is Disposition.DELIVERED
+            assert delivered == is_answered, (one, ruling, found.sentence)
+
+
+def is_exempt(cloud: Cloud, one: Flow) -> bool:
+    """Return whether a flow goes out with an instance's own source."""
+    if one.source is None or one.destination not in OUTSIDE:
+        return False
+    host, _ = cloud.seats[one.source]
+    return any(one.destination in prefix for prefix in host.config.snat_exempt)

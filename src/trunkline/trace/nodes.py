@@ -279,15 +279,15 @@ class InternetNode:
 
     def _ip_in(self, passage: Passage, packet: Packet) -> None:
         """Route a packet: to a host, to somebody outside, or back as an error."""
-        if self._internet.has(packet.destination) and not self._next_hop(packet.destination):
+        if self._is_beyond(packet):
+            text = f"{packet.destination} is beyond the uplink, in a prefix of the operator's own"
+            decision = Decision(Stage.OUTSIDE, self._internet.device, text)
+            passage.end(Disposition.UNKNOWN, decision)
+        elif self._internet.has(packet.destination) and not self._owner(packet.destination):
             passage.fates.append(reached(passage, f"the Internet has {packet.destination}"))
             reply = following(packet)
             if reply is not None:
                 passage.then.append(lambda: self.send(reply))
-        elif self._is_operators(packet.destination):
-            text = f"{packet.destination} is beyond the uplink, in a prefix of the operator's own"
-            decision = Decision(Stage.OUTSIDE, self._internet.device, text)
-            passage.end(Disposition.UNKNOWN, decision)
         elif any(packet.destination in prefix for prefix in PRIVATE):
             text = f"the provider's router has no way to the private {packet.destination}"
             passage.end(Disposition.NO_ROUTE, Decision(Stage.OUTSIDE, self._internet.device, text))
@@ -297,11 +297,20 @@ class InternetNode:
             passage.change(replace(packet, ttl=packet.ttl - 1))
             self._forward(passage)
 
-    def _is_operators(self, address: IPv4Address) -> bool:
-        """Return whether instances keep their own source towards an address (snat_exempt)."""
-        return any(
-            address in prefix for host in self._hosts.values() for prefix in host.config.snat_exempt
-        )
+    def _is_beyond(self, packet: Packet) -> bool:
+        """Return whether it depends on the operator's own routes what becomes of a packet.
+
+        Instances keep their own source towards such destinations (snat_exempt), and the Internet
+        would have no way back to it.
+        """
+        destination = packet.destination
+        prefixes = (p for host in self._hosts.values() for p in host.config.snat_exempt)
+        if not any(destination in prefix for prefix in prefixes):
+            return False
+        if self._near(destination) or self._owner(destination):
+            return False
+        is_untranslated = self._wiring.cloud.is_tenant(packet.source)
+        return is_untranslated or not self._internet.has(destination)
 
     def _refuse(self, packet: Packet) -> None:
         """Tell a sender, if the router has an address where that is, to tell it from."""
@@ -330,16 +339,20 @@ class InternetNode:
         passage.first = passage.frame
         self._wiring.launch(passage)
 
-    def _next_hop(self, destination: IPv4Address) -> bool:
-        """Return whether an address is one that a host answers for on the wire."""
-        return any(host.own.get(destination) == host.uplink for host in self._hosts.values())
+    def _owner(self, destination: IPv4Address) -> str | None:
+        """Return the host that answers for an address on the wire, if any does."""
+        found = (
+            name
+            for name, host in self._hosts.items()
+            if host.uplink and host.own.get(destination) == host.uplink
+        )
+        return next(found, None)
 
     def _neighbour(self, destination: IPv4Address) -> str | None:
         """Return the uplink that has an address; asked for by ARP where the router is known."""
         near = self._near(destination)
         if near is None:
-            owners = (n for n, h in self._hosts.items() if h.own.get(destination) == h.uplink)
-            owner = next(owners, None)
+            owner = self._owner(destination)
             return None if owner is None else self._wiring.uplink_mac(owner)
         mac = self._wiring.internet_mac()
 

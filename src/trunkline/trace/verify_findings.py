@@ -258,6 +258,12 @@ def not_covered(cloud: Cloud) -> list[str]:
         for host in cloud.hosts.values()
         if not host.settings.told
     ]
+    found += [
+        f"host {host.name}: whether {prefix}, where instances keep their own source, has a way"
+        " back to them; it is taken to"
+        for host in cloud.hosts.values()
+        for prefix in host.settings.exempt
+    ]
     routers = {s.router.id: s.router for s in cloud.segments.values() if s.router is not None}
     found += [
         f"router {router.id}: where its extra routes lead is not judged"
