@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from trunkline import errors
 from trunkline.hoststate import HostConfig, HostFacts, Problem
 from trunkline.model import HostName, PortId, PortStatus
-from trunkline.report import encode
+from trunkline.report import Reading, encode
 from trunkline.snapshot import HostSnapshot, Part, assemble, decode_section
 
 TIMEOUT_S = 30.0
@@ -330,7 +330,7 @@ class AgentClient:
         }
         self._held = _Held(dict(digests), parts)
 
-    def report(
+    def report(  # noqa: PLR0913 - these are the parts of a report
         self,
         revision: int,
         ports: Mapping[PortId, PortStatus],
@@ -339,6 +339,7 @@ class AgentClient:
         *,
         config: HostConfig,
         full: bool,
+        reading: Reading | None = None,
     ) -> None:
         """Tell the server what the host is like.
 
@@ -349,6 +350,7 @@ class AgentClient:
             facts: What the machine offers.
             config: How it is cabled.
             full: Whether ``ports`` has all of them: any other is DOWN.
+            reading: What was read back from its kernel.
 
         Raises:
             RequestError: The server refused.
@@ -359,7 +361,7 @@ class AgentClient:
             "full": full,
             "ports": {port_id: PortStatus(status).value for port_id, status in ports.items()},
             "problems": [{"subject": p.subject, "text": p.text} for p in problems],
-            "facts": encode(config, facts),
+            "facts": encode(config, facts, reading),
         }
         self._channel.json("POST", f"{self._base}/report", body)
 

@@ -1,4 +1,4 @@
-"""What an agent tells the server of its host: how it is cabled, and what the machine offers.
+"""What an agent tells of its host: how it is cabled, what the machine offers, what it read there.
 
 ``encode`` and ``decode`` are each other's inverse, but for the state directory, which is the
 host's own business. An agent may be older than the server: what it does not tell is None.
@@ -7,11 +7,14 @@ host's own business. An agent may be older than the server: what it does not tel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
+
+COMMANDS_MAX, COMMAND_LENGTH_MAX = 20, 300
+"""How much of a drift is told; ``operations`` counts all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,40 @@ class HostReport:
     facts: HostFacts
 
 
-def encode(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
-    """Return configuration and facts as plain data."""
-    return {
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How a host was found to differ from what its agent had left it as.
+
+    Attributes:
+        at: When, by the host's clock; ISO 8601 in UTC.
+        operations: How many repairs it took.
+        commands: The first of them.
+        repaired: Whether the host has since been read to be as it must.
+    """
+
+    at: str
+    operations: int
+    commands: tuple[str, ...]
+    repaired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an agent read back from its host.
+
+    Attributes:
+        at: When it last read all of it, by the host's clock; ISO 8601 in UTC.
+        drift: The last that it found since it started.
+    """
+
+    at: str
+    drift: Drift | None = None
+
+
+def encode(config: HostConfig, facts: HostFacts, reading: Reading | None = None) -> dict[str, Any]:
+    """Return configuration, facts, and what was read as plain data."""
+    told = {} if reading is None else {"reading": asdict(reading)}
+    return told | {
         "vlan_making": None if facts.vlan_making is None else facts.vlan_making.value,
         "links": sorted(facts.links),
         "uplink_address": _text(facts.uplink_address),
@@ -51,6 +85,21 @@ def decode(host: str, data: Mapping[str, Any]) -> HostReport | None:
         return HostReport(_config(host, data["cabling"]), _facts(data))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def decode_reading(data: Mapping[str, Any]) -> Reading | None:
+    """Return the reading in what ``encode`` made; None if the agent told none, or something odd."""
+    try:
+        reading = data["reading"]
+        drift = reading["drift"]
+        return Reading(str(reading["at"]), None if drift is None else _drift(drift))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _drift(data: Mapping[str, Any]) -> Drift:
+    commands = tuple(map(str, data["commands"]))
+    return Drift(str(data["at"]), int(data["operations"]), commands, bool(data["repaired"]))
 
 
 def _config(host: str, data: Mapping[str, Any]) -> HostConfig:

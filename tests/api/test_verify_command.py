@@ -12,6 +12,8 @@ from running import Cloud, running
 
 from trunkline.cli.main import main
 from trunkline.errors import Conflict, Forbidden, Invalid, NotFound
+from trunkline.hoststate import HostConfig, HostFacts, Problem, VlanMaking
+from trunkline.report import Drift, Reading
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,48 @@ def test_a_sound_cloud_is_well(
     assert report["pairs"] == report["rules"] == []
     assert [tally["pairs"] for tally in report["ports"]["ipv4"]] == [2]
     assert report["not_covered"] == [
-        "host verify-host: its agent has not reported how it is cabled; a usual host is assumed"
+        "host verify-host: its agent has not reported how it is cabled; a usual host is assumed",
+        "host verify-host: whether its kernel is as it must be; its agent is silent",
     ]
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_drift_is_told(
+    own_server: Cloud,
+    own: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    repaired: bool,
+) -> None:
+    """What an agent found changed in its kernel is told; it is a finding while it lasts."""
+    assert own
+    drift = Drift("2026-01-02T03:04:05Z", 2, ("ip link set br100 up",), repaired)
+    config = HostConfig("x", {"physnet1": "eth0"}, None, None, (), "/x")
+    facts = HostFacts(VlanMaking.KERNEL, frozenset({"eth0"}))
+    with own_server.agent("verify-drift") as agent:
+        snapshot = agent.snapshot(None, 0)
+        assert snapshot is not None
+        reading = Reading("2026-01-02T03:05:00Z", drift)
+        for applied, problems in (
+            (snapshot.revision + 1, [Problem("bridge br1", "is foreign")]),
+            (snapshot.revision, []),
+        ):
+            told = {"config": config, "full": True, "reading": reading}
+            agent.report(applied, {}, problems, facts, **told)
+            assert verify(own_server, "--json") == (1 if problems or not repaired else 0)
+            found = [
+                (one["lasts"], one["text"].split(":")[0])
+                for one in json.loads(capsys.readouterr().out)["kernels"]
+            ]
+            late = f"it is at revision {applied} of what is wanted, not yet {snapshot.revision}"
+            behind = [(True, "bridge br1"), (True, late)] if problems else []
+            assert found == [*behind, (not repaired, "2026-01-02T03")]
+    (host,) = own_server.admin.list("agents", host="verify-drift")
+    assert host["configurations"]["facts"]["reading"]["drift"]["operations"] == 2
+    assert verify(own_server) == (0 if repaired else 1)
+    kind = "repaired" if repaired else "drift"
+    assert f"{kind}: host verify-drift: 2026-01-02T03:04:05Z: " in (out := capsys.readouterr().out)
+    assert "ip link set br100 up; and 1 more" in out
 
 
 def test_a_plan_is_judged_and_not_carried_out(

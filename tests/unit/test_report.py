@@ -10,7 +10,7 @@ import clouds
 import pytest
 
 from trunkline.hoststate import HostFacts
-from trunkline.report import decode, encode
+from trunkline.report import Drift, Reading, decode, decode_reading, encode
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,20 @@ def test_less_than_that_is_nothing(change: dict[str, Any]) -> None:
     """An agent that is older, or says something odd, has told nothing."""
     assert decode("compute1", {**encode(clouds.CONFIG, clouds.FACTS), **change}) is None
     assert decode("compute1", {}) is None
+
+
+@pytest.mark.parametrize(
+    "reading", [Reading("t1"), Reading("t2", Drift("t1", 3, ("a", "b"), repaired=False)), None]
+)
+def test_a_reading_there_and_back(reading: Reading | None) -> None:
+    """What was read back comes out as it went in; an agent that tells none has told none."""
+    told = json.loads(json.dumps(encode(clouds.CONFIG, clouds.FACTS, reading)))
+
+    assert decode_reading(told) == reading
+    assert decode("compute1", told) is not None
+
+
+@pytest.mark.parametrize("reading", [7, {}, {"at": "t", "drift": 7}, {"at": "t", "drift": {}}])
+def test_an_odd_reading_is_none(reading: object) -> None:
+    """What no agent says is nothing that is known."""
+    assert decode_reading({"reading": reading}) is None

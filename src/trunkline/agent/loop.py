@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 
+from trunkline.agent.drift import Readings
 from trunkline.agent.probe import Probes
 from trunkline.agent.reconcile import Compiler, Outcome, reconcile
 from trunkline.client import AgentClient
@@ -23,6 +25,7 @@ from trunkline.errors import KernelError, RequestError, ServerUnavailable
 from trunkline.hoststate import HostConfig
 from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
+from trunkline.report import Reading
 from trunkline.snapshot import HostSnapshot
 
 log = logging.getLogger("trunkline.agent")
@@ -114,12 +117,13 @@ class Reporter:
     tried_at: float = 0.0
     complete: bool = False
 
-    def report(self, revision: int, outcome: Outcome) -> None:
+    def report(self, revision: int, outcome: Outcome, reading: Reading | None) -> None:
         """Report a cycle's outcome if it is news, or a sign of life is due.
 
         A server that does not answer is told everything once it is back.
         """
-        rest = (revision, outcome.failures, outcome.problems, outcome.facts)
+        drift = None if reading is None else reading.drift
+        rest = (revision, outcome.failures, outcome.problems, outcome.facts, drift)
         news = {p: s for p, s in outcome.ports.items() if self.told.get(p) != s}
         now = time.monotonic()
         due = now - self.tried_at >= HEARTBEAT_S
@@ -134,6 +138,7 @@ class Reporter:
                 facts=outcome.facts,
                 config=self.config,
                 full=not self.complete,
+                reading=reading,
             )
         except (ServerUnavailable, RequestError) as error:
             self.complete = False
@@ -144,7 +149,7 @@ class Reporter:
 
 @dataclass
 class Loop:
-    """What the working thread carries from cycle to cycle: nothing about the host."""
+    """What the working thread carries from cycle to cycle: nothing that a cycle depends on."""
 
     kernel: Kernel
     config: HostConfig
@@ -157,6 +162,7 @@ class Loop:
     resync_at: float = 0.0
     retry_at: float | None = None
     waits: Iterator[float] = field(default_factory=backoff_s)
+    readings: Readings = field(default_factory=Readings)
 
     def run(self, stop: Event) -> None:
         """Work until told to stop."""
@@ -177,7 +183,8 @@ class Loop:
 
     def _cycle(self, snapshot: HostSnapshot) -> None:
         started = time.monotonic()
-        if started >= self.resync_at:
+        full = started >= self.resync_at
+        if full:
             self.kernel.forget()
             self.resync_at = started + RESYNC_S
         try:
@@ -189,6 +196,8 @@ class Loop:
             self.kernel.forget()
             self.retry_at = started + next(self.waits)
             return
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.readings.note(snapshot, outcome, now, full=full)
         self.judge = not outcome.judged
         self._schedule_retry(outcome, started)
         self.cycles += 1
@@ -198,7 +207,7 @@ class Loop:
         if self.cycles == 1 or outcome.operations or outcome.failures:
             _log(snapshot.revision, outcome, started)
         if self.inbox.online:
-            self.reporter.report(snapshot.revision, outcome)
+            self.reporter.report(snapshot.revision, outcome, self.readings.reading())
 
     def _schedule_retry(self, outcome: Outcome, now: float) -> None:
         if outcome.failures:

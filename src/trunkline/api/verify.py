@@ -19,10 +19,12 @@ from trunkline.api.resources import RESOURCES, Resource
 from trunkline.api.routes import Store, plain
 from trunkline.db.engine import Transaction
 from trunkline.errors import Conflict, Invalid
+from trunkline.model import HostName
 from trunkline.service import clouds
 from trunkline.service.caller import Caller
 from trunkline.service.hosts import revisions
 from trunkline.trace.verify_data import Told, cloud_out
+from trunkline.trace.verify_kernel import KernelTold, kernels_out
 
 VERBS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 PLANNED_MAX = 1000  # they hold up other writers while they are tried
@@ -50,14 +52,12 @@ class VerifyApi:
         return [Route("/v2.0/cloud", self.cloud, methods=["POST"])]
 
     async def cloud(self, request: Request) -> Response:
-        """Answer every host's snapshot and cabling, and those that planned requests change."""
+        """Answer every host's snapshot, cabling and kernel, and what planned requests change."""
         caller = await self._auth.caller(request)
         caller.require("get_cloud")
         works = _works(await read_json(request), caller)
-        now, told = await self._store.read(
-            lambda tx: (revisions(tx), clouds.read(tx, clouds.names(tx)))
-        )
-        answer: dict[str, Any] = {"cloud": cloud_out(told)}
+        now, told, kernels = await self._store.read(_read)
+        answer: dict[str, Any] = {"cloud": cloud_out(told), "kernels": kernels_out(kernels)}
         if works:
             answer["planned"] = cloud_out(await self._try(works, now))
         return JSONResponse(answer)
@@ -83,6 +83,11 @@ class VerifyApi:
         except _Undone as undone:
             return undone.told
         raise AssertionError("a plan is never carried out")
+
+
+def _read(tx: Transaction) -> tuple[dict[HostName, int], list[Told], list[KernelTold]]:
+    names = clouds.names(tx)
+    return revisions(tx), clouds.read(tx, names), clouds.kernels(tx, names)
 
 
 def _works(body: Any, caller: Caller) -> list[Work]:

@@ -1,5 +1,7 @@
 """``trunkline verify``: who can reach whom in the whole cloud, and what a plan would change.
 
+From intent, and where the hosts' kernels, as their agents last read them, are not what is meant.
+
 Exit codes: 0 all well (with ``--diff``: the plan changes nothing), 1 findings; see ``main`` for
 the others.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +62,7 @@ def _ask(args: Namespace, planned: list[Any]) -> dict[str, Any]:
 def _report(answer: dict[str, Any], args: Namespace) -> int:
     from trunkline.trace.verify_report import report_out, tell, verify  # noqa: PLC0415
 
-    report = verify(_cloud(_told(answer, "cloud")))
+    report = verify(_cloud(_told(answer, "cloud")), _kernels(answer))
     if args.json:
         print(json.dumps(report_out(report), indent=2))
     else:
@@ -85,8 +88,18 @@ def _diff(answer: dict[str, Any], args: Namespace) -> int:
 def _told(answer: dict[str, Any], part: str) -> list[Any]:
     from trunkline.trace.verify_data import cloud_in  # noqa: PLC0415 - numpy loads slowly
 
+    return _read(answer, part, cloud_in)
+
+
+def _kernels(answer: dict[str, Any]) -> list[Any]:
+    from trunkline.trace.verify_kernel import kernels_in  # noqa: PLC0415 - as above
+
+    return _read(answer, "kernels", kernels_in)
+
+
+def _read(answer: dict[str, Any], part: str, decode: Callable[[Any], list[Any]]) -> list[Any]:
     try:
-        return list(cloud_in(answer[part]))
+        return decode(answer[part])
     except (KeyError, TypeError, ValueError) as error:
         raise ServerUnavailable(
             f"the server's answer is no cloud ({error!r}); it may be of another version"

@@ -11,11 +11,13 @@ from trunkline.core.nat import routing_source
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import hosts
 from trunkline.model import HostName
-from trunkline.report import HostReport, decode
+from trunkline.report import HostReport, decode, decode_reading
 from trunkline.service import snapshots
+from trunkline.service.hosts import alive_since
 from trunkline.snapshot import HostSnapshot
 from trunkline.trace.verify_cloud import HostSettings
 from trunkline.trace.verify_data import Told
+from trunkline.trace.verify_kernel import KernelTold
 
 
 def names(tx: Transaction) -> list[HostName]:
@@ -32,6 +34,25 @@ def read(tx: Transaction, wanted: Iterable[HostName]) -> list[Told]:
         snapshot = snapshots.read(tx, host)
         found.append((snapshot, _settings(snapshot, decode(host, facts.get(host, {})))))
     return found
+
+
+def kernels(tx: Transaction, wanted: Iterable[HostName]) -> list[KernelTold]:
+    """Return what hosts' agents last said of their kernels, by host."""
+    rows = tx.connection.execute(
+        select(hosts).where(hosts.c.host.in_(sorted(wanted))).order_by(hosts.c.host)
+    )
+    since = alive_since(tx)
+    return [
+        KernelTold(
+            row.host,
+            (row.heartbeat_at or "") > since,
+            row.revision,
+            row.applied_revision,
+            tuple(f"{problem['subject']}: {problem['text']}" for problem in row.problems),
+            decode_reading(row.facts or {}),
+        )
+        for row in rows
+    ]
 
 
 def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings:

@@ -32,7 +32,7 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
     """Turn hosts into agents as the Networking API has them."""
     probed_at, faults = probes.faults_by_host(tx)
     for record in records:
-        record["alive"] = record["heartbeat_at"] > _alive_since(tx)
+        record["alive"] = record["heartbeat_at"] > alive_since(tx)
         record["configurations"] = {
             "revision": record.pop("revision"),
             "applied_revision": record.pop("applied_revision"),
@@ -153,11 +153,12 @@ def _set_status(tx: Transaction, host: HostName, ids: Sequence[str], status: Por
 
 def any_alive(tx: Transaction) -> bool:
     """Return whether any host's agent has been heard of lately."""
-    alive = exists().where(hosts.c.heartbeat_at > _alive_since(tx))
+    alive = exists().where(hosts.c.heartbeat_at > alive_since(tx))
     return bool(tx.connection.scalar(select(alive)))
 
 
-def _alive_since(tx: Transaction) -> str:
+def alive_since(tx: Transaction) -> str:
+    """Return the time since which a living agent has been heard of."""
     return _before(tx, DOWN_AFTER_S)
 
 

@@ -24,6 +24,7 @@ from trunkline.model import HostName, PortId, PortStatus
 from trunkline.report import decode
 from trunkline.service import live, probes, snapshots
 from trunkline.service.caller import Caller
+from trunkline.service.clouds import kernels
 from trunkline.service.collections import (
     Collection,
     Record,
@@ -38,6 +39,7 @@ from trunkline.trace.data import trace_out
 from trunkline.trace.narrow import narrow
 from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
 from trunkline.trace.steps import Trace
+from trunkline.trace.verify_kernel import kernel_findings, unread
 from trunkline.trace.walk import ANYBODY, Flow, trace
 
 INTERNET = "internet"
@@ -88,6 +90,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     found = trace(cloud, flow)
     if values.pop("advise"):
         found = replace(found, advice=advise(cloud, flow))
+    found = replace(found, assumptions=(*found.assumptions, *_doubts(tx, cloud)))
     if not caller.is_admin:
         found = _narrowed(found, caller, values, source, receiver)
     record = new_record(tx, {**values, "answer": trace_out(found), "live": None})
@@ -97,6 +100,13 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     _forget_old(tx, record["project_id"])
     _complete(tx, [record])
     return record
+
+
+def _doubts(tx: Transaction, cloud: Cloud) -> list[str]:
+    """Return why a kernel on the way may not do what was traced, which is from intent."""
+    known = kernels(tx, [HostName(host.name) for host in cloud.hosts])
+    doubts = [str(finding) for finding in kernel_findings(known) if finding.lasts]
+    return doubts + [f"not known: {sentence}" for sentence in unread(known)]
 
 
 def delete_(tx: Transaction, caller: Caller, trace_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from trunkline.trace.verify_findings import (
     pair_findings,
     rule_findings,
 )
+from trunkline.trace.verify_kernel import KernelFinding, KernelTold, kernel_findings, unread
 
 SCHEMA = 1
 
@@ -28,6 +29,7 @@ class Report:
 
     Attributes:
         reach: By IP version.
+        kernels: Where kernels differ, or differed, from what they must be.
         not_covered: What the answer does not cover, as sentences.
     """
 
@@ -36,16 +38,27 @@ class Report:
     public: Public
     pairs: list[PairFinding]
     rules: list[RuleFinding]
+    kernels: list[KernelFinding]
     not_covered: list[str]
 
     @property
     def is_well(self) -> bool:
         """Return whether there is nothing to find."""
-        return not self.pairs and not self.rules
+        return not self.findings
+
+    @property
+    def findings(self) -> int:
+        """Return how many findings there are; a drift that was repaired is none."""
+        return len(self.pairs) + len(self.rules) + sum(f.lasts for f in self.kernels)
 
 
-def verify(cloud: Cloud) -> Report:
-    """Return who reaches whom in a cloud, and what deserves a second look."""
+def verify(cloud: Cloud, kernels: Sequence[KernelTold] = ()) -> Report:
+    """Return who reaches whom in a cloud, and what deserves a second look.
+
+    Args:
+        cloud: What is intended.
+        kernels: What is known of its hosts' kernels.
+    """
     four, six = reach(cloud), reach(cloud, 6)
     return Report(
         cloud,
@@ -53,7 +66,8 @@ def verify(cloud: Cloud) -> Report:
         reach_public(four),
         pair_findings(four) + pair_findings(six),
         rule_findings(cloud),
-        not_covered(cloud),
+        kernel_findings(kernels),
+        not_covered(cloud) + unread(kernels),
     )
 
 
@@ -78,6 +92,7 @@ def report_out(report: Report) -> dict[str, Any]:
         "rules": [
             {"group_id": f.group.id, "rule_id": f.rule.id, "reason": f.reason} for f in report.rules
         ],
+        "kernels": [asdict(finding) for finding in report.kernels],
         "not_covered": report.not_covered,
     }
 
@@ -144,9 +159,10 @@ def tell(report: Report) -> Iterator[str]:
         yield from _tell_pair(finding)
     for rule in report.rules:
         yield f"rule {rule.rule.id} of group {rule.group.name} has no effect: {rule.reason}"
+    yield from map(str, report.kernels)
     for sentence in report.not_covered:
         yield f"not covered: {sentence}"
-    yield "all well" if report.is_well else f"{len(report.pairs) + len(report.rules)} findings"
+    yield "all well" if report.is_well else f"{report.findings} findings"
 
 
 def _tell_tallies(
