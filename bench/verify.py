@@ -10,6 +10,7 @@ pairs check that both ways agree.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import resource
 import time
@@ -52,6 +53,7 @@ def main() -> int:
 
 def measure(kind: str, ports: int) -> str:
     """Return one line of the table."""
+    gc.disable()  # as the command does
     verify(KINDS[kind](200).cloud())
     draft = KINDS[kind](ports)
     assert draft.made
