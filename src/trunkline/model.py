@@ -61,6 +61,7 @@ class GatewayMode(StrEnum):
 
     PER_HOST = "per_host"  # each host takes an address of its own, as in the article
     ANYCAST = "anycast"  # every host has the subnet's gateway_ip, kept off the trunk
+    UPSTREAM = "upstream"  # the subnet's gateway_ip is a router on the segment that is not ours
 
 
 class Direction(StrEnum):

@@ -73,6 +73,7 @@ class SubnetView:
     Attributes:
         gateway: This host's own address on the subnet: what its bridge carries, what its
             instances use as router and DHCP server.
+        upstream: What they use as router instead, where that is not the host.
         dns_servers: Handed out as they are; empty means the gateway answers DNS itself.
     """
 
@@ -82,6 +83,7 @@ class SubnetView:
     enable_dhcp: bool = True
     dns_servers: tuple[IPv4Address, ...] = ()
     host_routes: tuple[HostRoute, ...] = ()
+    upstream: IPv4Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,10 @@ class NetworkView:
     def domain(self) -> DomainId:
         """Return where the network's addresses are unique."""
         return DomainId(self.router_id or self.id)
+
+    def router_of(self, subnet: SubnetView) -> IPv4Address | None:
+        """Return what instances have as their router on a subnet: upstream, this host, or none."""
+        return subnet.upstream or (subnet.gateway if self.router_id else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +397,7 @@ def _subnet_out(subnet: SubnetView) -> dict[str, Any]:
         "enable_dhcp": subnet.enable_dhcp,
         "dns_servers": [str(server) for server in subnet.dns_servers],
         "host_routes": _routes_out(subnet.host_routes),
+        "upstream": None if subnet.upstream is None else str(subnet.upstream),
     }
 
 
@@ -402,6 +409,7 @@ def _subnet_in(data: Mapping[str, Any]) -> SubnetView:
         enable_dhcp=data["enable_dhcp"],
         dns_servers=tuple(map(IPv4Address, data["dns_servers"])),
         host_routes=_routes_in(data["host_routes"]),
+        upstream=None if data["upstream"] is None else IPv4Address(data["upstream"]),
     )
 
 

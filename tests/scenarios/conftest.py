@@ -53,6 +53,14 @@ def flat(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def upstream(_able: None) -> Iterator[Stage]:
+    """A router on the trunk as the gateway of both networks."""
+    lab, _ = life.up(read("upstream"), f"{PREFIX}upstr")
+    yield Stage(lab)
+    life.down(f"{PREFIX}upstr")
+
+
+@pytest.fixture(scope="module")
 def faulty(_able: None) -> Iterator[Stage]:
     """A lab to break things in, without floating IPs: its scenarios need no working agent."""
     data = yaml.safe_load(read("article"))

@@ -39,7 +39,25 @@ def test_flat_without_the_wall_between_tags(flat: Stage) -> None:
     until("all is well again", lambda: play(flat, ALL["flat"]).passed)
 
 
-def test_flat_needs_its_topology(stage: Stage) -> None:
-    """Played where there is no flat network, it says what it needs."""
-    with pytest.raises(Invalid, match="--file flat"):
-        play(stage, ALL["flat"])
+@pytest.mark.parametrize("key", ["flat", "upstream"])
+def test_a_layout_needs_its_topology(stage: Stage, key: str) -> None:
+    """Played on the article's, it says which one has what it needs."""
+    with pytest.raises(Invalid, match=f"--file {key}"):
+        play(stage, ALL[key])
+
+
+def test_upstream(upstream: Stage) -> None:
+    """A router on the trunk is the way between tenants, also where one's network is not."""
+    assert failed(play(upstream, ALL["upstream"])) == []
+
+
+def test_upstream_without_the_router(upstream: Stage) -> None:
+    """Without its forwarding there is no other way: no host steps in."""
+    router = upstream.lab.namespace("router")
+    key = "net.ipv4.conf.br100.forwarding"
+    netns.sysctl(router, key, "0")
+    try:
+        assert any("VM_1 is answered" in text for text in failed(play(upstream, ALL["upstream"])))
+    finally:
+        netns.sysctl(router, key, "1")
+    assert play(upstream, ALL["upstream"]).passed

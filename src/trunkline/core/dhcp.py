@@ -7,6 +7,7 @@ dnsmasq resolves the names of all instances of the network, wherever they live, 
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from json import dumps
 
 from trunkline.core.kept import kept
@@ -172,11 +173,11 @@ def _config(served: Served) -> str:
         f"dhcp-option=option:mtu,{served.network.mtu}",
     ]
     for subnet in subnets:
-        lines += _subnet_lines(subnet, routed=served.network.router_id is not None)
+        lines += _subnet_lines(subnet, served.network.router_of(subnet))
     return "\n".join(lines) + "\n"
 
 
-def _subnet_lines(subnet: SubnetView, *, routed: bool) -> list[str]:
+def _subnet_lines(subnet: SubnetView, router: IPv4Address | None) -> list[str]:
     """Return the lines of one subnet; on no router, the router option is there and empty.
 
     Without the option dnsmasq would offer itself (dnsmasq(8), --dhcp-option).
@@ -184,17 +185,17 @@ def _subnet_lines(subnet: SubnetView, *, routed: bool) -> list[str]:
     tag = f"subnet-{subnet.id[:8]}"
     dns = ",".join(str(a) for a in subnet.dns_servers) or str(subnet.gateway)
     lease = f"{LEASE_TIME_S}s"
-    router = f"option:router,{subnet.gateway}" if routed else "option:router"
+    told = f"option:router,{router}" if router else "option:router"
     lines = [
         f"listen-address={subnet.gateway}",
         f"dhcp-range=set:{tag},{subnet.cidr.network_address},static,{subnet.cidr.netmask},{lease}",
-        f"dhcp-option=tag:{tag},{router}",
+        f"dhcp-option=tag:{tag},{told}",
         f"dhcp-option=tag:{tag},option:dns-server,{dns}",
     ]
     if subnet.host_routes:
         # A client that gets option 121 ignores the router option, so the default route is
         # repeated in it (RFC 3442).
         routes = [f"{r.destination},{r.nexthop}" for r in subnet.host_routes]
-        routes += [f"0.0.0.0/0,{subnet.gateway}"] if routed else []
+        routes += [f"0.0.0.0/0,{router}"] if router else []
         lines.append(f"dhcp-option=tag:{tag},option:classless-static-route,{','.join(routes)}")
     return lines

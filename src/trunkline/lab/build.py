@@ -3,6 +3,7 @@
     controller --- mgmt0 of each host      the server, on the management network
     switch ------- eth0 of each host       a bridge that passes tagged frames as they are
     inet --------- eth1 of each host       the external wire, the provider's router behind it
+    router ------- a port of the switch    where networks have their gateway upstream; not ours
     instance eth0 - tap… of its host       plugged as a hypervisor does; configured by DHCP
 
 Knows no API object: what the cloud consists of is ``cloud``'s business.
@@ -19,16 +20,21 @@ from pathlib import Path
 from shlex import quote
 from textwrap import dedent
 
-from trunkline.errors import Interrupted, Rejected
+from trunkline.errors import Interrupted, MissingFeature, Rejected
+from trunkline.hoststate import Address, Bridge, HostConfig, Vlan
 from trunkline.kernel import netns, sysctl
+from trunkline.kernel.linux import LinuxKernel
 from trunkline.lab.state import RESOLV, Lab, kill_inside, write_secret
-from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, SWITCH, Host
+from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, ROUTER, SWITCH, Host
 from trunkline.lab.waiting import limit_s, until
+from trunkline.operations import AddAddress, CreateBridge, CreateVlan, SetSysctl
+from trunkline.ownership import vlan_name
 
 SERVER_PORT = 9696
 METADATA_SERVICE_PORT = 8775  # Nova's
 SERVER_ADDRESS = MANAGEMENT[1]
 TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
+MTU = 1500  # bytes: what the cables carry
 SWITCH_BRIDGE, WIRE, MANAGEMENT_WIRE = "br-trunk", "br-ext", "mgmt"
 PHYSICAL_NETWORK = "physnet1"
 EVERYWHERE = IPv4Network("0.0.0.0/0")
@@ -39,10 +45,15 @@ PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16
 def lay_cables(lab: Lab) -> None:
     """Make all nodes but the instances, and connect them."""
     hosts = lab.topology.hosts.values()
-    for node in (CONTROLLER, SWITCH, INTERNET, *lab.topology.hosts):
+    upstream = lab.topology.routers_upstream()
+    for node in (CONTROLLER, SWITCH, INTERNET, *upstream, *lab.topology.hosts):
         _make_node(lab, node)
     for node in (CONTROLLER, SWITCH, INTERNET):
         be_quiet(lab.namespace(node))
+    for node in upstream:
+        netns.veth(lab.namespace(node), TRUNK, None, lab.namespace(SWITCH), node)
+        _set_where_there(lab.namespace(node), f"net.ipv6.conf.{TRUNK}.disable_ipv6", "1")
+        netns.up(lab.namespace(node), TRUNK)
     for host in hosts:
         _make_host(lab, host)
     _make_controller(lab)
@@ -109,10 +120,31 @@ def _make_controller(lab: Lab) -> None:
 def _make_switch(lab: Lab) -> None:
     """Make the switch; its ports pass the VLANs that the topology allows them."""
     namespace = lab.namespace(SWITCH)
-    netns.bridge(namespace, SWITCH_BRIDGE, tuple(lab.topology.hosts))
+    ports = (*lab.topology.hosts, *lab.topology.routers_upstream())
+    netns.bridge(namespace, SWITCH_BRIDGE, ports)
     rules = list(_trunk_rules(lab))
     if rules:
         _run(namespace, ["nft", "-f", "-"], _port_filter(rules))
+
+
+def tag_router(lab: Lab, bridge: Bridge, vlan_id: int, address: IPv4Interface) -> None:
+    """Have the upstream router serve a VLAN: its agent is this, and no host's is asked."""
+    config = HostConfig(ROUTER, {PHYSICAL_NETWORK: TRUNK}, None, None, (), str(lab.directory))
+    with netns.enter(lab.namespace(ROUTER)):
+        kernel = LinuxKernel()
+        making = kernel.facts(config).vlan_making
+        if making is None:
+            raise MissingFeature("this kernel can make no VLAN devices; see 'trunkline doctor'")
+        name = vlan_name(vlan_id)
+        vlan = Vlan(name, TRUNK, vlan_id, bridge.mtu, bridge.name, bridge.alias, making)
+        for operation in (
+            CreateBridge(bridge),
+            CreateVlan(vlan),
+            AddAddress(Address(bridge.name, address)),
+            SetSysctl(f"net.ipv4.conf.{bridge.name}.forwarding", "1"),
+        ):
+            kernel.run(config, operation)
+        kernel.close()
 
 
 def _trunk_rules(lab: Lab) -> Iterator[str]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Interface
 from typing import Any
 
 from trunkline.errors import Interrupted, ServerUnavailable
+from trunkline.hoststate import Bridge
 from trunkline.kernel import netns
 from trunkline.lab import build, state
-from trunkline.lab.cloud import Cloud, Seat, write_users
+from trunkline.lab.cloud import Cloud, Seat, Segment, write_users
 from trunkline.lab.state import Lab
-from trunkline.lab.topology import SWITCH, load
+from trunkline.lab.topology import ROUTER, SWITCH, load
 from trunkline.lab.waiting import until
+from trunkline.model import GatewayMode
+from trunkline.ownership import alias
 
 
 def up(text: str, name: str | None) -> tuple[Lab, bool]:
@@ -65,6 +69,8 @@ def _build(lab: Lab) -> None:
     for host in lab.topology.hosts:
         build.start_agent(lab, host)
     cloud.create()
+    for segment in cloud.segments().values():
+        _serve_upstream(lab, segment)
     seats = cloud.seats()
     for seat in seats.values():
         build.plug_instance(lab, seat.instance, seat.mac, seat.tap)
@@ -74,6 +80,16 @@ def _build(lab: Lab) -> None:
     for instance in seats:
         build.wait_for_lease(lab, instance)
     settle(lab, cloud)
+
+
+def _serve_upstream(lab: Lab, segment: Segment) -> None:
+    """Have the upstream router serve a network whose gateway it is."""
+    network = lab.topology.networks[segment.network]
+    if network.gateway is GatewayMode.UPSTREAM and segment.vlan_id is not None:
+        mac = segment.own_mac(ROUTER)
+        bridge = Bridge(segment.bridge, mac, build.MTU, alias(segment.network_id))
+        address = IPv4Interface((network.cidr[1], network.cidr.prefixlen))
+        build.tag_router(lab, bridge, segment.vlan_id, address)
 
 
 def _answers(lab: Lab, cloud: Cloud) -> bool:
@@ -130,7 +146,11 @@ def _forwards(lab: Lab) -> bool:
     until then it drops what comes in.
     """
     there = set(netns.names())  # a host may be dead
-    nodes = [n for n in (SWITCH, *lab.topology.hosts) if lab.namespace(n) in there]
+    nodes = [
+        n
+        for n in (SWITCH, *lab.topology.routers_upstream(), *lab.topology.hosts)
+        if lab.namespace(n) in there
+    ]
     outputs = (netns.run(lab.namespace(node), ("bridge", "-j", "link")).stdout for node in nodes)
     ports = (port for output in outputs for port in json.loads(output or "[]"))
     return all(port["state"] == "forwarding" for port in ports if "LOWER_UP" in port["flags"])

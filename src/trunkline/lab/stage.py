@@ -91,7 +91,8 @@ class Stage:
     def forget_neighbours(self) -> None:
         """Empty every ARP cache, so that who asks whom is part of what is seen."""
         there = set(netns.names())
-        for node in (INTERNET, *self.topology.hosts, *self.topology.instances):
+        routers = self.topology.routers_upstream()
+        for node in (INTERNET, *routers, *self.topology.hosts, *self.topology.instances):
             namespace = self.lab.namespace(node)
             if namespace in there:
                 netns.run(namespace, ["ip", "neigh", "flush", "all"], limit_s(10))
@@ -413,7 +414,9 @@ def _patience_s(*, hope: bool) -> float:
 def _cast(stage: Stage) -> Cast:
     topology = stage.topology
     macs = {seat.mac: seat.instance for seat in stage.seats.values()}
+    upstream = topology.routers_upstream()
     for segment in stage.segments.values():
+        macs |= {segment.own_mac(router): "the upstream router" for router in upstream}
         for host in topology.hosts:
             macs[segment.gateway_mac(host)] = f"the gateway on {segment.bridge}"
             macs[segment.own_mac(host)] = f"{host}'s {segment.bridge}"
@@ -428,9 +431,11 @@ def _cast(stage: Stage) -> Cast:
     for host in topology.hosts:
         here = (name for name, place in places.items() if place == host)
         cables[host] = (*here, SWITCH, INTERNET)
-    cables |= {SWITCH: tuple(topology.hosts), INTERNET: tuple(topology.hosts)}
+    cables |= {SWITCH: (*topology.hosts, *upstream), INTERNET: tuple(topology.hosts)}
+    cables |= dict.fromkeys(upstream, (SWITCH,))
     roles = {SWITCH: A_SWITCH, INTERNET: THE_INTERNET}
-    roles |= dict.fromkeys(topology.hosts, HOST) | dict.fromkeys(topology.instances, INSTANCE)
+    roles |= dict.fromkeys((*upstream, *topology.hosts), HOST)
+    roles |= dict.fromkeys(topology.instances, INSTANCE)
     return Cast(roles, cables, macs, {s.tap: s.instance for s in stage.seats.values()})
 
 
@@ -444,7 +449,7 @@ def _ground(stage: Stage) -> Ground:
     macs: dict[str, int] = {}
     for segment in stage.segments.values():
         number = segment.vlan_id or UNTAGGED
-        for host in stage.topology.hosts:
+        for host in (*stage.topology.routers_upstream(), *stage.topology.hosts):
             devices[host, segment.bridge] = number
             if segment.vlan_id is not None:
                 devices[host, segment.wire] = number

@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 DEFAULT = "article"
 MANAGEMENT = IPv4Network("192.0.2.0/24")  # RFC 5737: the hosts' way to the server, nothing else's
 CONTROLLER, SWITCH, INTERNET = "controller", "switch", "inet"
+ROUTER = "router"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -161,7 +162,19 @@ class Topology:
 
     def nodes(self) -> tuple[str, ...]:
         """Return every node's name: what has a namespace of its own."""
-        return (CONTROLLER, SWITCH, INTERNET, *self.hosts, *self.instances)
+        return (
+            CONTROLLER,
+            SWITCH,
+            INTERNET,
+            *self.routers_upstream(),
+            *self.hosts,
+            *self.instances,
+        )
+
+    def routers_upstream(self) -> tuple[str, ...]:
+        """Return the router on the switch's trunk, where a network has its gateway there."""
+        upstream = (n.gateway is GatewayMode.UPSTREAM for n in self.networks.values())
+        return (ROUTER,) if any(upstream) else ()
 
 
 def read(source: str) -> str:

@@ -1,7 +1,8 @@
 """Routing domains: which router a network is on, and that no two prefixes there overlap.
 
 A network is on the router that its interface ports name; without one it is on the default router
-if one of its subnets has a gateway and the server's configuration wants so, else on none.
+if one of its subnets has a gateway and the server's configuration wants so, else on none. Nor is
+one on any whose gateway is upstream: a router that is not ours.
 Decides nothing on routers themselves.
 """
 
@@ -14,7 +15,7 @@ from sqlalchemy import ColumnElement, exists, or_, select, update
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import ROUTER_INTERFACE_OWNER
+from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
 from trunkline.service import gateways
 
 _DEFAULT = select(routers.c.id).where(routers.c.is_default)
@@ -82,6 +83,8 @@ def leave(tx: Transaction, network_id: str) -> None:
 
 def _home(tx: Transaction, network_id: str) -> str | None:
     """Return the router that a network belongs on, given its interface ports and subnets."""
+    if gateways.mode(tx, network_id) == GatewayMode.UPSTREAM:
+        return None
     own = own_router(tx, network_id)
     if own is not None or not tx.limits.default_router:
         return own

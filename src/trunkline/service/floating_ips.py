@@ -12,7 +12,7 @@ from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports
 from trunkline.errors import Conflict, Invalid, NotFound
-from trunkline.model import FLOATING_OWNER, HostName
+from trunkline.model import FLOATING_OWNER, GatewayMode, HostName
 from trunkline.service import addresses, domains, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -209,6 +209,12 @@ def _require_reached(tx: Transaction, network: Record, port: Record, external_id
         raise Invalid(
             f"Port {port['id']} (port_id) is on an external network; a floating IP leads to a"
             " tenant network.",
+            "BadRequest",
+        )
+    if network["gateway"] == GatewayMode.UPSTREAM:
+        raise Invalid(
+            f"Port {port['id']} (port_id) is on network {network['id']}, whose router is upstream"
+            " (trunkline:gateway); no host translates addresses for it.",
             "BadRequest",
         )
     if not domains.reaches(tx, network["router_id"], external_id):

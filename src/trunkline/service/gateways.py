@@ -3,7 +3,8 @@
 With ``per_host`` each host that serves a network has a gateway port there, with an address on
 every subnet that needs one: the subnet's ``gateway_ip`` for the host that comes first, one of the
 pools for the others, or what an administrator chose by making the port beforehand. With
-``anycast`` one port without a host has the ``gateway_ip`` of every subnet, for all hosts.
+``anycast`` one port without a host has the ``gateway_ip`` of every subnet, for all hosts. With
+``upstream`` the ``gateway_ip`` is somebody else's, and hosts have an address for DHCP alone.
 
 Where a router's interface port holds the ``gateway_ip``, that port stands in: it is bound to the
 host that carries the address, or with ``anycast`` to none.
@@ -53,7 +54,7 @@ _OF_HOST: BindParameter[str] = bindparam("of_host")
 _CARRIES = ports.c.device_owner.in_((GATEWAY_OWNER, ROUTER_INTERFACE_OWNER))
 _HOLDER = case((networks.c.gateway == GatewayMode.ANYCAST, str(EVERY_HOST)), else_=_OF_HOST)
 _LACKING = (
-    select(subnets, _HOLDER.label("holder"))
+    select(subnets, _HOLDER.label("holder"), networks.c.gateway.label("mode"))
     .join(networks, networks.c.id == subnets.c.network_id)
     .where(
         subnets.c.network_id == _OF_NETWORK,
@@ -83,7 +84,11 @@ def ensure(tx: Transaction, network_id: str, host: HostName) -> None:
     if not lacking:
         return
     holder = HostName(lacking[0]["holder"])
-    rows = [choose(tx, subnet, holder) for subnet in lacking if not _lent(tx, subnet["id"], holder)]
+    rows = [
+        choose(tx, subnet, holder, subnet["mode"])
+        for subnet in lacking
+        if not _lent(tx, subnet["id"], holder)
+    ]
     if rows:
         port_id = _port_id(tx, network_id, holder) or _add_port(tx, network_id, holder)
         addresses.store(tx, port_id, rows)
@@ -184,9 +189,10 @@ def lender(tx: Transaction, subnet: Record) -> str | None:
     return None if found is None else f"port {found}, a router's interface"
 
 
-def needed(subnet: Record) -> bool:
+def needed(subnet: Record, gateway: str) -> bool:
     """Return whether hosts need an address on a subnet: as its router, or as its DHCP server."""
-    return subnet["gateway_ip"] is not None or bool(subnet["enable_dhcp"])
+    routes = subnet["gateway_ip"] is not None and gateway != GatewayMode.UPSTREAM
+    return routes or bool(subnet["enable_dhcp"])
 
 
 def held(tx: Transaction, host: HostName, anycast: Collection[str] = ()) -> dict[str, str]:
@@ -233,13 +239,13 @@ def port_columns(network_id: str, host: HostName) -> Record:
     }
 
 
-def choose(tx: Transaction, subnet: Record, host: HostName) -> addresses.FixedIpRow:
+def choose(tx: Transaction, subnet: Record, host: HostName, gateway: str) -> addresses.FixedIpRow:
     """Return the address on a subnet that its next host gets.
 
     Raises:
         Conflict: The subnet is exhausted.
     """
-    usual = subnet["gateway_ip"]
+    usual = None if gateway == GatewayMode.UPSTREAM else subnet["gateway_ip"]
     if usual is not None and not addresses.taken(tx, subnet, [usual]):
         return {"subnet_id": subnet["id"], "ip_address": usual}
     found = addresses.next_free(tx, subnet)
@@ -300,7 +306,7 @@ def _drop_empty(tx: Transaction, network_id: str) -> None:
 def _lacking(tx: Transaction, network_id: str, host: HostName) -> list[Record]:
     where = {"of_network": network_id, "of_host": host}
     rows = (dict(row) for row in tx.connection.execute(_LACKING, where).mappings())
-    return [subnet for subnet in rows if needed(subnet)]
+    return [subnet for subnet in rows if needed(subnet, subnet["mode"])]
 
 
 def _port_id(tx: Transaction, network_id: str, host: HostName) -> str | None:

@@ -16,7 +16,7 @@ from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports, routers
 from trunkline.errors import Conflict, Invalid, NotFound
-from trunkline.model import ROUTER_INTERFACE_OWNER
+from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
 from trunkline.service import addresses, domains, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, new_record, touched
@@ -125,6 +125,12 @@ def _require_free(tx: Transaction, router: Record, network: Record, subnet: Reco
         raise Invalid(
             f"Subnet {subnet['id']} is on an external network; set that as the router's gateway"
             " (external_gateway_info).",
+            "BadRequest",
+        )
+    if network["gateway"] == GatewayMode.UPSTREAM:
+        raise Invalid(
+            f"Subnet {subnet['id']} is on network {network['id']}, whose router is upstream"
+            " (trunkline:gateway); it can be on no router of this cloud.",
             "BadRequest",
         )
     if subnet["gateway_ip"] is None:

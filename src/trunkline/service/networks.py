@@ -30,8 +30,8 @@ from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import GATEWAY_OWNER, Provisioning
-from trunkline.service import gateways, qos
+from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
+from trunkline.service import domains, gateways, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -41,7 +41,7 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
-from trunkline.service.concern import claim_prefixes, differs
+from trunkline.service.concern import claim_domains, claim_prefixes, differs
 from trunkline.service.mtu import require_fitting
 from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
@@ -162,6 +162,8 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
             _require_flat_free(tx, record["physical_network"])
     if after["gateway"] != record["gateway"]:
         _require_unplugged(tx, record)
+        _require_no_router(tx, record, after)
+        claim_domains(tx)
     follow_columns(tx, record, after)
     if differs(record, after, PLACED):
         with gateways.resettled(tx, network_id):
@@ -177,6 +179,7 @@ def _store(tx: Transaction, record: Record, changed: Record) -> None:
     tx.connection.execute(update(networks).where(networks.c.id == record["id"]), changed)
     if changed.get("gateway", record["gateway"]) != record["gateway"]:
         gateways.drop_all(tx, record["id"])
+        domains.settle(tx, record["id"])
         gateways.ensure_everywhere(tx, record["id"])
 
 
@@ -252,6 +255,17 @@ def _require_unplugged(tx: Transaction, record: Record) -> None:
             f"trunkline:gateway of network {record['id']} cannot change while instances are plugged"
             f" in on {len(hosts)} host(s), {hosts[0]} for one: their leases name the gateway that"
             " they have. Unbind or delete their ports first.",
+            "NetworkInUse",
+        )
+
+
+def _require_no_router(tx: Transaction, record: Record, after: Record) -> None:
+    """Raise Conflict if a network would get an upstream router beside one of this cloud."""
+    router_id = domains.own_router(tx, record["id"])
+    if after["gateway"] == GatewayMode.UPSTREAM and router_id is not None:
+        raise Conflict(
+            f"trunkline:gateway of network {record['id']} cannot be upstream: router {router_id}"
+            " has an interface there; remove that first.",
             "NetworkInUse",
         )
 

@@ -188,6 +188,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     pairs = address_pairs.checked(caller, network, values, wanted_pairs)
     record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
     available = addresses.subnets_of(tx, network["id"])
+    _require_not_upstream(network, available, wanted or ())
     fixed = (
         addresses.choose_any(tx, available, values["device_owner"])
         if wanted is None
@@ -217,6 +218,8 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     record = fetch_own(tx, caller, COLLECTION, port_id)
     network = fetch(tx, caller, NETWORKS, record["network_id"])
     _require_permitted(caller, "update", network, values)
+    subnets = addresses.subnets_of(tx, network["id"])
+    _require_not_upstream(network, subnets, values.get("fixed_ips") or ())
     _require_changeable(tx, record, values)
     if record["device_owner"] != GATEWAY_OWNER:
         require_bindable(network, str(values.get("host", record["host"])))
@@ -272,7 +275,7 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
 
 def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
     """Make a host's gateway port before its first instance comes, to choose the addresses."""
-    host, network_id = values["host"], network["id"]
+    host, network_id, mode = values["host"], network["id"], network["gateway"]
     if not host:
         raise Invalid(
             f"Invalid input for binding:host_id. Reason: a port with device_owner {GATEWAY_OWNER}"
@@ -297,12 +300,14 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
             " instead.",
             "PortInUse",
         )
-    available = [s for s in addresses.subnets_of(tx, network_id) if gateways.needed(s)]
+    subnets = addresses.subnets_of(tx, network_id)
+    _require_not_upstream(network, subnets, values.get("fixed_ips") or ())
+    available = [s for s in subnets if gateways.needed(s, mode)]
     wanted = values.get("fixed_ips")
     fixed = (
         addresses.resolve(tx, available, wanted)
         if wanted
-        else [gateways.choose(tx, subnet, HostName(host)) for subnet in available]
+        else [gateways.choose(tx, subnet, HostName(host), mode) for subnet in available]
     )
     named = {"name": values["name"], "description": values["description"]}
     record = new_record(tx, {**gateways.port_columns(network_id, host), **named})
@@ -330,6 +335,22 @@ def _require_permitted(caller: Caller, verb: str, network: Record, values: Recor
             " administrator makes ports on it.",
             "PolicyNotAuthorized",
         )
+
+
+def _require_not_upstream(
+    network: Record, available: Sequence[Record], wanted: Sequence[Record]
+) -> None:
+    """Raise Conflict if a port would take the address of a router that is not ours."""
+    if network["gateway"] != GatewayMode.UPSTREAM:
+        return
+    routers = {subnet["gateway_ip"] for subnet in available} - {None}
+    for want in wanted:
+        if want.get("ip_address") in routers:
+            raise Conflict(
+                f"Unable to complete operation: IP address {want['ip_address']} (fixed_ips) is the"
+                f" upstream router's of network {network['id']} (trunkline:gateway upstream).",
+                "IpAddressInUse",
+            )
 
 
 def require_bindable(network: Record, host: str) -> None:

@@ -249,9 +249,11 @@ def _networks(
     served = {row.id for row in rows}
     anycast = {row.id for row in rows if row.gateway == GatewayMode.ANYCAST}
     own_addresses = gateways.held(tx, host, anycast)
+    upstream = {row.id for row in rows if row.gateway == GatewayMode.UPSTREAM}
     by_network: dict[str, list[SubnetView]] = defaultdict(list)
     for row in _rows(tx, select(subnets).where(subnets.c.network_id.in_(sorted(served)))):
-        by_network[row.network_id].append(_subnet(row, own_addresses.get(row.id)))
+        router = row.gateway_ip if row.network_id in upstream else None
+        by_network[row.network_id].append(_subnet(row, own_addresses.get(row.id), router))
     views = [
         NetworkView(
             id=NetworkId(row.id),
@@ -270,7 +272,7 @@ def _networks(
     return tuple(sorted(views, key=attrgetter("id")))
 
 
-def _subnet(row: Any, gateway: str | None) -> SubnetView:
+def _subnet(row: Any, gateway: str | None, upstream: str | None) -> SubnetView:
     return SubnetView(
         id=SubnetId(row.id),
         cidr=IPv4Network(row.cidr),
@@ -278,6 +280,7 @@ def _subnet(row: Any, gateway: str | None) -> SubnetView:
         enable_dhcp=row.enable_dhcp,
         dns_servers=tuple(map(IPv4Address, row.dns_nameservers)),
         host_routes=tuple(map(_route, row.host_routes)),
+        upstream=None if upstream is None else IPv4Address(upstream),
     )
 
 

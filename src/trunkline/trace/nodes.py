@@ -70,8 +70,9 @@ def setup(host: TracedHost, port: PortView) -> Setup | None:
         subnet = subnets.get(fixed.subnet_id)
         if subnet is not None:
             routes.append((subnet.cidr, None))
-            if subnet.gateway is not None and not subnet.enable_dhcp:
-                routes.append((EVERYWHERE, subnet.gateway))
+            router = network.router_of(subnet)
+            if router is not None and not subnet.enable_dhcp:
+                routes.append((EVERYWHERE, router))
     if any(s.enable_dhcp for s in subnets.values()):
         plug = host.state.plugs.get(tap_name(port.id))
         server = host.dhcp.get(plug.bridge or "") if plug else None
@@ -96,6 +97,13 @@ class InstanceNode:
     def setup(self) -> Setup | None:
         """Return how it is configured; None if it waits for a lease that nobody gives."""
         return setup(self._host, self.port)
+
+    @cached_property
+    def _upstream(self) -> frozenset[IPv4Address]:
+        """Return the routers on its network that are not ours."""
+        networks = self._host.snapshot.networks
+        subnets = (s for n in networks if n.id == self.port.network_id for s in n.subnets)
+        return frozenset(s.upstream for s in subnets if s.upstream is not None)
 
     def _has(self, address: IPv4Address) -> bool:
         """Return whether an address is the port's, and the instance has got it."""
@@ -141,6 +149,11 @@ class InstanceNode:
             self._wiring.launch(passage)
             return
         hop = self._hop(packet)
+        if hop in self._upstream:
+            text = f"{hop} is an upstream router; what becomes of it there is not Trunkline's"
+            passage.end(Disposition.UNKNOWN, Decision(Stage.ROUTE, "eth0", text))
+            self._wiring.launch(passage)
+            return
         mac = self._wiring.neighbour(self.name, "eth0", hop, lambda: self._ask(hop))
         if mac is None:
             text = f"nobody answers for {hop}"

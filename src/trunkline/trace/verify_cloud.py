@@ -64,6 +64,7 @@ class Segment:
         domain: Networks of one domain are routed to each other where a host serves both.
         router: What routes; None is a network of its own, without a gateway.
         host_routes: Routes handed to instances, by subnet; where they lead is not modelled.
+        upstream: Its instances' router is not ours; where it leads is not modelled.
     """
 
     id: NetworkId
@@ -73,6 +74,7 @@ class Segment:
     router: RouterView | None
     subnets: Mapping[SubnetId, IPv4Network]
     host_routes: Mapping[SubnetId, tuple[HostRoute, ...]]
+    upstream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ def _segment(network: NetworkView, routers: Iterable[RouterView]) -> Segment:
         next((router for router in routers if router.id == network.router_id), None),
         {s.id: s.cidr for s in network.subnets},
         {s.id: s.host_routes for s in network.subnets if s.host_routes},
+        any(s.upstream is not None for s in network.subnets),
     )
 
 

@@ -279,4 +279,9 @@ def not_covered(cloud: Cloud) -> list[str]:
         f"port {port_id}: flows of its allowed address pairs are not judged"
         for port_id in {e.seat.port.id for e in cloud.ends if e.seat.port.pairs}
     ]
+    found += [
+        f"network {segment.id}: what its upstream router lets pass is not judged"
+        for segment in cloud.segments.values()
+        if segment.upstream
+    ]
     return sorted(found)

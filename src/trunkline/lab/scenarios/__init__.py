@@ -14,7 +14,7 @@ from functools import partial
 from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
-from trunkline.lab.scenarios.layouts import play_flat
+from trunkline.lab.scenarios.layouts import play_flat, play_upstream
 from trunkline.lab.scenarios.moves import play_host, play_move
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
 from trunkline.lab.scenarios.routers import play_routers
@@ -104,6 +104,7 @@ LAYOUTS = {
     scenario.key: scenario
     for scenario in (
         Scenario("flat", "one untagged segment for all tenants (FlatDHCPManager)", play_flat),
+        Scenario("upstream", "6b by way of a router on the trunk", play_upstream),
     )
 }
 """Scenarios that need a topology of their own, which names them."""

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from trunkline.errors import Invalid
-from trunkline.lab.evidence import answered, heard, no_answer, nothing, tags_on_trunk, untouched
-from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, act, told
-from trunkline.lab.stage import Stage
-from trunkline.lab.verdict import Act, Check, on_wire
+from trunkline.lab.evidence import (
+    answered,
+    has_route,
+    heard,
+    no_answer,
+    nothing,
+    tags_on_trunk,
+    untouched,
+)
+from trunkline.lab.probe import ping
+from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, absent, act, told, witnessed
+from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
+from trunkline.lab.topology import ROUTER
+from trunkline.lab.verdict import Act, Check, Seen, on_wire
+from trunkline.lab.waiting import limit_s
 from trunkline.lab.walk import asking_for, carrying
 
 IDLE = "compute3"  # a host without an instance
@@ -26,6 +37,67 @@ def play_flat(stage: Stage) -> tuple[Act, ...]:
     with stage.rules():
         closed = _closed_act(stage)
     return _shared_act(stage), closed, _tagged_act(stage)
+
+
+def play_upstream(stage: Stage) -> tuple[Act, ...]:
+    """Reach another tenant by way of a router on the trunk, also where its network is not (6b).
+
+    Raises:
+        Invalid: The topology's networks have their gateways on hosts.
+    """
+    if not stage.topology.routers_upstream():
+        raise Invalid(
+            "scenario upstream needs networks whose gateway is upstream; topology"
+            f" {stage.topology.name} has none; 'trunkline lab run --file upstream' has"
+        )
+    with stage.without("tenant2", LEFT):
+        far = _by_way_of_router(stage, "VM_6", absent(stage))
+    near = _by_way_of_router(stage, "VM_3")
+    with stage.rules():
+        return far, near, _refused_act(stage)
+
+
+def _by_way_of_router(stage: Stage, to: str, *more: Check) -> Act:
+    here, there, target = stage.segment("VM_1"), stage.segment(to), stage.seats[to]
+    router = stage.topology.networks[here.network].cidr[1]
+    namespace = stage.lab.namespace("VM_1")
+    answer, seen = stage.witness(lambda: ping(namespace, target.address, limit_s(PROBE_S)))
+    carried = carrying(answer.nonce)
+    request, reply = seen.of(carried, ECHO), seen.of(carried, REPLY)
+    checks = [
+        *more,
+        has_route(stage, "VM_1", f"default via {router} dev eth0"),
+        Check(f"VM_1 is answered by {target.address}", answer.by == target.address, answer.kind),
+        heard("the request reaches the router with its tag", request, ROUTER, here.wire, "in"),
+        heard("the router sends it on with the other", request, ROUTER, there.wire, "out"),
+        heard("the reply reaches it with that tag", reply, ROUTER, there.wire, "in"),
+        heard("and goes back with the first", reply, ROUTER, here.wire, "out"),
+        Check(
+            "no host routes it: its TTL falls once, at the router",
+            {f.ip.ttl for f in request.where(lambda f: f.node != ROUTER) if f.ip} == {64, 63},
+        ),
+        nothing(
+            "nothing of it on the external wire",
+            on_wire(Seen((*request, *reply)), stage.ground, stage.cast),
+        ),
+    ]
+    title = f"VM_1 pings {to} on {target.host}: the way is by the router on the trunk"
+    return witnessed(stage, title, seen, carried, checks)
+
+
+def _refused_act(stage: Stage) -> Act:
+    target, namespace = stage.seats["VM_6"], stage.lab.namespace("VM_1")
+    answer, seen = stage.witness(lambda: ping(namespace, target.address, limit_s(SILENCE_S)))
+    request = seen.of(carrying(answer.nonce), ECHO)
+    checks = [
+        Check("VM_1 gets no answer", answer.kind == "silence", answer.kind),
+        heard(
+            "the router sends the request on", request, ROUTER, stage.segment("VM_6").wire, "out"
+        ),
+        nothing("VM_6 never sees it", request.on("VM_6")),
+    ]
+    title = "without its rule: the receiver's group holds behind the router too"
+    return witnessed(stage, title, seen, carrying(answer.nonce), checks)
 
 
 def _shared_act(stage: Stage) -> Act:
