@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Interface
+
 from trunkline.errors import Invalid
+from trunkline.kernel import netns
+from trunkline.lab import build
 from trunkline.lab.evidence import (
     answered,
     has_route,
@@ -17,8 +23,8 @@ from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, absent, act, 
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
 from trunkline.lab.topology import ROUTER
 from trunkline.lab.verdict import Act, Check, Seen, on_wire
-from trunkline.lab.waiting import limit_s
-from trunkline.lab.walk import asking_for, carrying
+from trunkline.lab.waiting import limit_s, until
+from trunkline.lab.walk import asking_for, carrying, leasing
 
 IDLE = "compute3"  # a host without an instance
 
@@ -36,7 +42,9 @@ def play_flat(stage: Stage) -> tuple[Act, ...]:
         )
     with stage.rules():
         closed = _closed_act(stage)
-    return _shared_act(stage), closed, _tagged_act(stage)
+    shared, tagged = _shared_act(stage), tagged_act(stage)
+    with _without_dhcp(stage, "VM_2"):
+        return shared, closed, tagged, _handed_out_act(stage)
 
 
 def play_upstream(stage: Stage) -> tuple[Act, ...]:
@@ -136,7 +144,48 @@ def _closed_act(stage: Stage) -> Act:
     return act(stage, title, [shot], told(shot, target.address), checks)
 
 
-def _tagged_act(stage: Stage) -> Act:
+@contextmanager
+def _without_dhcp(stage: Stage, instance: str) -> Iterator[None]:
+    """Serve no DHCP on an instance's network meanwhile, and plug it in anew, not booted."""
+    subnets = stage.cloud.one("networks", stage.segment(instance).network)["subnets"]
+    stage.cloud.admin.update("subnets", subnets[0], {"enable_dhcp": False})
+    stage.settle()
+    stage.reborn(instance)
+    try:
+        yield
+    finally:
+        stage.cloud.admin.update("subnets", subnets[0], {"enable_dhcp": True})
+        stage.settle()
+        stage.reborn(instance)
+        build.boot_instance(stage.lab, instance)
+        build.wait_for_lease(stage.lab, instance)
+
+
+def _handed_out_act(stage: Stage) -> Act:
+    """FlatManager: the API hands an address out, and something else tells the instance."""
+    me, target = stage.seats["VM_2"], stage.seats["VM_6"]
+    namespace = stage.lab.namespace("VM_2")
+    prefix = stage.topology.networks[me.network].cidr.prefixlen
+    with stage.capture() as capture:
+        build.boot_instance(stage.lab, "VM_2")
+        until(
+            f"{RIGHT} has heard VM_2 ask",
+            lambda: bool(Seen(capture.frames()).of(leasing(me.mac), "DHCPDISCOVER").on(RIGHT)),
+        )
+        netns.address(namespace, "eth0", IPv4Interface((me.address, prefix)))
+        answer = ping(namespace, target.address, limit_s(PROBE_S))
+        seen = Seen(capture.frames())
+    carried = carrying(answer.nonce)
+    checks = [
+        nothing("nobody offers VM_2 a lease", seen.of(leasing(me.mac), "DHCPOFFER")),
+        Check(f"{me.address}, told by hand, works", answer.by == target.address, answer.kind),
+        tags_on_trunk(stage, seen.of(carried), None, "it crosses the trunk"),
+    ]
+    title = "without DHCP (FlatManager): VM_2 is told its address by something else"
+    return witnessed(stage, title, seen, carried, checks)
+
+
+def tagged_act(stage: Stage) -> Act:
     """A VLAN on the same NIC; its broadcast reaches a host that has the flat bridge only."""
     flat, here, target = stage.segment("VM_1"), stage.segment("VM_7"), stage.seats["VM_8"]
     shot = stage.ping("VM_7", target.address)
