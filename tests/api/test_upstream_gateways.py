@@ -119,3 +119,14 @@ def test_it_may_become_the_hosts_business_again(cloud: Cloud, network: dict[str,
     assert found.router_id is not None
     assert found.subnets[0].upstream is None
     assert str(found.subnets[0].gateway) == network["subnet"]["gateway_ip"]
+
+
+def test_provisioning_by_a_router_that_is_not_there(cloud: Cloud, network: dict[str, Any]) -> None:
+    """The two settings contradict each other, in one request or in two."""
+    by_router = {"trunkline:provisioning": "router"}
+    with pytest.raises(Invalid, match="trunkline:provisioning"):
+        cloud.admin.create("networks", {**UPSTREAM, **by_router})
+    with pytest.raises(Invalid, match="trunkline:provisioning"):
+        cloud.admin.update("networks", network["id"], by_router)
+
+    cloud.admin.update("networks", network["id"], {**by_router, "trunkline:gateway": "anycast"})

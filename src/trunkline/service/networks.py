@@ -130,6 +130,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         usual["provisioning"] = Provisioning.EVERYWHERE.value  # there from the start
     made = {**usual, "is_default": False, **values, **segment, "router_id": None}
     record = new_record(tx, made)
+    if "provisioning" in values:
+        _require_a_router(record)
     _require_one_default(tx, record)
     require_fitting(tx, record)
     qos.require_usable(tx, caller, usual["qos_policy_id"], record["qos_policy_id"])
@@ -152,6 +154,8 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     changed = {**values, **touched(tx, record)}
     after = {**record, **changed}
     _require_placeable({"external": after["external"], **values})
+    if differs(record, after, PLACED):
+        _require_a_router(after)
     _require_one_default(tx, after)
     qos.require_usable(tx, caller, record["qos_policy_id"], after["qos_policy_id"])
     if after["mtu"] != record["mtu"]:
@@ -219,6 +223,17 @@ def _require_placeable(values: Record) -> None:
         raise Invalid(
             f"Invalid input for trunkline:{given[0]}. Reason: the network is external"
             " (router:external) and has no bridge on any host; leave it out.",
+            "InvalidInput",
+        )
+
+
+def _require_a_router(record: Record) -> None:
+    """Raise Invalid if a network would be where its router is, and that is upstream."""
+    if (record["provisioning"], record["gateway"]) == (Provisioning.ROUTER, GatewayMode.UPSTREAM):
+        raise Invalid(
+            "Invalid input for trunkline:provisioning. Reason: with trunkline:gateway upstream the"
+            " network is on no router of this cloud, so no other network leads it anywhere; use"
+            " on_demand or everywhere.",
             "InvalidInput",
         )
 
