@@ -127,6 +127,29 @@ def test_translation_is_told() -> None:
     assert "translates: source 10.0.0.3 -> 91.207.15.105" in prose(step)
 
 
+def test_waiting_in_vain_is_told_after_the_question() -> None:
+    """A host that drops a packet as nobody answers for its next hop is told to ask first.
+
+    A question that is answered, or somebody else's, is no reason to wait.
+    """
+    packet = [
+        at("VM_1:eth0:out", echo("10.0.0.3", "10.1.0.9", NONCE), 1),
+        at("left:tap1:in", echo("10.0.0.3", "10.1.0.9", NONCE), 2),
+    ]
+    question = at("left:br102:out", arp("10.1.0.1", "10.1.0.9", "left br102"), 3)
+    answer = at("left:br102:in", arp("10.1.0.9", "10.1.0.1", "VM_6", reply=True), 4)
+    foreign = at("right:tap6:in", arp("10.1.0.4", "10.1.0.9", "VM_6"), 3)
+    story = first_of(carrying(NONCE), asking_for([IPv4Address("10.1.0.9")]))
+
+    def told(*frames: Frame) -> list[str]:
+        steps = walk([*packet, *frames], story, CAST)
+        return [step.packet.split(":")[0] for step in steps if step.node != "VM_1"]
+
+    assert told(question) == ["ARP request", "ICMP echo request"]
+    assert told(question, answer)[0] == "ICMP echo request"
+    assert told(foreign) == ["ICMP echo request", "ARP request"]
+
+
 def test_translation_back_is_connection_trackings() -> None:
     """In a reply the same is told as what it is: connection tracking's doing."""
     frames = [

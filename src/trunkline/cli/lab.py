@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 
+from trunkline.cli import lab_fault
 from trunkline.cli.trace import add_flow, add_forms, show
 
 
@@ -34,10 +35,11 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     _verb(verbs, "pingall", _pingall, "ping from every instance to every other")
     trace = _verb(verbs, "trace", _trace, "say what path a packet takes, and show it")
     trace.add_argument("source", help="an instance, or 'internet'")
-    trace.add_argument("destination", help="an instance, or an address")
+    trace.add_argument("destination", help="an instance, an address, or 'dhcp'")
     trace.add_argument("--live", action="store_true", help="send it, and compare what was seen")
     add_flow(trace)
     add_forms(trace)
+    lab_fault.add(verbs)
     run = _verb(verbs, "run", _run, "play the article's scenarios")
     run.add_argument(
         "scenarios",
@@ -141,6 +143,8 @@ def _pingall(args: Namespace) -> int:
 
 def _trace(args: Namespace) -> int:
     from trunkline.lab import question, state  # noqa: PLC0415 - likewise
+    from trunkline.lab.diagnose import HostsReadBack  # noqa: PLC0415 - likewise
+    from trunkline.lab.stage import Stage  # noqa: PLC0415 - likewise
 
     _need_root()
     lab = state.find_complete(args.name)
@@ -149,12 +153,12 @@ def _trace(args: Namespace) -> int:
     )
     if not args.live:
         return show(question.predict(lab, flow, with_advice=args.advise), args)
-    with state.locked(args.name):
-        prediction, met = question.shoot(lab, flow)
-    code = show(prediction.trace, args)
+    with state.locked(args.name), HostsReadBack(lab) as hosts:
+        found = question.shoot(Stage(lab), hosts, flow)
+    code = show(found.prediction.trace, args)
     if not args.json:
-        print(question.tell(prediction, met))
-    return 1 if prediction.deviations else code
+        print(question.tell(found))
+    return 1 if found.diagnosis.faults else code
 
 
 def _run(args: Namespace) -> int:

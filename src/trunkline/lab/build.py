@@ -39,6 +39,10 @@ SWITCH_BRIDGE, WIRE, MANAGEMENT_WIRE = "br-trunk", "br-ext", "mgmt"
 PHYSICAL_NETWORK = "physnet1"
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 OPTIONS = ("-O", "mtu", "-O", "staticroutes")  # what busybox does not ask for by itself
+ASK_FOR_LEASE = (
+    *("busybox", "udhcpc", "-f", "-n", "-q", "-i", "eth0"),
+    *("-s", "/bin/true", "-t", "2", "-T", "1"),
+)
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 
 
@@ -164,7 +168,8 @@ def _make_internet(lab: Lab) -> None:
     """Make the external wire and the provider's router.
 
     It forwards between the prefixes on the wire (a floating IP is reached by way of it), says
-    'host unreachable' for private addresses, and never sends redirects.
+    'host unreachable' for private addresses, and never sends redirects. What is for nobody else
+    vanishes, as it does in the Internet.
     """
     namespace = lab.namespace(INTERNET)
     netns.bridge(namespace, WIRE, tuple(lab.topology.hosts))
@@ -180,6 +185,7 @@ def _make_internet(lab: Lab) -> None:
     ):
         netns.sysctl(namespace, key, value)
     batch = "".join(f"route add unreachable {prefix}\n" for prefix in PRIVATE)
+    batch += "route add blackhole default\n"
     _run(namespace, ["ip", "-batch", "-"], batch)
 
 
@@ -244,7 +250,7 @@ def start_agent(
         uplink = "{UPLINK}"
         routing_source = "{source or lab.topology.hosts[host].external.ip}"
         snat_exempt = {json.dumps([str(prefix) for prefix in exempt])}
-        state_dir = "{directory / "state"}"
+        state_dir = "{lab.agent_state(host)}"
         guard_absent_prefixes = {"true" if guard else "false"}
         [trunks]
         {PHYSICAL_NETWORK} = "{TRUNK}"

@@ -139,6 +139,11 @@ def settle(lab: Lab, cloud: Cloud) -> None:
     _patiently(lab, "every agent has applied what the server wants", settled)
 
 
+def wait_until_forwarding(lab: Lab) -> None:
+    """Wait until every bridge port with a carrier forwards."""
+    until("every bridge port forwards", lambda: _forwards(lab))
+
+
 def _forwards(lab: Lab) -> bool:
     """Return whether every bridge port with a carrier forwards.
 

@@ -33,6 +33,7 @@ class Prediction:
 
     trace: Trace
     comparison: tuple[Comparison, ...]
+    observed: tuple[Step, ...]
 
     @property
     def deviations(self) -> tuple[Comparison, ...]:
@@ -41,9 +42,13 @@ class Prediction:
 
 
 def held_against(trace: Trace, observed: Iterable[Step]) -> Prediction:
-    """Return a trace with its comparison."""
-    told = (step for step in trace.steps if step.packet != UNTOLD)
-    return Prediction(trace, compare(told, observed))
+    """Return a trace with its comparison.
+
+    A packet whose next hop has no MAC is told and cannot be seen: it never leaves its sender.
+    """
+    told = (step for step in trace.steps if step.packet != UNTOLD and step.receiver_mac)
+    seen = tuple(observed)
+    return Prediction(trace, compare(told, seen), seen)
 
 
 def traced_cloud(
@@ -75,8 +80,8 @@ def _host(lab: Lab, host: str, facts: dict[str, object]) -> TracedHost:
     snapshot = _snapshot(lab, host)
     if told is None or snapshot is None:
         raise Interrupted(f"host {host}: its agent has not reported yet; try again")
-    state, _ = compile_host(snapshot, told.config, told.facts)
-    return TracedHost(snapshot, told.config, told.facts, state)
+    state, problems = compile_host(snapshot, told.config, told.facts)
+    return TracedHost(snapshot, told.config, told.facts, state, problems)
 
 
 def _snapshot(lab: Lab, host: str) -> HostSnapshot | None:

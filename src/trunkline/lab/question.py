@@ -10,15 +10,20 @@ from ipaddress import IPv4Address
 
 from trunkline.advice import advise
 from trunkline.errors import Invalid
+from trunkline.lab.cloud import Seat
+from trunkline.lab.diagnose import Diagnosis, HostsReadBack, diagnose
 from trunkline.lab.evidence import met
 from trunkline.lab.predict import Prediction
+from trunkline.lab.probe import PING_SIZE
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.state import Lab
 from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
 from trunkline.trace.steps import Disposition, Trace
-from trunkline.trace.walk import Flow, trace
+from trunkline.trace.walk import Flow, trace, trace_lease
 
-INTERNET = "internet"
+INTERNET, LEASE = "internet", "dhcp"
+PING_BYTES = 84  # as ping(8) sends
+MTU = 1500  # of an instance's interface, unless its lease says less
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +32,39 @@ class Question:
 
     Attributes:
         source: An instance's name, or ``internet``.
-        destination: An instance's name, or an address.
+        destination: An instance's name, or an address; ``dhcp`` asks for the source's lease.
         protocol: A name or a number.
+        size: Of the packet with its IP header, in bytes.
     """
 
     source: str
     destination: str
-    protocol: str
-    port: int | None
-    source_address: str | None
-    size: int
+    protocol: str = "icmp"
+    port: int | None = None
+    source_address: str | None = None
+    size: int = PING_BYTES
+
+    @property
+    def command(self) -> str:
+        """Return what asks it live, as somebody would type it."""
+        words = [self.source, self.destination]
+        words += [] if self.protocol == "icmp" else ["--proto", self.protocol]
+        words += [] if self.port is None else ["--port", str(self.port)]
+        words += [] if self.size == PING_BYTES else ["--size", str(self.size)]
+        return f"trunkline lab trace {' '.join(words)} --live"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a live trace found.
+
+    Attributes:
+        met: What the probe met, for people.
+    """
+
+    prediction: Prediction
+    met: str
+    diagnosis: Diagnosis
 
 
 def predict(lab: Lab, asked: Question, *, with_advice: bool) -> Trace:
@@ -46,13 +74,16 @@ def predict(lab: Lab, asked: Question, *, with_advice: bool) -> Trace:
         Invalid: The question names nobody, or contradicts itself.
     """
     stage = Stage(lab)
-    cloud, flow = stage.traced(), _flow(stage, asked)
+    cloud = stage.traced()
+    if asked.destination == LEASE:
+        return trace_lease(cloud, _seat(stage, asked).port_id)
+    flow = _flow(stage, asked)
     found = trace(cloud, flow)
     return replace(found, advice=advise(cloud, flow)) if with_advice else found
 
 
 def _flow(stage: Stage, asked: Question) -> Flow:
-    source = None if asked.source == INTERNET else stage.seats[_instance(stage, asked.source)]
+    source = None if asked.source == INTERNET else _seat(stage, asked)
     protocol = _protocol(asked)
     return Flow(
         source=None if source is None else source.port_id,
@@ -75,10 +106,10 @@ def _protocol(asked: Question) -> int:
     return number
 
 
-def _instance(stage: Stage, name: str) -> str:
-    if name not in stage.seats:
-        raise Invalid(f"instance {name}: the lab has {', '.join(stage.seats)}")
-    return name
+def _seat(stage: Stage, asked: Question) -> Seat:
+    if asked.source not in stage.seats:
+        raise Invalid(f"instance {asked.source}: the lab has {', '.join(stage.seats)}")
+    return stage.seats[asked.source]
 
 
 def _address(stage: Stage, text: str) -> IPv4Address:
@@ -92,29 +123,49 @@ def _parse(text: str) -> IPv4Address:
         raise Invalid(f"{text}: neither an instance of the lab nor an IPv4 address") from None
 
 
-def shoot(lab: Lab, asked: Question) -> tuple[Prediction, str]:
-    """Predict, send a real probe, and return the comparison and what the probe met.
+def shoot(stage: Stage, hosts: HostsReadBack, asked: Question) -> Finding:
+    """Predict, send a real probe, and say where what was seen is not as it must be.
 
     Raises:
         Invalid: The question names nobody, contradicts itself, or is none that a probe can ask.
     """
-    stage = Stage(lab)
+    if asked.destination == LEASE:
+        port_id = _seat(stage, asked).port_id
+        take = stage.lease(asked.source)
+        heard = [step.packet for step in take.prediction.observed]
+        found = diagnose(stage, hosts, take.prediction, lambda c: trace_lease(c, port_id))
+        return Finding(take.prediction, heard[-1] if heard else "silence", found)
     flow = _flow(stage, asked)
     if flow.source is None or flow.source_address is not None:
         raise Invalid("--live: a probe is what an instance sends by itself: from no other source")
-    shot = _probe(stage, asked, flow)
-    return shot.prediction, met(shot)
+    try:
+        shot = _probe(stage, asked, flow)
+    except OSError as error:  # its own kernel refuses: it has no route, or no address
+        raise Invalid(f"--live: {asked.source} cannot send that: {error.strerror}") from error
+    found = diagnose(stage, hosts, shot.prediction, lambda cloud: trace(cloud, flow))
+    return Finding(shot.prediction, met(shot), found)
 
 
 def _probe(stage: Stage, asked: Question, flow: Flow) -> Shot:
-    hope = trace(stage.traced(), flow).disposition is Disposition.DELIVERED
+    if flow.destination == stage.seats[asked.source].address:
+        raise Invalid(f"--live: {asked.source} has {flow.destination}: nothing leaves it")
+    predicted = trace(stage.traced(), flow)
+    answers = (step.part == "error" for step in predicted.steps)
+    hope = predicted.disposition is Disposition.DELIVERED or any(answers)
     if flow.protocol == ICMP:
-        return stage.ping(asked.source, flow.destination, hope=hope)
+        return stage.ping(asked.source, flow.destination, size=_ping_size(asked), hope=hope)
     if flow.protocol not in (TCP, UDP) or flow.port is None:
         raise Invalid("--live: probes are icmp, tcp and udp")
     send = stage.tcp if flow.protocol == TCP else stage.udp
     peer = _listener(stage, flow.destination)
     return send(asked.source, peer, flow.destination, port=flow.port, hope=hope)
+
+
+def _ping_size(asked: Question) -> int:
+    if not PING_SIZE <= asked.size <= MTU:
+        text = f"a probe has {PING_SIZE} to {MTU} bytes, as an instance's interface sends it"
+        raise Invalid(f"--size {asked.size}: {text}")
+    return asked.size // 2 * 2  # the checksum is of pairs
 
 
 def _listener(stage: Stage, address: IPv4Address) -> str:
@@ -127,13 +178,11 @@ def _listener(stage: Stage, address: IPv4Address) -> str:
     return peer
 
 
-def tell(prediction: Prediction, met: str) -> str:
-    """Return what a probe showed, held against the prediction."""
-    wrong = prediction.deviations
-    lines = ["", f"A real probe met {met}."]
-    lines += [f"deviates: {one.text}" for one in wrong]
-    if wrong:
-        lines.append(f"The first place to look at: {wrong[0].node}.")
-    else:
+def tell(found: Finding) -> str:
+    """Return what a probe showed, held against the prediction, and where to look."""
+    prediction = found.prediction
+    lines = ["", f"A real probe met {found.met}."]
+    lines += [f"deviates: {one.text}" for one in prediction.deviations]
+    if not prediction.deviations:
         lines.append(f"All {len(prediction.comparison)} steps were seen as predicted.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *found.diagnosis.lines()])

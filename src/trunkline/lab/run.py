@@ -59,7 +59,7 @@ def run(
     if pcap:
         _check_writable(pcap)
     reports = []
-    with _lab(text, name, say) as lab:
+    with living(text, name, say) as lab:
         stage = Stage(lab)
         say(_cast_table(stage))
         for scenario in scenarios or chosen(lab.topology.scenarios or tuple(SCENARIOS)):
@@ -74,8 +74,12 @@ def run(
 
 
 @contextmanager
-def _lab(asked: str | None, name: str | None, say: Say) -> Iterator[Lab]:
-    """Give a lab that is up: one that is already, or one for this run alone."""
+def living(asked: str | None, name: str | None, say: Say) -> Iterator[Lab]:
+    """Give a lab that is up, and locked: one that is already, or one for this run alone.
+
+    Raises:
+        Conflict: A lab of this name is up, and has another topology.
+    """
     text = asked or read("article")
     lab = Lab(load(text, name))
     with state.locked(lab.topology.name):

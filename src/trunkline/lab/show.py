@@ -30,6 +30,7 @@ def facts(lab: Lab) -> dict[str, Any]:
     return {
         "name": lab.topology.name,
         "complete": lab.complete,
+        "fault": lab.fault or None,
         "api": lab.api,
         "processes": {label: bool(lab.process(label)) for label in lab.labels()},
         "nodes": lab.namespaces(),
@@ -85,6 +86,8 @@ def inventory(lab: Lab) -> str:
     host_head = ("HOST", "NAMESPACE", "EXTERNAL", "AGENT")
     head = ("INSTANCE", "NAMESPACE", "PROJECT", "HOST", "ADDRESS", "FLOATING", "MAC", "TAP", "PORT")
     api = f"API {lab.api}, tokens in {lab.directory}/users.yaml"
+    if lab.fault:
+        api += f"\nfault {lab.fault} stands; 'trunkline lab fault --heal' ends it"
     return f"{api}\n\n{_table((host_head, *hosts))}\n\n{_table((head, *instances))}"
 
 

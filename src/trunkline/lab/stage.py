@@ -22,7 +22,16 @@ from trunkline.lab.state import RESOLV, Lab
 from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
 from trunkline.lab.verdict import UNTAGGED, Ground, Seen
 from trunkline.lab.waiting import limit_s, until
-from trunkline.lab.walk import Cast, Select, any_arp, carrying, connecting, first_of, walk
+from trunkline.lab.walk import (
+    Cast,
+    Select,
+    any_arp,
+    carrying,
+    connecting,
+    discovering,
+    first_of,
+    walk,
+)
 from trunkline.model import Provisioning
 from trunkline.ownership import METADATA_PORT
 from trunkline.trace.cloud import Cloud as TracedCloud
@@ -30,9 +39,9 @@ from trunkline.trace.packets import ICMP, TCP, UDP
 from trunkline.trace.steps import HOST, INSTANCE
 from trunkline.trace.steps import INTERNET as THE_INTERNET
 from trunkline.trace.steps import SWITCH as A_SWITCH
-from trunkline.trace.walk import Flow, trace
+from trunkline.trace.walk import Flow, trace, trace_lease
 
-PROBE_S = 3.0
+PROBE_S = 3.5  # 'host unreachable' comes after three unanswered ARP requests, a second apart
 SILENCE_S = 0.5  # after this long nothing will come: an answer takes a few milliseconds here
 SIGUSR1 = 10
 
@@ -131,11 +140,23 @@ class Stage:
         """Return a flow from an instance."""
         return Flow(self.seats[instance].port_id, to, protocol, port)
 
-    def ping(self, instance: str, to: IPv4Address, *, hope: bool = True) -> Shot:
+    def ping(
+        self, instance: str, to: IPv4Address, *, size: int = probe.PING_SIZE, hope: bool = True
+    ) -> Shot:
         """Ping from an instance; without hope of an answer the wait for it is short."""
-        namespace = self.lab.namespace(instance)
-        flow = self.flow(instance, to, ICMP)
-        return self.shoot(flow, lambda: probe.ping(namespace, to, _patience_s(hope=hope)), carrying)
+        namespace, patience_s = self.lab.namespace(instance), _patience_s(hope=hope)
+        flow = replace(self.flow(instance, to, ICMP), size=size)
+        return self.shoot(flow, lambda: probe.ping(namespace, to, patience_s, size), carrying)
+
+    def lease(self, instance: str) -> Take:
+        """Have another DHCP client in an instance ask for its lease; it is put to no use."""
+        seat = self.seats[instance]
+        predicted = trace_lease(self.traced(), seat.port_id)
+        with self.capture() as capture:
+            self.output(instance, *build.ASK_FOR_LEASE)
+            seen = Seen(capture.frames())
+        observed = walk(seen, discovering(seat.mac), self.cast)
+        return Take(seen, held_against(predicted, observed))
 
     def tcp(
         self,

@@ -5,6 +5,7 @@
         topology        the file or the shipped topology it was built from
         complete        there once ``up`` has finished
         temporary       there if the lab was brought up for one run, which takes it down
+        fault           the name of the fault that is planted in it, if one is
         disturbed       there while a scenario has changed what ``up`` made
         pids/           a file per process: pid and start time
         hosts/ instances/ logs/ and the server's files
@@ -21,10 +22,11 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trunkline.errors import Conflict, Invalid, NotFound
+from trunkline.hoststate import HostConfig
 from trunkline.kernel import exec as programs
 from trunkline.kernel import netns, spaces
 from trunkline.lab.topology import NAME, Topology, load
@@ -57,6 +59,14 @@ class Lab:
     def api(self) -> str:
         """Return the server's address for clients outside of the lab."""
         return f"unix:{self.directory / 'api.sock'}"
+
+    def agent_state(self, host: str) -> str:
+        """Return the directory of a host's agent's own files."""
+        return str(self.directory / "hosts" / host / "state")
+
+    def agent_config(self, told: HostConfig) -> HostConfig:
+        """Return what an agent told of its configuration, with what it keeps to itself."""
+        return replace(told, state_dir=self.agent_state(told.host))
 
     def namespace(self, node: str) -> str:
         """Return the name of a node's namespace."""
@@ -107,6 +117,20 @@ class Lab:
     def set_complete(self) -> None:
         """Note that ``up`` has finished."""
         self._mark("complete").touch()
+
+    @property
+    def fault(self) -> str:
+        """Return the name of the fault that stands in it, or the empty string."""
+        with suppress(FileNotFoundError):
+            return self._mark("fault").read_text()
+        return ""
+
+    def set_fault(self, name: str) -> None:
+        """Note which fault stands; none is the empty string."""
+        if name:
+            self._mark("fault").write_text(name)
+        else:
+            self._mark("fault").unlink(missing_ok=True)
 
     @contextmanager
     def disturbed(self) -> Iterator[None]:

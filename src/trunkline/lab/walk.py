@@ -24,7 +24,7 @@ from trunkline.lab.packets import (
 from trunkline.trace.packets import UDP
 from trunkline.trace.packets import Arp as TracedArp
 from trunkline.trace.passage import kernel_order
-from trunkline.trace.steps import INSTANCE, SWITCH, Header, Sighting, Step
+from trunkline.trace.steps import HOST, INSTANCE, SWITCH, Header, Sighting, Step
 
 Select = Callable[[Frame], str | None]
 """Names the packet that a frame is a sighting of; None for a frame of no interest."""
@@ -106,7 +106,7 @@ def _paths(seen: list[Frame], cast: Cast) -> Iterator[tuple[Frame, ...]]:
 def _unfold(passages: list[_Passage], pending: list[list[_Passage]]) -> Iterator[_Passage]:
     """Yield a packet's passages, each after the packets that the node had to wait for."""
     for passage in passages:
-        while pending and _waits_for(passage, pending[0]):
+        while pending and (_waits_for(passage, pending[0]) or _waits_in_vain(passage, pending)):
             yield from _unfold(pending.pop(0), pending)
         yield passage
 
@@ -118,6 +118,19 @@ def _waits_for(passage: _Passage, other: list[_Passage]) -> bool:
     if not came or not left or passage.node not in (other[0].node, other[-1].node):
         return False
     return min(came) < other[0].frames[0].at_ns < min(left)
+
+
+def _waits_in_vain(passage: _Passage, pending: list[list[_Passage]]) -> bool:
+    """Return whether a host held a packet for good, as nobody answered what it asks next."""
+    first, asked = passage.frames[0], pending[0][0]
+    question = asked.frames[0].arp
+    if passage.step.node_role != HOST or passage.node != asked.node or first.ip is None:
+        return False
+    if any(f.direction == "out" for f in passage.frames) or question is None or question.is_reply:
+        return False
+    replies = (later[0].frames[0].arp for later in pending)
+    answered = any(r and r.is_reply and r.sender == question.target for r in replies)
+    return not answered and first.at_ns < asked.frames[0].at_ns
 
 
 def _is_told(frame: Frame, cast: Cast) -> bool:
@@ -268,6 +281,17 @@ def leasing(mac: str) -> Select:
         if dhcp.message not in ("OFFER", "ACK"):
             return f"DHCP{dhcp.message}"
         return f"DHCP{dhcp.message}: {dhcp.offered}, router {dhcp.router}, server {dhcp.server}"
+
+    return select
+
+
+def discovering(mac: str) -> Select:
+    """Select one client's exchange up to the offer: what the article tells, and is predicted."""
+    every = leasing(mac)
+
+    def select(frame: Frame) -> str | None:
+        name = every(frame)
+        return name if name and name.startswith(("DHCPDISCOVER", "DHCPOFFER")) else None
 
     return select
 

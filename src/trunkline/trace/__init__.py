@@ -7,6 +7,8 @@
     steps        the step list and the dispositions: the one result that all forms are made from
     host, nodes  what a host, an instance, a switch and the Internet do with a frame
     walk         the order in which things happen; ``trace`` and ``trace_lease``
+    compare      a walk held against another one, such as one told from captures
+    layers       desired state, kernel as read back, packets: the first that deviates, and where
 
 What these modules do not know they answer with UNKNOWN and the text that they do not know; they
 never take it for fine. Intent (ports, groups) is read to name what decided, never to decide.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from trunkline.hoststate import Cable, DhcpServer, HostConfig, HostFacts, HostState
+from trunkline.hoststate import Cable, DhcpServer, HostConfig, HostFacts, HostState, Problem
 from trunkline.model import PortId
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
@@ -41,12 +41,14 @@ class TracedHost:
 
     Attributes:
         state: As ``core.compile`` makes it from the snapshot, or as an agent read it back.
+        problems: What of the snapshot could not be honoured.
     """
 
     snapshot: HostSnapshot
     config: HostConfig
     facts: HostFacts
     state: HostState
+    problems: tuple[Problem, ...] = ()
 
     @property
     def name(self) -> str:

@@ -30,6 +30,7 @@ class Comparison:
 
     Attributes:
         field: What differs, if something does.
+        expected, seen: The steps themselves, as far as they are there.
     """
 
     finding: Finding
@@ -38,6 +39,8 @@ class Comparison:
     field: str = ""
     predicted: str = ""
     observed: str = ""
+    expected: Step | None = None
+    seen: Step | None = None
 
     @property
     def text(self) -> str:
@@ -66,7 +69,7 @@ def compare(predicted: Iterable[Step], observed: Iterable[Step]) -> tuple[Compar
     first, second = _keyed(predicted), _keyed(observed)
     found = [_pair(key, step, second.get(key)) for key, step in first.items()]
     extra = [
-        Comparison(Finding.EXTRA, key[0], key[1], observed=FIELDS["path"](step))
+        Comparison(Finding.EXTRA, key[0], key[1], observed=FIELDS["path"](step), seen=step)
         for key, step in second.items()
         if key not in first
     ]
@@ -99,8 +102,10 @@ def _pair(key: Key, predicted: Step, observed: Step | None) -> Comparison:
     packet, node, _ = key
     if observed is None:
         path = FIELDS["path"](predicted)
-        return Comparison(Finding.MISSING, packet, node, predicted=path)
+        return Comparison(Finding.MISSING, packet, node, predicted=path, expected=predicted)
+    steps = predicted, observed
     for name, read in FIELDS.items():
-        if read(predicted) != read(observed):
-            return Comparison(Finding.DIFFERS, packet, node, name, read(predicted), read(observed))
-    return Comparison(Finding.AGREE, packet, node)
+        texts = read(predicted), read(observed)
+        if texts[0] != texts[1]:
+            return Comparison(Finding.DIFFERS, packet, node, name, *texts, *steps)
+    return Comparison(Finding.AGREE, packet, node, "", "", "", *steps)

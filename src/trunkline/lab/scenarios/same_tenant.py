@@ -12,12 +12,12 @@ from trunkline.lab.evidence import (
     tracked,
     untouched,
 )
-from trunkline.lab.packets import BROADCAST, Frame
+from trunkline.lab.packets import BROADCAST
 from trunkline.lab.predict import held_against
 from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, act, told
 from trunkline.lab.stage import Stage, Take
 from trunkline.lab.verdict import Act, Check, Seen, on_trunk, on_wire, reversed_path
-from trunkline.lab.walk import Select, asking_for, carrying, leasing, walk
+from trunkline.lab.walk import asking_for, carrying, discovering, leasing, walk
 from trunkline.trace.steps import Trace
 from trunkline.trace.walk import trace_lease
 
@@ -87,21 +87,10 @@ def _boot_act(stage: Stage, instance: str, seen: Seen, predicted: Trace) -> Act:
         f"The DISCOVER floods the segment, so it reaches the DHCP server of every host"
         f" on it, {', '.join(others)} included; a server knows its own host's instances only."
     )
-    story = _discover_and_offer(seat.mac)
+    story = discovering(seat.mac)
     title = f"{instance} boots on {seat.host}"
     prediction = held_against(predicted, walk(seen, story, stage.cast))
     return act(stage, title, [Take(seen, prediction)], story, checks, remark)
-
-
-def _discover_and_offer(mac: str) -> Select:
-    """Select one client's exchange up to the offer: what the article tells."""
-    every = leasing(mac)
-
-    def select(frame: Frame) -> str | None:
-        name = every(frame)
-        return name if name and name.startswith(("DHCPDISCOVER", "DHCPOFFER")) else None
-
-    return select
 
 
 def play_2(stage: Stage) -> tuple[Act, ...]:
