@@ -461,7 +461,7 @@ def test_an_instance_is_announced_by_its_mac(linux: World) -> None:
     with packet_socket("eth0") as wire:
         # As a switch would send it while the instance is still elsewhere; lost until ports forward.
         head = b"\xff" * 6 + _bytes(mac) + b"\x81\x00" + struct.pack(">H", 100)
-        elsewhere = head + b"\x88\xb5" * 30
+        elsewhere = head + b"\x88\xb6" * 30
         until("it is elsewhere", lambda: wire.send(elsewhere) and _is_learned(mac, "vlan100"), 5)
         linux.kernel.run(linux.config, AnnouncePort(tap, mac, "vlan100"))
         heard = []
