@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secrets import token_urlsafe
+from secrets import token_hex
 
 from trunkline.api.config import ServerConfig
 from trunkline.api.identity.directory import checked_password
@@ -33,7 +33,7 @@ def first_administrator(config: ServerConfig, password: str | None) -> str | Non
     try:
         if database.write(lambda tx: bootstrap(tx, kept)):
             return password
-        fresh = token_urlsafe(24)
+        fresh = token_hex(24)
         kept = passwords.hashed(fresh)
         database.write(lambda tx: bootstrap(tx, kept))
         return fresh

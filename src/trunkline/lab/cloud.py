@@ -398,7 +398,7 @@ def write_users(lab: Lab) -> None:
     """Write the server's users file, and the tokens for the lab's own use."""
     projects = (ADMIN, *lab.topology.projects)
     ids = {project: secrets.token_hex(16) for project in projects}
-    tokens = {who: secrets.token_urlsafe(24) for who in (*projects, *lab.topology.hosts)}
+    tokens = {who: secrets.token_hex(24) for who in (*projects, *lab.topology.hosts)}
     users = [_user(p, tokens[p], ids[p], ADMIN if p == ADMIN else "member") for p in projects]
     users += [_user(h, tokens[h], ids[ADMIN], "agent") for h in lab.topology.hosts]
     document = {"projects": [{"id": ids[p], "name": p} for p in projects], "users": users}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from secrets import token_urlsafe
+from secrets import token_hex
 from typing import Any
 
 from starlette.requests import Request
@@ -117,7 +117,7 @@ class OwnApi:
         values, wanted, given_secret = _accepted(
             unwrap(await read_json(request), "application_credential")
         )
-        secret = given_secret or token_urlsafe(64)
+        secret = given_secret or token_hex(32)
         values["secret_hash"] = await self._hashing.hashed(secret)
 
         def make(tx: Transaction) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secrets import token_urlsafe
+from secrets import token_hex, token_urlsafe
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -142,7 +142,8 @@ class TokensApi:
         project = login.project or (None if login.unscoped else usual)
         if proof.credential_id is not None and not await self._same(project, usual):
             raise Unauthorized(REFUSED)  # a credential opens its own project only
-        text, audit_id = token_urlsafe(32), token_urlsafe(16)
+        # Hexadecimal: one that began with a dash would be taken for an option by command lines.
+        text, audit_id = token_hex(32), token_urlsafe(16)
         made = await self._store.write(
             lambda tx: tokens.issue(tx, digest(text), audit_id, proof, project, self._token_s)
         )
