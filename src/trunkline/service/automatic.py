@@ -83,6 +83,7 @@ def _assign(tx: Transaction, caller: Caller, port: Record) -> None:
         "port_id": port["id"],
         "fixed_ip_address": port["fixed_ips"][0]["ip_address"],
         "auto_assigned": True,
+        "qos_policy_id": None,
     }
     try:
         floating_ips.create(tx, caller, wish)
