@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import re
 import select
+import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from trunkline.hoststate import (
     VlanMaking,
 )
 from trunkline.kernel import conntrack, features, netlink, netns, routes, sysctl, vlan_bpf
-from trunkline.kernel.announce import announce, announce_mac
+from trunkline.kernel.announce import announce, announce_mac, sender
 from trunkline.kernel.dnsmasq import Daemons, Dnsmasq
 from trunkline.kernel.interface import NOTHING
 from trunkline.kernel.links import Link, Links
@@ -116,10 +117,13 @@ class LinuxKernel:
         self._dnsmasq = Dnsmasq(self._daemons)
         self._sysctls: dict[str, str] = {}
         self._seen: _Seen | None = None
+        self._frames: socket.socket | None = None
 
     def close(self) -> None:
         """Give the sockets back."""
         self._spaces.close()
+        if self._frames is not None:
+            self._frames.close()
         self._links.close()
         self._nft.close()
         self._dnsmasq.forget()
@@ -502,7 +506,8 @@ class LinuxKernel:
         except NetlinkError as error:
             if error.code != errno.EPERM:
                 raise
-        announce_mac(operation.vlan, operation.mac)
+        self._frames = self._frames or sender()
+        announce_mac(operation.vlan, operation.mac, self._frames)
 
     def _create_bridge(self, bridge: Bridge) -> None:
         """Make a bridge; its group, which makes it ours, comes in the message that creates it."""
