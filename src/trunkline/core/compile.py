@@ -95,6 +95,7 @@ class Ground:
         router: The default router, if a network of it is here.
         spaces: The other routers.
         floating: Of ports on the default router.
+        floating_elsewhere: Of ports on the other routers.
     """
 
     config: HostConfig
@@ -104,6 +105,7 @@ class Ground:
     router: RouterView | None
     spaces: tuple[Space, ...]
     floating: tuple[FloatingView, ...]
+    floating_elsewhere: tuple[FloatingView, ...]
 
     @property
     def routed(self) -> bool:
@@ -178,6 +180,7 @@ def _ground(
         router=router,
         spaces=spaces,
         floating=tuple(f for f in snapshot.floating_ips if f.domain == domain),
+        floating_elsewhere=tuple(f for f in snapshot.floating_ips if f.domain != domain),
     )
 
 
@@ -213,8 +216,7 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         ways = [space.link for space in ground.spaces if space.transit is not None]
         sets += compile_segment_sets(ground.served, ways)
         chains.append(zone_chain())
-    elsewhere = (f for f in snapshot.floating_ips if f not in ground.floating)
-    limited = floating_limits(ground.floating, elsewhere)
+    limited = floating_limits(ground.floating, ground.floating_elsewhere)
     maps, limit_chains = compile_floating_limits(limited, ground.config.uplink)
     return _table("inet", [*sets, *maps], [*chains, *limit_chains], limited[0] if maps else {})
 

@@ -38,6 +38,21 @@ from trunkline.operations import (
     StopDhcp,
 )
 
+Link = Bridge | Vlan | Cable
+
+CHANGES = {
+    "mtu": "mtu",
+    "mac": "address",
+    "alias": "alias",
+    "bridge": "master",
+    "up": "state",
+    "nf_call_iptables": "nf_call_iptables",
+}
+"""Word in an operation by attribute of a link; what a link has not does not differ."""
+
+TEXTS = {"state": "up", "nf_call_iptables": "1"}
+"""What these are always changed to: a wanted link is up, and a wanted bridge filters."""
+
 
 def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
     """Return the operations that turn ``actual`` into ``desired``, in the order to run them."""
@@ -219,20 +234,17 @@ def _make_bridges(desired: HostState, actual: HostState) -> Iterator[Operation]:
         if present is None:
             yield CreateBridge(wanted)
         elif present != wanted:
-            yield ChangeLink(name, tuple(_bridge_changes(wanted, present)))
+            yield ChangeLink(name, _link_changes(wanted, present))
 
 
-def _bridge_changes(wanted: Bridge, present: Bridge) -> Iterator[tuple[str, str]]:
-    if wanted.mtu != present.mtu:
-        yield "mtu", str(wanted.mtu)
-    if wanted.mac != present.mac:
-        yield "address", wanted.mac
-    if wanted.alias != present.alias:
-        yield "alias", wanted.alias
-    if wanted.up != present.up:
-        yield "state", "up"
-    if wanted.nf_call_iptables != present.nf_call_iptables:
-        yield "nf_call_iptables", "1"
+def _link_changes(wanted: Link, present: Link) -> tuple[tuple[str, str], ...]:
+    """Return what differs of a link, in ip-link(8)'s words."""
+    found = []
+    for attribute, word in CHANGES.items():
+        value = getattr(wanted, attribute, None)
+        if value != getattr(present, attribute, None):
+            found.append((word, TEXTS.get(word) or str(value or "")))
+    return tuple(found)
 
 
 def _make_vlans(desired: HostState, actual: HostState) -> Iterator[Operation]:
@@ -241,18 +253,7 @@ def _make_vlans(desired: HostState, actual: HostState) -> Iterator[Operation]:
         if present is None or _must_recreate(wanted, present):
             yield CreateVlan(wanted)
         elif present != wanted:
-            yield ChangeLink(name, tuple(_vlan_changes(wanted, present)))
-
-
-def _vlan_changes(wanted: Vlan, present: Vlan) -> Iterator[tuple[str, str]]:
-    if wanted.mtu != present.mtu:
-        yield "mtu", str(wanted.mtu)
-    if wanted.alias != present.alias:
-        yield "alias", wanted.alias
-    if wanted.bridge != present.bridge:
-        yield "master", wanted.bridge or ""
-    if wanted.up != present.up:
-        yield "state", "up"
+            yield ChangeLink(name, _link_changes(wanted, present))
 
 
 def _make_cables(desired: HostState, kept: Mapping[str, Cable]) -> Iterator[Operation]:
@@ -261,20 +262,7 @@ def _make_cables(desired: HostState, kept: Mapping[str, Cable]) -> Iterator[Oper
         if present is None:
             yield CreateCable(wanted)
         elif present != wanted:
-            yield ChangeLink(name, tuple(_cable_changes(wanted, present)))
-
-
-def _cable_changes(wanted: Cable, present: Cable) -> Iterator[tuple[str, str]]:
-    if wanted.mtu != present.mtu:
-        yield "mtu", str(wanted.mtu)
-    if wanted.mac != present.mac:
-        yield "address", wanted.mac
-    if wanted.alias != present.alias:
-        yield "alias", wanted.alias
-    if wanted.bridge != present.bridge:
-        yield "master", wanted.bridge or ""
-    if wanted.up != present.up:
-        yield "state", "up"
+            yield ChangeLink(name, _link_changes(wanted, present))
 
 
 def _set_sysctls(desired: HostState, actual: HostState) -> Iterator[Operation]:
