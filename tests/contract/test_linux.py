@@ -463,6 +463,7 @@ def test_an_instance_is_announced_by_its_mac(linux: World) -> None:
         head = b"\xff" * 6 + _bytes(mac) + b"\x81\x00" + struct.pack(">H", 100)
         elsewhere = head + b"\x88\xb6" * 30
         until("it is elsewhere", lambda: wire.send(elsewhere) and _is_learned(mac, "vlan100"), 5)
+        until("its port forwards", lambda: _forwards(tap), 5)  # before, the bridge refuses entries
         linux.kernel.run(linux.config, AnnouncePort(tap, mac, "vlan100"))
         heard = []
         while len(heard) < 3 and select.select([wire], [], [], 2)[0]:
@@ -478,6 +479,10 @@ def test_an_instance_is_announced_by_its_mac(linux: World) -> None:
 
 def _bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
+
+
+def _forwards(port: str) -> bool:
+    return "state forwarding" in programs.run(("bridge", "link", "show", "dev", port)).stdout
 
 
 def _is_learned(mac: str, port: str) -> bool:
