@@ -43,6 +43,7 @@ from stage import (
 
 from trunkline.agent.config import load
 from trunkline.client import AgentClient
+from trunkline.core.arrivals import arrivals
 from trunkline.core.compile import compile_host
 from trunkline.core.diff import diff_host
 from trunkline.hoststate import HostState, Plug
@@ -51,6 +52,7 @@ from trunkline.kernel.linux import LinuxKernel
 from trunkline.model import PortId
 from trunkline.operations import Operation
 from trunkline.ownership import tap_name
+from trunkline.snapshot import HostSnapshot
 
 Process = subprocess.Popen[bytes]
 
@@ -149,21 +151,28 @@ def by_hand_worker(scene: Stage) -> Iterator[Hand]:
         process.communicate()
 
 
-def desired_state(scene: Stage) -> HostState:
-    """Return what the host must be now, as its agent compiles it."""
+def wanted(scene: Stage) -> tuple[HostSnapshot, HostState]:
+    """Return what the host must be now, as its agent is told and compiles it."""
     config = load(agent_config(scene, HOST))
     snapshot = AgentClient(config.server, config.token, HOST).snapshot(None, 0)
     assert snapshot is not None
     with netns.enter(scene.namespace(HOST)):
         facts = LinuxKernel().facts(config.host)
-    return compile_host(snapshot, config.host, facts)[0]
+    return snapshot, compile_host(snapshot, config.host, facts)[0]
+
+
+def operations(
+    snapshot: HostSnapshot, desired: HostState, actual: HostState
+) -> tuple[Operation, ...]:
+    """Return what has to be done, as the agent works it out."""
+    return (*diff_host(desired, actual), *arrivals(snapshot, desired, actual))
 
 
 def whole_host(scene: Stage, hand: Hand, ports: Sequence[PortId]) -> Process:
     """Wire all ports from nothing; leave them wired, and return the agent, which runs on."""
-    desired = desired_state(scene)
+    snapshot, desired = wanted(scene)
     loose = {tap: Plug(tap, None, 1500, up=False) for tap in desired.plugs}
-    operations = diff_host(desired, HostState(plugs=loose))
+    work = operations(snapshot, desired, HostState(plugs=loose))
     ours, bare, idle = [], [], []
     for left in reversed(range(ROUNDS)):
         idler, cost = timed_start(scene, IDLE)
@@ -171,7 +180,7 @@ def whole_host(scene: Stage, hand: Hand, ports: Sequence[PortId]) -> Process:
         idle.append(cost)
         agent, cost = timed_start(scene, HOST)
         ours.append(cost)
-        bare.append(hand.work(operations))
+        bare.append(hand.work(work))
         if left:
             end(agent)
             wipe(scene, HOST, ports)
@@ -223,14 +232,15 @@ def restart(scene: Stage, hand: Hand, agent: Process) -> Process:
 def one_more(scene: Stage, hand: Hand, agent: Process, networks: Sequence[str]) -> None:
     """Create a port, then let its tap appear; time each until the server knows."""
     ours, latencies, bare = [], [], []
-    before, log_start = desired_state(scene), scene.log(HOST).stat().st_size
+    (_, before), log_start = wanted(scene), scene.log(HOST).stat().st_size
     for number in range(ONE_MORE):
         port, cost, latency = wire_port(scene, agent, networks[number % len(networks)])
         ours.append(cost)
         latencies.append(latency)
-        after = desired_state(scene)
+        snapshot, after = wanted(scene)
         add_taps(scene, BARE, [port])
-        bare.append(hand.work(diff_host(after, _with_loose_tap(before, tap_name(port)))))
+        loose = _with_loose_tap(before, tap_name(port))
+        bare.append(hand.work(operations(snapshot, after, loose)))
         before = after
     cycles = re.findall(r" ms=([\d.]+)", scene.log(HOST).read_text()[log_start:])
     show("wire one more port, request to ACTIVE", _evened(ours), _evened(bare))
@@ -250,18 +260,31 @@ def _with_loose_tap(state: HostState, tap: str) -> HostState:
 
 
 def wire_port(scene: Stage, agent: Process, network: str) -> tuple[PortId, Cost, float]:
-    """Return a new port, what its wiring cost, and how long its tap waited."""
+    """Return a new port, what its wiring cost, and how long its tap waited.
+
+    The server is asked once the agent's log tells of a cycle: to ask all the time would keep
+    busy the cores that the agent and the server need.
+    """
     api = scene.api()
     cpu, start = cpu_s(agent.pid), time.monotonic()
+    logged = _cycles(scene)
     made = api.create("ports", {"network_id": network, "binding:host_id": HOST})
     port = PortId(made["id"])
+    until("the agent has made the rules", lambda: _cycles(scene) > logged)
     until("the agent has applied the port", lambda: _applied(scene))
     prepared = time.monotonic() - start
+    logged = _cycles(scene)
     start = time.monotonic()  # ip(8)'s own start is counted in: a bound from above
     add_taps(scene, HOST, [port])
+    until("the agent has wired the port", lambda: _cycles(scene) > logged)
     until("the port is ACTIVE", lambda: api.show("ports", port)["status"] == "ACTIVE")
     latency = time.monotonic() - start
     return port, Cost(prepared + latency, cpu_s(agent.pid) - cpu), latency
+
+
+def _cycles(scene: Stage) -> int:
+    """Return how much the agent has logged: a line for each cycle that changed something."""
+    return scene.log(HOST).stat().st_size
 
 
 def _applied(scene: Stage) -> bool:

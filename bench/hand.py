@@ -5,7 +5,8 @@ operations, which it carries out in order, or ``read``, upon which it reads what
 starts has to read. It answers each with wall and CPU time in seconds, its children included.
 It does not compare, check, read back or clean up; it is what an agent cannot beat by much.
 
-The one thing taken from Trunkline is the loading of the tc-BPF programs of a VLAN device.
+Taken from Trunkline are the loading of the tc-BPF programs of a VLAN device and the frame that
+announces an instance.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from socket import if_nametoindex
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from trunkline.hoststate import Bridge, DhcpServer, Vlan, VlanMaking
 from trunkline.kernel import vlan_bpf
+from trunkline.kernel.announce import announce_mac, sender
 from trunkline.kernel.links import Links
+from trunkline.kernel.linux import NTF_MASTER, NUD_REACHABLE
 from trunkline.operations import (
     AddAddress,
+    AnnouncePort,
     ChangeDhcpFiles,
     ChangeLink,
     CreateBridge,
@@ -37,6 +43,8 @@ from trunkline.operations import (
     StartDhcp,
 )
 from trunkline.ownership import LINK_GROUP
+
+FRAMES = sender()
 
 
 def main() -> None:
@@ -88,7 +96,7 @@ def _work(path: Path, directory: Path) -> Callable[[IPRoute], None]:
 
 def _do(rtnl: IPRoute, index: dict[str, int], directory: Path, operation: Operation) -> None:
     match operation:
-        case CreateBridge() | CreateVlan() | ChangeLink() | AddAddress():
+        case CreateBridge() | CreateVlan() | ChangeLink() | AddAddress() | AnnouncePort():
             _do_by_netlink(rtnl, index, operation)
         case SetSysctl(key, value):
             Path("/proc/sys", key.replace(".", "/")).write_text(value)
@@ -113,12 +121,21 @@ def _do_by_netlink(rtnl: IPRoute, index: dict[str, int], operation: Operation) -
             numbers = {key: int(value) for key, value in changes if key == "mtu"}
             numbers |= {key: index[value] for key, value in changes if key == "master"}
             values = dict(changes) | numbers
+            if "master" in numbers:  # an instance's interface has no address of the host's
+                Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
             rtnl.link("set", index=index[name], **values)
         case AddAddress(address):
             there, prefix = index[address.link], address.address
             rtnl.addr(
                 "add", index=there, address=str(prefix.ip), prefixlen=prefix.network.prefixlen
             )
+        case AnnouncePort(tap, mac, wire):
+            there = index[tap]
+            with suppress(NetlinkError):  # the bench's instances have no carrier
+                rtnl.fdb(
+                    "replace", ifindex=there, lladdr=mac, flags=NTF_MASTER, state=NUD_REACHABLE
+                )
+            announce_mac(wire, mac, FRAMES)
 
 
 def _make_bridge(rtnl: IPRoute, index: dict[str, int], bridge: Bridge) -> None:

@@ -6,7 +6,8 @@ prints them. None of them asks what is there; that was the diff's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from shlex import quote
 
 from trunkline.hoststate import (
@@ -16,6 +17,7 @@ from trunkline.hoststate import (
     Connection,
     DhcpServer,
     Route,
+    Table,
     Vlan,
     VlanMaking,
 )
@@ -274,9 +276,11 @@ class RunNft:
 
     Attributes:
         script: Lines for ``nft -f -``; all of them take effect, or none.
+        makes: What our tables are afterwards; None is not known.
     """
 
     script: tuple[str, ...]
+    makes: Mapping[tuple[str, str], Table] | None = field(default=None, compare=False, repr=False)
 
     def command(self) -> str:
         """Return the equivalent ``nft`` command."""

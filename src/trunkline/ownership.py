@@ -69,6 +69,9 @@ def vlan_name(vlan_id: int) -> str:
     return f"vlan{vlan_id}"
 
 
+TAP_ID = len("tap")  # where in an interface's name its port's id begins
+
+
 def tap_name(port_id: PortId) -> str:
     """Return the name under which a hypervisor plugs a port: ``tap`` and 11 characters.
 

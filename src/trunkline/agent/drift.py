@@ -7,10 +7,13 @@ before was asked and whether it left the host as it must be; it decides nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from trunkline.agent.reconcile import Outcome
+from trunkline.core.kept import kept
 from trunkline.hoststate import HostFacts
+from trunkline.joined import pieces_of
 from trunkline.model import PortId, PortStatus
 from trunkline.ownership import tap_name
 from trunkline.report import COMMAND_LENGTH_MAX, COMMANDS_MAX, Drift, Reading
@@ -25,13 +28,13 @@ class Readings:
         read_at: When the host was last read in full; the empty string is never.
         drift: The last that was found.
         left: What the last cycle was asked, if the host is as it must be since.
-        plugged: The ports whose interfaces that cycle saw in their places.
+        ports: How that cycle left them.
     """
 
     read_at: str = ""
     drift: Drift | None = None
     left: tuple[HostSnapshot, HostFacts] | None = None
-    plugged: frozenset[PortId] = field(default_factory=frozenset)
+    ports: Mapping[PortId, PortStatus] = field(default_factory=dict)
 
     def note(self, snapshot: HostSnapshot, outcome: Outcome, now: str, *, full: bool) -> None:
         """Note what a cycle found.
@@ -52,8 +55,7 @@ class Readings:
         elif is_left and self.drift is not None:
             self.drift = replace(self.drift, repaired=True)
         self.left = (snapshot, outcome.facts) if is_left else None
-        states = outcome.ports.items()
-        self.plugged = frozenset(p for p, state in states if state is PortStatus.ACTIVE)
+        self.ports = outcome.ports
 
     def reading(self) -> Reading | None:
         """Return what there is to report."""
@@ -61,8 +63,16 @@ class Readings:
 
     def _unasked(self, snapshot: HostSnapshot, outcome: Outcome) -> list[str]:
         """Return the repairs, as commands, that neither the server nor a new interface needs."""
-        if self.left is None or self.left[0] is not snapshot or self.left[1] != outcome.facts:
+        if not outcome.operations or self.left is None or self.left[0] is not snapshot:
             return []
-        come = {tap_name(port_id) for port_id in outcome.ports.keys() - self.plugged}
+        if self.left[1] != outcome.facts:
+            return []
+        come = {tap for piece in pieces_of(self.ports) for tap in _absent(piece)}
         commands = [operation.command() for operation in outcome.operations]
         return [command for command in commands if not any(tap in command for tap in come)]
+
+
+@kept(64)
+def _absent(states: Mapping[PortId, PortStatus]) -> set[str]:
+    """Return the interfaces of ports that are not plugged in."""
+    return {tap_name(port_id) for port_id, state in states.items() if state is PortStatus.DOWN}

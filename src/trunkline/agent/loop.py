@@ -8,10 +8,11 @@ A server that is away changes nothing on the host; the agent says so and keeps a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from trunkline.agent.reconcile import Compiler, Outcome, reconcile
 from trunkline.client import AgentClient
 from trunkline.errors import KernelError, RequestError, ServerUnavailable
 from trunkline.hoststate import HostConfig
+from trunkline.joined import changed
 from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
 from trunkline.report import Reading
@@ -112,7 +114,7 @@ class Reporter:
 
     client: AgentClient
     config: HostConfig
-    told: dict[PortId, PortStatus] = field(default_factory=dict)
+    told: Mapping[PortId, PortStatus] = field(default_factory=dict)
     told_rest: object = None
     tried_at: float = 0.0
     complete: bool = False
@@ -124,7 +126,7 @@ class Reporter:
         """
         drift = None if reading is None else reading.drift
         rest = (revision, outcome.failures, outcome.problems, outcome.facts, drift)
-        news = {p: s for p, s in outcome.ports.items() if self.told.get(p) != s}
+        news, _ = changed(outcome.ports, self.told)
         now = time.monotonic()
         due = now - self.tried_at >= HEARTBEAT_S
         if self.complete and not (news or due or rest != self.told_rest):
@@ -144,7 +146,7 @@ class Reporter:
             self.complete = False
             log.warning("report of revision %d not delivered: %s", revision, error)
             return
-        self.told, self.told_rest, self.complete = dict(outcome.ports), rest, True
+        self.told, self.told_rest, self.complete = outcome.ports, rest, True
 
 
 @dataclass
@@ -208,6 +210,8 @@ class Loop:
             _log(snapshot.revision, outcome, started)
         if self.inbox.online:
             self.reporter.report(snapshot.revision, outcome, self.readings.reading())
+        if full:
+            gc.collect()  # when nobody waits, and no more often
 
     def _schedule_retry(self, outcome: Outcome, now: float) -> None:
         if outcome.failures:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from trunkline.core.arrivals import arrivals
 from trunkline.core.compile import compile_host
 from trunkline.core.connections import unwanted
-from trunkline.core.diff import diff_host, misplaced_plugs
+from trunkline.core.diff import diff_host, misplaced
+from trunkline.core.gather import pieces
 from trunkline.core.kept import kept
 from trunkline.core.nat import routing_source
 from trunkline.errors import KernelError
-from trunkline.hoststate import HostConfig, HostFacts, HostState, Problem
+from trunkline.hoststate import HostConfig, HostFacts, HostState, Plug, Problem
+from trunkline.joined import Joined, fan
 from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
 from trunkline.operations import (
@@ -23,8 +25,8 @@ from trunkline.operations import (
     Operation,
     RunNft,
 )
-from trunkline.ownership import tap_name
-from trunkline.snapshot import HostSnapshot, PortView, parts_of
+from trunkline.ownership import TAP_ID, tap_name
+from trunkline.snapshot import HostSnapshot, PortView
 
 HERE = ""
 """The host itself, among the names of its spaces."""
@@ -245,17 +247,24 @@ def _without_effect(operations: Iterable[Operation]) -> tuple[Problem, ...]:
 
 def _port_states(
     snapshot: HostSnapshot, desired: HostState, actual: HostState
+) -> Joined[PortId, PortStatus]:
+    (taps,) = pieces(_taps, snapshot.ports)
+    sides = (fan(state.plugs, TAP_ID).pieces for state in (desired, actual))
+    return Joined(map(_states, taps, *sides))
+
+
+@kept(256)
+def _states(
+    taps: Mapping[str, PortId], desired: Mapping[str, Plug], actual: Mapping[str, Plug]
 ) -> dict[PortId, PortStatus]:
-    taps: dict[str, PortId] = {}
-    for part in parts_of(snapshot.ports):
-        taps |= _taps(part)
-    unplugged = taps.keys() - (desired.plugs.keys() & actual.plugs.keys())
-    unplugged |= {plug.tap for plug, _ in misplaced_plugs(desired.plugs, actual.plugs)}
+    """Return the states of the ports of one piece."""
+    unplugged = taps.keys() - (desired.keys() & actual.keys())
+    unplugged |= {plug.tap for plug, _ in misplaced(desired, actual)} & taps.keys()
     states = dict.fromkeys(taps.values(), PortStatus.ACTIVE)
-    return states | {taps[tap]: PortStatus.DOWN for tap in unplugged & taps.keys()}
+    return states | {taps[tap]: PortStatus.DOWN for tap in unplugged}
 
 
 @kept()
-def _taps(ports: tuple[PortView, ...]) -> dict[str, PortId]:
+def _taps(ports: tuple[PortView, ...]) -> tuple[dict[str, PortId]]:
     """Return the ports that this host speaks for, by interface."""
-    return {tap_name(port.id): port.id for port in ports if port.active}
+    return ({tap_name(port.id): port.id for port in ports if port.active},)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import platform
 import signal
@@ -64,6 +65,7 @@ def run_agent(args: Namespace) -> int:
         logging.getLogger("trunkline").setLevel(logging.DEBUG)
     config = load(args.config)
     alone = _alone(config)
+    gc.disable()  # else it would look through a large host in the middle of a change; see Loop
     while True:
         reload = Event()
         inbox = Inbox()

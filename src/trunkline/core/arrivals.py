@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trunkline.core.diff import misplaced_plugs
+from trunkline.core.gather import gather, pieces, union
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network, gateway_mac
 from trunkline.hoststate import HostState, NftSet
+from trunkline.joined import Joined
 from trunkline.operations import AnnouncePort
 from trunkline.ownership import TABLE, tap_name
-from trunkline.snapshot import HostSnapshot, PortView, parts_of
+from trunkline.snapshot import HostSnapshot, PortView
 
 STANDBY = "standby"
 
@@ -27,7 +29,8 @@ def compile_standby_set(
 ) -> NftSet:
     """Return which interfaces may not send to their gateway's MAC yet, or no more."""
     places = by_network(served)
-    waiting = (p for part in parts_of(ports) for p in _inactive(part) if p.network_id in places)
+    inactive = gather(union, _inactive, ports).values()
+    waiting = (port for port in inactive if port.network_id in places)
     elements = {
         f'"{tap_name(p.id)}" . {gateway_mac(places[p.network_id].network, host)}': ""
         for p in waiting
@@ -36,8 +39,8 @@ def compile_standby_set(
 
 
 @kept()
-def _inactive(ports: tuple[PortView, ...]) -> tuple[PortView, ...]:
-    return tuple(port for port in ports if not port.active)
+def _inactive(ports: tuple[PortView, ...]) -> dict[str, PortView]:
+    return {port.id: port for port in ports if not port.active}
 
 
 def arrivals(
@@ -48,12 +51,11 @@ def arrivals(
     One that is lost, because the agent ended just then, costs until the instance's next frame.
     """
     come = _plugged_in(desired, actual) | (_waiting(actual) - _waiting(desired))
-    present = sorted(come & desired.plugs.keys() & actual.plugs.keys())
+    present = sorted(tap for tap in come if tap in desired.plugs and tap in actual.plugs)
     if not present:
         return
-    macs: dict[str, str] = {}
-    for part in parts_of(snapshot.ports):
-        macs |= _active_macs(part)
+    (found,) = pieces(_active_macs, snapshot.ports)
+    macs = Joined(found)
     vlans = {vlan.bridge: vlan.name for vlan in desired.vlans.values()}
     for tap in present:
         wire = vlans.get(desired.plugs[tap].bridge)  # none: untagged, and the hypervisor's to tell
@@ -62,8 +64,8 @@ def arrivals(
 
 
 @kept()
-def _active_macs(ports: tuple[PortView, ...]) -> dict[str, str]:
-    return {tap_name(port.id): port.mac for port in ports if port.active}
+def _active_macs(ports: tuple[PortView, ...]) -> tuple[dict[str, str]]:
+    return ({tap_name(port.id): port.mac for port in ports if port.active},)
 
 
 def _plugged_in(desired: HostState, actual: HostState) -> set[str]:

@@ -13,6 +13,7 @@ from itertools import chain
 from trunkline.core.kept import kept
 from trunkline.core.nftdiff import diff_tables
 from trunkline.hoststate import Address, Bridge, Cable, DhcpServer, HostState, Plug, Vlan
+from trunkline.joined import fan
 from trunkline.operations import (
     AddAddress,
     AddProxy,
@@ -37,6 +38,7 @@ from trunkline.operations import (
     StartDhcp,
     StopDhcp,
 )
+from trunkline.ownership import TAP_ID
 
 Link = Bridge | Vlan | Cable
 
@@ -161,8 +163,17 @@ def misplaced_plugs(
 ) -> tuple[tuple[Plug, Plug | None], ...]:
     """Return the interfaces that are there and not as they must be, and how they must be.
 
-    The one walk along all interfaces of a host, nearly all of which are right.
+    Nearly all of a host's are right: only the pieces that have changed are looked at.
     """
+    sides = (fan(plugs, TAP_ID).pieces for plugs in (desired, actual))
+    return tuple(chain.from_iterable(map(misplaced, *sides)))
+
+
+@kept(256)
+def misplaced(
+    desired: Mapping[str, Plug], actual: Mapping[str, Plug]
+) -> tuple[tuple[Plug, Plug | None], ...]:
+    """Return the same of one piece."""
     wanted = desired.get
     return tuple((plug, wanted(tap)) for tap, plug in actual.items() if wanted(tap) != plug)
 
@@ -201,7 +212,7 @@ def _stop_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
 def _change_rules(desired: HostState, actual: HostState) -> Iterator[Operation]:
     script = diff_tables(desired.tables, actual.tables)
     if script:
-        yield RunNft(script)
+        yield RunNft(script, desired.tables)
 
 
 def _remove_addresses(desired: HostState, actual: HostState) -> Iterator[Operation]:
@@ -266,9 +277,10 @@ def _make_cables(desired: HostState, kept: Mapping[str, Cable]) -> Iterator[Oper
 
 
 def _set_sysctls(desired: HostState, actual: HostState) -> Iterator[Operation]:
-    for key, value in desired.sysctls.items():
-        if actual.sysctls.get(key) != value:
-            yield SetSysctl(key, value)
+    if desired.sysctls != actual.sysctls:
+        for key, value in desired.sysctls.items():
+            if actual.sysctls.get(key) != value:
+                yield SetSysctl(key, value)
 
 
 def _add_addresses(desired: HostState, actual: HostState) -> Iterator[Operation]:
@@ -296,8 +308,14 @@ def _serve_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
         present = actual.dhcp.get(bridge)
         if present is None or present.config != wanted.config:
             yield StartDhcp(wanted)
-        elif present.files != wanted.files:
+        elif not _equal(present.files, wanted.files):
             yield _file_changes(wanted, present.files)
+
+
+@kept(1024)
+def _equal(present: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Return whether files are as they must be; those of most networks have not changed."""
+    return present == wanted
 
 
 def _file_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpFiles:

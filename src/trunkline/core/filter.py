@@ -21,6 +21,7 @@ from ipaddress import IPv4Address, IPv4Network
 from sys import intern
 
 from trunkline import ownership
+from trunkline.core.gather import gather, pieces
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
 from trunkline.core.nat import METADATA, nft_prefix
@@ -34,9 +35,10 @@ from trunkline.core.pairs import (
     paired_ports,
 )
 from trunkline.hoststate import Chain, Hook, NftSet
+from trunkline.joined import Joined
 from trunkline.model import VLAN_ID_MAX, Direction, GroupId, Rule
 from trunkline.ownership import METADATA_PORT
-from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView, parts_of
+from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 ICMP = 1
@@ -70,8 +72,7 @@ def compile_group_chains(
         more: Combinations that are needed besides.
     """
     known = {group.id: group for group in groups}
-    found = (_combinations(served, part) for part in parts_of(ports))
-    combinations: set[Combination] = set(more).union(*found)
+    combinations = {*more, *gather(_all_of, _combinations, ports, served)}
     used = {(g, scope) for scope, combination in combinations for g in combination if g in known}
     chains = [_group_chain(known[g], d, scope) for g, scope in sorted(used) for d in Direction]
     for scope, combination in sorted(combinations):
@@ -89,6 +90,10 @@ def _combinations(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> se
     places = by_network(served)
     bound = (p for p in ports if p.port_security and p.network_id in places)
     return {(places[p.network_id].scope, p.group_ids) for p in bound}
+
+
+def _all_of(parts: Iterable[set[Combination]]) -> set[Combination]:
+    return set[Combination]().union(*parts)
 
 
 def _group_name(group_id: GroupId, direction: Direction, scope: str) -> str:
@@ -160,20 +165,14 @@ def gateway_set(served: Iterable[Served]) -> NftSet:
 
 def compile_port_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
     """Return the maps from a port's bridge and address to its groups."""
-    egress: dict[str, str] = {}
-    ingress: dict[str, str] = {}
-    for part in parts_of(ports):
-        out, into = _group_elements(served, part)
-        egress |= out
-        ingress |= into
-    paired = paired_ports(ports)
-    if paired:
-        claims = groups_by_address(served, paired)
-        ingress = _verdicts(served, Direction.INGRESS, claims) | ingress
+    egress, ingress = pieces(_group_elements, ports, served)
+    claims = groups_by_address(served, paired_ports(ports))
+    judged = Joined((_verdicts(served, Direction.INGRESS, claims), *ingress))
+    out, into = "typeof iifname . ip saddr : verdict", "typeof oifname . ip daddr : verdict"
     return [
         *_pair_sets(served, ports),
-        NftSet("egress", "typeof iifname . ip saddr : verdict", is_map=True, elements=egress),
-        NftSet("ingress", "typeof oifname . ip daddr : verdict", is_map=True, elements=ingress),
+        NftSet("egress", out, is_map=True, elements=Joined(egress)),
+        NftSet("ingress", into, is_map=True, elements=judged),
     ]
 
 
@@ -215,9 +214,9 @@ def compile_member_sets(
     sets = []
     for (group_id, domain), who in members.items():
         if domain in scopes:
-            elements = _merged(map(_texts, parts_of(who)))
+            (elements,) = pieces(_texts, who)
             name = f"members-{_scoped(group_id, scopes[domain])}"
-            sets.append(NftSet(name, "type ipv4_addr", elements=elements))
+            sets.append(NftSet(name, "type ipv4_addr", elements=Joined(elements)))
     return sets
 
 
@@ -241,8 +240,8 @@ def _zone(served: Served) -> int:
 
 
 @kept()
-def _texts(addresses: tuple[IPv4Address, ...]) -> dict[str, str]:
-    return _interned(map(str, addresses))
+def _texts(addresses: tuple[IPv4Address, ...]) -> tuple[dict[str, str]]:
+    return (_interned(map(str, addresses)),)
 
 
 @kept()
@@ -271,13 +270,6 @@ def _interned(elements: Iterable[str]) -> dict[str, str]:
     thousands costs no look at a letter.
     """
     return dict.fromkeys(map(intern, elements), "")
-
-
-def _merged(parts: Iterable[dict[str, str]]) -> dict[str, str]:
-    merged: dict[str, str] = {}
-    for part in parts:
-        merged |= part
-    return merged
 
 
 def compile_filter_chains(uplink: str | None, *, metadata: bool = False) -> list[Chain]:
@@ -421,16 +413,14 @@ def _space_rules(uplink: str) -> list[str]:
 
 def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
     """Return which interface may send with which MAC and address."""
-    found = [_spoof_elements(served, part) for part in parts_of(ports)]
-    taps, macs, addresses = (_merged(kind) for kind in zip(*found, strict=True))
+    taps, macs, addresses = pieces(_spoof_elements, ports, served)
     more_macs, more_addresses, prefixes = compile_pair_spoof_sets(served, paired_ports(ports))
-    macs |= more_macs
-    addresses |= more_addresses
+    own = "typeof iifname . ether saddr . ip saddr"
     return [
         prefixes,
-        NftSet("ports", "type ifname", elements=taps),
-        NftSet("macs", "typeof iifname . ether saddr", elements=macs),
-        NftSet("addresses", "typeof iifname . ether saddr . ip saddr", elements=addresses),
+        NftSet("ports", "type ifname", elements=Joined(taps)),
+        NftSet("macs", "typeof iifname . ether saddr", elements=Joined((*macs, more_macs))),
+        NftSet("addresses", own, elements=Joined((*addresses, more_addresses))),
     ]
 
 

@@ -21,20 +21,24 @@ def kept(maximum: int = 4096) -> Callable[[Callable[P, R]], Callable[P, R]]:
     Answers are shared between callers: they are not to be changed.
 
     Args:
-        maximum: How many answers; then all are forgotten, which costs working them out again.
+        maximum: After so many new answers, those are forgotten that were not asked for again
+            since the last time; it costs working them out anew.
     """
 
     def keeping(function: Callable[P, R]) -> Callable[P, R]:
-        answers: dict[tuple[int, ...], tuple[tuple[object, ...], R]] = {}
+        young: dict[tuple[int, ...], tuple[tuple[object, ...], R]] = {}
+        old: dict[tuple[int, ...], tuple[tuple[object, ...], R]] = {}
 
         @wraps(function)
         def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+            nonlocal young, old
             key = tuple(map(id, args))
-            found = answers.get(key)
+            found = young.get(key)
             if found is None:
-                if len(answers) >= maximum:
-                    answers.clear()
-                found = answers[key] = args, function(*args, **kwargs)
+                found = old.get(key) or (args, function(*args, **kwargs))
+                if len(young) >= maximum:
+                    young, old = {}, young
+                young[key] = found
             return found[1]
 
         return ask

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trunkline import ownership
+from trunkline.core.gather import gather, unions
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.model import Bandwidth, Direction
-from trunkline.snapshot import FloatingView, PortView, parts_of
+from trunkline.snapshot import FloatingView, PortView
 
 BYTES_PER_KILOBIT = 125
 BURST_SHARE = 0.8  # of a second, where none is given: Neutron's, which suits TCP
@@ -45,14 +46,7 @@ def _amount(number: int) -> str:
 
 def port_limits(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> Limited:
     """Return the limits of ports, by the name of their interface."""
-    limits: dict[str, str] = {}
-    out: dict[str, str] = {}
-    into: dict[str, str] = {}
-    for part in parts_of(ports):
-        mine = _of_ports(served, part)
-        limits |= mine[0]
-        out |= mine[1]
-        into |= mine[2]
+    limits, out, into = gather(unions, _of_ports, ports, served)
     return limits, out, into
 
 

@@ -13,10 +13,12 @@ from ipaddress import IPv4Interface
 from sys import intern
 
 from trunkline import ownership
+from trunkline.core.gather import pieces
 from trunkline.core.kept import kept
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
+from trunkline.joined import Fanned
 from trunkline.model import GatewayMode, HostName, NetworkId
-from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView, parts_of
+from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView
 
 BRIDGE_SYSCTLS = {
     # Per device, not ip_forward: a host becomes no router between NICs that are not ours.
@@ -182,6 +184,7 @@ def _bridge_mac(served: Served, host: str) -> str:
     return gateway_mac(served.network, host)
 
 
+@kept(64)
 def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
     """Return a bridge per served network, by name."""
     return {
@@ -195,6 +198,7 @@ def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
     }
 
 
+@kept(64)
 def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]:
     """Return the 802.1Q device of each served network, by name."""
     if facts.vlan_making is None:
@@ -222,27 +226,26 @@ def compile_untagged(served: Iterable[Served]) -> dict[str, str]:
 
 def compile_plugs(
     served: tuple[Served, ...], ports: tuple[PortView, ...], floating: Iterable[FloatingView]
-) -> dict[str, Plug]:
+) -> Fanned[str, Plug]:
     """Return where each port's interface belongs, by interface, present yet or not.
 
     A port with a floating IP may get its own frames back: a packet to one's own floating IP is
     translated while it is bridged, and leaves by the interface that it came from
     (net/bridge/br_netfilter_hooks.c, "bridged DNAT").
     """
-    plugs: dict[str, Plug] = {}
-    for part in parts_of(ports):
-        plugs |= _plugs(served, part)
-    for tap in {ownership.tap_name(f.port_id) for f in floating} & plugs.keys():
-        plugs[tap] = plugs[tap]._replace(hairpin=True)
-    return plugs
+    (found,) = pieces(_plugs, ports, served)
+    plugs = Fanned(found)
+    taps = (ownership.tap_name(f.port_id) for f in floating)
+    hairpins = {tap: plugs[tap]._replace(hairpin=True) for tap in taps if tap in plugs}
+    return plugs.replaced(hairpins, ownership.TAP_ID)
 
 
 @kept()
-def _plugs(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> dict[str, Plug]:
+def _plugs(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> tuple[dict[str, Plug]]:
     places = by_network(served)
     wanted = ((p, places[p.network_id]) for p in ports if p.network_id in places and p.admin_up)
     plugs = (Plug(intern(ownership.tap_name(p.id)), s.bridge, s.network.mtu) for p, s in wanted)
-    return {plug.tap: plug for plug in plugs}
+    return ({plug.tap: plug for plug in plugs},)
 
 
 @kept()
@@ -262,6 +265,7 @@ def bridge_of(element: str) -> str:
     return element.partition(" . ")[0]
 
 
+@kept(64)
 def compile_gateways(served: Iterable[Served]) -> frozenset[Address]:
     """Return the host's own address on each subnet that it serves."""
     return frozenset(

@@ -11,6 +11,7 @@ from itertools import islice
 
 from trunkline.core.kept import kept
 from trunkline.hoststate import Chain, NftSet, Table
+from trunkline.joined import changed
 
 TableKey = tuple[str, str]
 
@@ -23,14 +24,15 @@ def diff_tables(
     lines = [f"delete table {f} {name}" for f, name in sorted(actual.keys() - desired.keys())]
     for key, table in desired.items():
         present = actual.get(key)
+        if present is table:
+            continue
         if present is not None and _must_rebuild(table, present):
             lines.append(f"delete table {key[0]} {key[1]}")
             present = None
         if present is None:
             lines.append(f"add table {key[0]} {key[1]}")
             present = Table(table.family, table.name, {}, {})
-        if table != present:
-            lines += _change(table, present)
+        lines += _change(table, present)
     return tuple(lines)
 
 
@@ -121,17 +123,8 @@ def _element_diff(
     desired: Table, actual: Table, name: str
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return (elements to add, elements to delete); a changed value is both."""
-    wanted = desired.sets[name].elements
     present = actual.sets[name].elements if name in actual.sets else {}
-    if wanted == present:
-        return {}, {}
-    new = {key: wanted[key] for key in wanted.keys() - present.keys()}
-    gone = {key: present[key] for key in present.keys() - wanted.keys()}
-    if desired.sets[name].is_map and {**present, **new} != {**wanted, **gone}:
-        changed = [key for key in wanted.keys() & present.keys() if wanted[key] != present[key]]
-        new |= {key: wanted[key] for key in changed}
-        gone |= {key: present[key] for key in changed}
-    return new, gone
+    return changed(desired.sets[name].elements, present)
 
 
 def _element_lines(verb: str, where: str, name: str, elements: dict[str, str]) -> Iterator[str]:

@@ -12,11 +12,12 @@ from functools import reduce
 from ipaddress import IPv4Network, collapse_addresses
 
 from trunkline import ownership
+from trunkline.core.gather import gather, union
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
 from trunkline.hoststate import NftSet
 from trunkline.model import GroupId
-from trunkline.snapshot import PortView, parts_of
+from trunkline.snapshot import PortView
 
 Groups = tuple[GroupId, ...]
 Combination = tuple[str, Groups]
@@ -26,12 +27,12 @@ SINGLE = 32  # the length of a prefix that is one address
 
 def paired_ports(ports: tuple[PortView, ...]) -> list[PortView]:
     """Return the ports that have address pairs, and port security for them to matter."""
-    return [port for part in parts_of(ports) for port in _paired(part)]
+    return [*gather(union, _paired, ports).values()]
 
 
 @kept()
-def _paired(ports: tuple[PortView, ...]) -> tuple[PortView, ...]:
-    return tuple(port for port in ports if port.pairs and port.port_security)
+def _paired(ports: tuple[PortView, ...]) -> dict[str, PortView]:
+    return {port.id: port for port in ports if port.pairs and port.port_security}
 
 
 def pair_combinations(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> set[Combination]:

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from sys import intern
 
 from trunkline.errors import Interrupted, Rejected
 from trunkline.hoststate import DhcpServer
@@ -160,9 +161,9 @@ class Dnsmasq:
         files = {**running.server.files}
         try:
             for name, text in operation.write:
-                new = (home / name).with_name(NEW)
+                new = f"{home}/{name.partition('/')[0]}/{NEW}"
                 _write(new, f"{text}\n")
-                new.rename(home / name)
+                os.rename(new, f"{home}/{name}")  # noqa: PTH104 - one more port, two files
                 files[name] = text
             for name in operation.remove:
                 (home / name).unlink()
@@ -194,7 +195,7 @@ class Dnsmasq:
         return (
             bool(self._ends.poll(0))
             or _touched(root) != self._touched
-            or any(_all_touched(root / b) != r.touched for b, r in self._running.items())
+            or any(_all_touched(f"{root}/{b}") != r.touched for b, r in self._running.items())
         )
 
     def _read_all(self, root: Path) -> dict[str, DhcpServer]:
@@ -247,16 +248,16 @@ def _root(state_dir: str) -> Path:
     return Path(state_dir) / "dhcp"
 
 
-def _touched(directory: Path) -> int:
+def _touched(directory: Path | str) -> int:
     """Return when an entry was last added to or removed from a directory; 0 if there is none."""
     try:
-        return directory.stat().st_mtime_ns
+        return os.stat(directory).st_mtime_ns  # noqa: PTH116 - many at each reading, names given
     except OSError:
         return 0
 
 
-def _all_touched(home: Path) -> tuple[int, ...]:
-    return tuple(_touched(home / directory) for directory in (*DIRECTORIES, INSTANCES))
+def _all_touched(home: Path | str) -> tuple[int, ...]:
+    return tuple(_touched(f"{home}/{directory}") for directory in (*DIRECTORIES, INSTANCES))
 
 
 def stop_all(state_dir: str) -> None:
@@ -302,7 +303,8 @@ def _read_server(conf: Path) -> DhcpServer:
         with suppress(FileNotFoundError):
             for path in (conf.parent / directory).iterdir():
                 if not path.name.startswith("."):
-                    files[f"{directory}/{path.name}"] = path.read_text().removesuffix("\n")
+                    name = intern(f"{directory}/{path.name}")
+                    files[name] = intern(path.read_text().removesuffix("\n"))
     text = ""
     with suppress(FileNotFoundError):
         text = conf.read_text().partition(PATHS)[0]
@@ -329,9 +331,10 @@ def _write_files(home: Path, server: DhcpServer) -> Path:
     return conf
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o644)
+def _write(path: Path | str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - one of thousands
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text)
 
 
 def _check_readable(directory: Path) -> None:

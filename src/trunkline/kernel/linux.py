@@ -34,6 +34,7 @@ from trunkline.hoststate import (
     Vlan,
     VlanMaking,
 )
+from trunkline.joined import fan
 from trunkline.kernel import conntrack, features, netlink, netns, routes, sysctl, vlan_bpf
 from trunkline.kernel.announce import announce, announce_mac, sender
 from trunkline.kernel.dnsmasq import Daemons, Dnsmasq
@@ -67,7 +68,7 @@ from trunkline.operations import (
     StartDhcp,
     StopDhcp,
 )
-from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, plugged_trunk
+from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, TAP_ID, plugged_trunk
 
 VLAN_NAME = re.compile(r"vlan\d+")
 WAY_NAME = re.compile(r"gw(\d+|-.{1,12})|tr.{11}")
@@ -224,10 +225,9 @@ class LinuxKernel:
             self._ways = None
             self._seen = _Seen(basis, self._read_links(config), self._find_facts(config))
         elif taps:
-            plugs = {**self._seen.state.plugs}
-            for name in taps:
-                plugs.pop(name, None)
-            plugs |= self._plugs(self._links.by_name[n] for n in taps if n in self._links.by_name)
+            found = self._plugs(self._links.by_name[n] for n in taps if n in self._links.by_name)
+            changes = {name: found.get(name) for name in taps}
+            plugs = fan(self._seen.state.plugs, TAP_ID).replaced(changes, TAP_ID)
             self._seen = replace(self._seen, state=replace(self._seen.state, plugs=plugs))
         return self._seen
 
@@ -275,7 +275,7 @@ class LinuxKernel:
         return HostState(
             bridges=bridges,
             vlans={v.name: v for v in self._vlans(config)},
-            plugs=self._plugs(k for k in links if TAP_NAME.fullmatch(k.name)),
+            plugs=fan(self._plugs(k for k in links if TAP_NAME.fullmatch(k.name)), TAP_ID),
             untagged=dict(self._untagged(config)),
             addresses=frozenset(self._addresses(config)),
         )

@@ -14,7 +14,7 @@ from trunkline.errors import Interrupted, MissingFeature, Rejected
 from trunkline.hoststate import Table
 from trunkline.kernel import exec as programs
 from trunkline.kernel import netlink
-from trunkline.kernel.nft_text import RefusedScriptError, TableKey, parse_tables, run_script
+from trunkline.kernel.nft_text import TableKey, parse_tables
 from trunkline.operations import RunNft
 from trunkline.ownership import TABLE
 
@@ -84,17 +84,9 @@ class Nft:
         done = programs.run(("nft", "-f", "-"), TIMEOUT_S, script)
         if done.returncode != 0:
             raise Rejected(f"nft -f -: {done.stderr.strip()}")
-        if before == self._generation and _current_generation() == before + 1:
-            self._foresee(operation.script, before + 1)
-
-    def _foresee(self, script: tuple[str, ...], generation: int) -> None:
-        """Work out what a committed script of ours has made of the tables."""
-        try:
-            self._tables = run_script(self._tables, script)
-        except RefusedScriptError:  # says something here is not understood: list them instead
-            self._generation = None
-        else:
-            self._generation, self._foreseen = generation, True
+        alone = before == self._generation and _current_generation() == before + 1
+        if alone and operation.makes is not None:
+            self._tables, self._foreseen, self._generation = operation.makes, True, before + 1
 
 
 def _current_generation() -> int:
