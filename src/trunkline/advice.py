@@ -195,7 +195,8 @@ def _other_flows(
 
 def _addresses(cloud: Cloud, port: PortView) -> Iterator[IPv4Address]:
     """Yield the addresses that stand for a port, fixed and floating."""
-    yield from (fixed.address for fixed in port.fixed_ips)
+    held = (fixed.address for fixed in port.fixed_ips)
+    yield from (address for address in held if isinstance(address, IPv4Address))
     for host in cloud.hosts:
         yield from (f.address for f in host.snapshot.floating_ips if f.port_id == port.id)
 
@@ -218,6 +219,7 @@ def _network_change(cloud: Cloud, flow: Flow, host: str, network: NetworkView) -
         for _, peer in cloud.seats.values()
         if peer.network_id == network.id
         for fixed in peer.fixed_ips
+        if isinstance(fixed.address, IPv4Address)
     )
     served = _served_anew(cloud, network)
     return Change(

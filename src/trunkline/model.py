@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import NewType
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, NewType
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
 
 NetworkId = NewType("NetworkId", str)
 SubnetId = NewType("SubnetId", str)
@@ -64,6 +67,17 @@ class GatewayMode(StrEnum):
     UPSTREAM = "upstream"  # the subnet's gateway_ip is a router on the segment that is not ours
 
 
+class AddressMode(StrEnum):
+    """How instances get their addresses of an IPv6 subnet, in the Networking API's words.
+
+    Each is a way to set the flags of a router advertisement (RFC 4861, 4.2 and 4.6.2).
+    """
+
+    SLAAC = "slaac"  # by the prefix and their MAC alone; A
+    STATELESS = "dhcpv6-stateless"  # the same, and the rest by DHCPv6; A and O
+    STATEFUL = "dhcpv6-stateful"  # by DHCPv6; M and O
+
+
 class Direction(StrEnum):
     """Which way a rule looks, as seen from the instance."""
 
@@ -91,12 +105,20 @@ class FixedIp:
     """One address of a port, on one subnet of the port's network."""
 
     subnet_id: SubnetId
-    address: IPv4Address
+    address: IpAddress
 
 
-def host_label(dns_name: str, address: IPv4Address) -> str:
-    """Return what DNS calls a port at one of its addresses: its name, or one made of it."""
-    return dns_name or f"host-{str(address).replace('.', '-')}"
+def by_family(value: IpAddress | IpNetwork) -> tuple[int, Any]:
+    """Return the key that sorts addresses, or prefixes, of both families: IPv4 first."""
+    return value.version, value
+
+
+def host_label(dns_name: str, address: IpAddress) -> str:
+    """Return what DNS calls a port at one of its addresses: its name, or one made of it.
+
+    An IPv6 address is written in full: a label cannot end with the hyphens of a ``::``.
+    """
+    return dns_name or "host-" + address.exploded.replace(".", "-").replace(":", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +126,7 @@ class AddressPair:
     """A MAC and a prefix that a port may send from and is reached at, besides its own."""
 
     mac: str
-    prefix: IPv4Network
+    prefix: IpNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +170,5 @@ class Rule:
     protocol: int | None = None
     port_min: int | None = None
     port_max: int | None = None
-    remote_prefix: IPv4Network | IPv6Network | None = None
+    remote_prefix: IpNetwork | None = None
     remote_group_id: GroupId | None = None

@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from trunkline.model import (
     DNS_DOMAIN,
+    AddressMode,
     AddressPair,
     Bandwidth,
     DhcpOption,
@@ -29,12 +30,15 @@ from trunkline.model import (
     GroupId,
     HostName,
     HostRoute,
+    IpAddress,
+    IpNetwork,
     NetworkId,
     PortId,
     ProjectId,
     RouterId,
     Rule,
     SubnetId,
+    by_family,
 )
 
 GroupDomain = tuple[GroupId, DomainId]
@@ -72,18 +76,24 @@ class SubnetView:
 
     Attributes:
         gateway: This host's own address on the subnet: what its bridge carries, what its
-            instances use as router and DHCP server.
-        upstream: What they use as router instead, where that is not the host.
-        dns_servers: Handed out as they are; empty means the gateway answers DNS itself.
+            instances use as router and DHCP server. In IPv6 they use the link-local address of
+            the bridge's MAC as router instead (RFC 4861, 4.2), and this one for DNS.
+        upstream: What they use as router instead, where that is not the host. IPv4 only.
+        dns_servers: Handed out as they are, of the family of ``cidr``; empty means the gateway
+            answers DNS itself.
+        host_routes: IPv4 only.
+        address_mode: What is advertised; all IPv6 subnets of a network that have one have the
+            same. None in IPv4, and where addresses are set by hand: no advertisement.
     """
 
     id: SubnetId
-    cidr: IPv4Network
-    gateway: IPv4Address | None
+    cidr: IpNetwork
+    gateway: IpAddress | None
     enable_dhcp: bool = True
-    dns_servers: tuple[IPv4Address, ...] = ()
+    dns_servers: tuple[IpAddress, ...] = ()
     host_routes: tuple[HostRoute, ...] = ()
     upstream: IPv4Address | None = None
+    address_mode: AddressMode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,8 @@ class NetworkView:
         router_id: None: it is on no router. Its instances get addresses by DHCP, and no gateway
             is offered to them.
         dns_domain: What names are in; without the last dot.
+        subnets: Of both families; IPv6 ones where the default router and a gateway ``per_host``
+            serve it.
     """
 
     id: NetworkId
@@ -113,7 +125,7 @@ class NetworkView:
         """Return where the network's addresses are unique."""
         return DomainId(self.router_id or self.id)
 
-    def router_of(self, subnet: SubnetView) -> IPv4Address | None:
+    def router_of(self, subnet: SubnetView) -> IpAddress | None:
         """Return what instances have as their router on a subnet: upstream, this host, or none."""
         return subnet.upstream or (subnet.gateway if self.router_id else None)
 
@@ -145,6 +157,8 @@ class PortView:
     """An instance port bound to this host.
 
     Attributes:
+        fixed_ips: Of both families, IPv4 first. Who has one of IPv6 may use the link-local
+            address of its MAC, too (RFC 4291, appendix A).
         hostname: What DHCP tells the instance it is called; a valid DNS label.
         group_ids: Sorted. Empty with ``port_security`` means nothing comes in or goes out.
         admin_up: False unplugs the port.
@@ -182,7 +196,7 @@ class NameView:
 
     id: PortId
     network_id: NetworkId
-    records: tuple[tuple[str, IPv4Address], ...]
+    records: tuple[tuple[str, IpAddress], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +232,12 @@ class HostSnapshot:
 
     Attributes:
         routers: Those that ``networks`` are on. Sorted.
-        members: Fixed addresses, on any host, of the ports of a group in a domain, sorted. There
-            is an entry, maybe an empty one, where a port of this host in the domain is in a
-            group that names the group as its remote group.
+        members: Fixed addresses, on any host, of the ports of a group in a domain, sorted, IPv4
+            first. There is an entry, maybe an empty one, where a port of this host in the domain
+            is in a group that names the group as its remote group.
         tenant_prefixes: What the subnets of all tenant networks of the cloud cover, on this host
             or not: what must never leave by the uplink, and what is source-translated. Domains
-            may overlap, these do not. Sorted.
+            may overlap, these do not. IPv4 first, sorted. IPv6 is translated nowhere.
     """
 
     host: HostName
@@ -233,9 +247,9 @@ class HostSnapshot:
     ports: tuple[PortView, ...] = ()
     names: tuple[NameView, ...] = ()
     groups: tuple[GroupView, ...] = ()
-    members: dict[GroupDomain, tuple[IPv4Address, ...]] = field(default_factory=dict)
+    members: dict[GroupDomain, tuple[IpAddress, ...]] = field(default_factory=dict)
     floating_ips: tuple[FloatingView, ...] = ()
-    tenant_prefixes: tuple[IPv4Network, ...] = ()
+    tenant_prefixes: tuple[IpNetwork, ...] = ()
 
 
 # --- sections -------------------------------------------------------------------------------
@@ -319,9 +333,11 @@ def assemble(host: HostName, revision: int, parts: Mapping[str, Part]) -> HostSn
         ports=Parted.of(by_kind["ports"], _id),
         names=Parted.of(by_kind["names"], _id),
         groups=Parted.of(by_kind["group"], _id),
-        members={key: Parted.of(members[key], int) for key in sorted(members)},
+        members={key: Parted.of(members[key], by_family) for key in sorted(members)},
         floating_ips=Parted.of(by_kind["floating_ips"], _id),
-        tenant_prefixes=tuple(sorted(chain.from_iterable(by_kind["tenant_prefixes"]))),
+        tenant_prefixes=tuple(
+            sorted(chain.from_iterable(by_kind["tenant_prefixes"]), key=by_family)
+        ),
     )
 
 
@@ -398,18 +414,20 @@ def _subnet_out(subnet: SubnetView) -> dict[str, Any]:
         "dns_servers": [str(server) for server in subnet.dns_servers],
         "host_routes": _routes_out(subnet.host_routes),
         "upstream": None if subnet.upstream is None else str(subnet.upstream),
+        "address_mode": subnet.address_mode and subnet.address_mode.value,
     }
 
 
 def _subnet_in(data: Mapping[str, Any]) -> SubnetView:
     return SubnetView(
         id=data["id"],
-        cidr=IPv4Network(data["cidr"]),
-        gateway=None if data["gateway"] is None else IPv4Address(data["gateway"]),
+        cidr=ip_network(data["cidr"]),
+        gateway=None if data["gateway"] is None else ip_address(data["gateway"]),
         enable_dhcp=data["enable_dhcp"],
-        dns_servers=tuple(map(IPv4Address, data["dns_servers"])),
+        dns_servers=tuple(map(ip_address, data["dns_servers"])),
         host_routes=_routes_in(data["host_routes"]),
         upstream=None if data["upstream"] is None else IPv4Address(data["upstream"]),
+        address_mode=data["address_mode"] and AddressMode(data["address_mode"]),
     )
 
 
@@ -434,14 +452,14 @@ def _port_out(port: PortView) -> dict[str, Any]:
 
 def _port_in(data: Mapping[str, Any]) -> PortView:
     fixed_ips = tuple(
-        FixedIp(SubnetId(subnet_id), IPv4Address(address))
+        FixedIp(SubnetId(subnet_id), ip_address(address))
         for subnet_id, address in data["fixed_ips"]
     )
     more = {
         "fixed_ips": fixed_ips,
         "group_ids": tuple(data["group_ids"]),
         "bandwidth": _bandwidth_in(data["bandwidth"]),
-        "pairs": tuple(AddressPair(mac, IPv4Network(prefix)) for mac, prefix in data["pairs"]),
+        "pairs": tuple(AddressPair(mac, ip_network(prefix)) for mac, prefix in data["pairs"]),
         "dhcp_options": tuple(DhcpOption(name, value) for name, value in data["dhcp_options"]),
     }
     return PortView(**{**data, **more})
@@ -462,7 +480,7 @@ def _name_out(name: NameView) -> list[Any]:
 
 def _name_in(data: Sequence[Any]) -> NameView:
     port_id, network_id, records = data
-    pairs = tuple((label, IPv4Address(address)) for label, address in records)
+    pairs = tuple((label, ip_address(address)) for label, address in records)
     return NameView(PortId(port_id), NetworkId(network_id), pairs)
 
 
@@ -533,7 +551,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "ports": _port_in,
     "names": _name_in,
     "group": _group_in,
-    "members": IPv4Address,
+    "members": ip_address,
     "floating_ips": _floating_in,
-    "tenant_prefixes": IPv4Network,
+    "tenant_prefixes": ip_network,
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.model import (
+    AddressMode,
+    AddressPair,
     Direction,
     DomainId,
     FixedIp,
@@ -25,11 +27,13 @@ from trunkline.model import (
     Rule,
     RuleId,
     SubnetId,
+    by_family,
 )
 from trunkline.snapshot import (
     FloatingView,
     GroupView,
     HostSnapshot,
+    NameView,
     NetworkView,
     PortView,
     RouterView,
@@ -43,6 +47,9 @@ PROJECT = ProjectId("p1")
 MEMBERS_KEY = (GroupId("g"), DomainId("r"))
 addresses = st.integers(0x0A000001, 0x0A0000FE).map(IPv4Address)
 prefixes = st.integers(0, 255).map(lambda n: IPv4Network((0x0A000000 + n * 256, 24)))
+new_addresses = st.integers(1, 2**64 - 1).map(lambda n: IPv6Address((0xFD << 120) + n))
+new_prefixes = st.integers(0, 255).map(lambda n: IPv6Network(((0xFD << 120) + (n << 64), 64)))
+any_addresses, any_prefixes = addresses | new_addresses, prefixes | new_prefixes
 ids = st.integers(0, 2**128 - 1).map(lambda n: str(UUID(int=n)))
 texts = st.text(max_size=8)
 
@@ -54,7 +61,7 @@ rules = st.builds(
     protocol=st.none() | st.integers(0, 255),
     port_min=st.none() | st.integers(1, 65535),
     port_max=st.none() | st.integers(1, 65535),
-    remote_prefix=st.none() | prefixes | st.just(IPv6Network("2001:db8::/32")),
+    remote_prefix=st.none() | any_prefixes,
     remote_group_id=st.none() | ids.map(GroupId),
 )
 groups = st.builds(
@@ -67,11 +74,13 @@ groups = st.builds(
 subnets = st.builds(
     SubnetView,
     id=ids.map(SubnetId),
-    cidr=prefixes,
-    gateway=st.none() | addresses,
+    cidr=any_prefixes,
+    gateway=st.none() | any_addresses,
     enable_dhcp=st.booleans(),
-    dns_servers=st.lists(addresses, max_size=2).map(tuple),
+    dns_servers=st.lists(any_addresses, max_size=2).map(tuple),
     host_routes=st.lists(st.builds(HostRoute, prefixes, addresses), max_size=2).map(tuple),
+    upstream=st.none() | addresses,
+    address_mode=st.none() | st.sampled_from(AddressMode),
 )
 networks = st.builds(
     NetworkView,
@@ -102,11 +111,20 @@ ports = st.builds(
     network_id=ids.map(NetworkId),
     project_id=st.just(PROJECT),
     mac=st.just("fa:16:3e:00:00:01"),
-    fixed_ips=st.lists(st.builds(FixedIp, ids.map(SubnetId), addresses), max_size=2).map(tuple),
+    fixed_ips=st.lists(st.builds(FixedIp, ids.map(SubnetId), any_addresses), max_size=2).map(tuple),
     hostname=texts,
     group_ids=st.lists(ids.map(GroupId), max_size=2).map(tuple),
     port_security=st.booleans(),
     admin_up=st.booleans(),
+    pairs=st.lists(
+        st.builds(AddressPair, st.just("fa:16:3e:00:00:02"), any_prefixes), max_size=2
+    ).map(tuple),
+)
+names = st.builds(
+    NameView,
+    id=ids.map(PortId),
+    network_id=ids.map(NetworkId),
+    records=st.lists(st.tuples(texts, any_addresses), max_size=2).map(tuple),
 )
 floatings = st.builds(
     FloatingView,
@@ -132,13 +150,14 @@ snapshots = st.builds(
     networks=by_id(networks),
     routers=by_id(routers),
     ports=by_id(ports),
+    names=by_id(names),
     groups=by_id(groups),
     members=st.dictionaries(
         st.tuples(ids.map(GroupId), ids.map(DomainId)),
-        st.sets(addresses, max_size=40).map(lambda s: tuple(sorted(s))),
+        st.sets(any_addresses, max_size=40).map(lambda s: tuple(sorted(s, key=by_family))),
     ),
     floating_ips=by_id(floatings),
-    tenant_prefixes=st.sets(prefixes).map(lambda s: tuple(sorted(s))),
+    tenant_prefixes=st.sets(any_prefixes).map(lambda s: tuple(sorted(s, key=by_family))),
 )
 
 

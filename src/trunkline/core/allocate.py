@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
-from trunkline.model import GatewayMode, Provisioning
+from trunkline.model import GatewayMode, IpNetwork, Provisioning, by_family
 
 MAC_PREFIX = "fa:16:3e"
 """First half of a made MAC: OpenStack's own, which hypervisors and people recognise."""
@@ -100,13 +100,18 @@ def next_vlan(ranges: Iterable[tuple[int, int]], taken: Container[int]) -> int |
     return next((vlan_id for vlan_id in ids if vlan_id not in taken), None)
 
 
-def uncovered(prefixes: Iterable[IPv4Network]) -> tuple[IPv4Network, ...]:
+def uncovered(prefixes: Iterable[IpNetwork]) -> tuple[IpNetwork, ...]:
     """Return the prefixes that no other one covers, sorted: two of them never overlap."""
-    kept: list[IPv4Network] = []
-    for prefix in sorted(prefixes):
-        if not kept or not prefix.subnet_of(kept[-1]):
+    kept: list[IpNetwork] = []
+    for prefix in sorted(prefixes, key=by_family):
+        if not kept or not within(prefix, kept[-1]):
             kept.append(prefix)
     return tuple(kept)
+
+
+def within(inner: IpNetwork, outer: IpNetwork) -> bool:
+    """Return whether a prefix is part of another, which may be of the other family."""
+    return inner.prefixlen >= outer.prefixlen and inner.network_address in outer
 
 
 def next_prefix(

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from trunkline.core.filter import ICMP, PROTOCOLS_WITH_PORTS
 from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.core.pairs import paired_ports, shared
 from trunkline.core.spaces import TRANSIT
 from trunkline.hoststate import Connection, HostState
-from trunkline.model import Direction, DomainId, NetworkId, Rule
+from trunkline.model import Direction, DomainId, IpAddress, IpNetwork, NetworkId, Rule
 from trunkline.ownership import TABLE, bridge_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
@@ -157,7 +157,7 @@ class Judge:
         return frozenset(network.domain for network in self._here)
 
     @cached_property
-    def _ports(self) -> dict[IPv4Address, PortView]:
+    def _ports(self) -> dict[IpAddress, PortView]:
         here = {network.id for network in self._here}
         ports = (port for port in self.snapshot.ports if port.network_id in here)
         return {f.address: port for port in ports for f in port.fixed_ips}
@@ -168,7 +168,7 @@ class Judge:
         return [p for p in paired_ports(self.snapshot.ports) if p.network_id in here]
 
     @cached_property
-    def _pairs(self) -> list[tuple[IPv4Network, PortView]]:
+    def _pairs(self) -> list[tuple[IpNetwork, PortView]]:
         return [(pair.prefix, p) for p in self._paired for pair in p.pairs]
 
     def _port_at(self, address: IPv4Address) -> PortView | None:
@@ -187,15 +187,15 @@ class Judge:
         return {group.id: group.rules for group in self.snapshot.groups}
 
     @cached_property
-    def _members(self) -> dict[str, set[IPv4Address]]:
-        members: dict[str, set[IPv4Address]] = {}
+    def _members(self) -> dict[str, set[IpAddress]]:
+        members: dict[str, set[IpAddress]] = {}
         for (group_id, domain), addresses in self.snapshot.members.items():
             if domain in self._domains:
                 members.setdefault(group_id, set()).update(addresses)
         return members
 
     @cached_property
-    def _gateways(self) -> frozenset[IPv4Address]:
+    def _gateways(self) -> frozenset[IpAddress]:
         return frozenset(
             subnet.gateway
             for network in self._here

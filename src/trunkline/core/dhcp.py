@@ -11,7 +11,6 @@ to compare thousands costs no look at a letter.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 from json import dumps
 from sys import intern
 
@@ -19,7 +18,7 @@ from trunkline.core.gather import gather, unions_by_key, unique
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import DhcpServer
-from trunkline.model import SubnetId
+from trunkline.model import IpAddress, SubnetId
 from trunkline.snapshot import NameView, NetworkView, PortView, SubnetView
 
 LEASE_TIME_S = 86400  # nova's dhcp_lease_time since Juno
@@ -196,7 +195,7 @@ def _config(served: Served) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _subnet_lines(subnet: SubnetView, router: IPv4Address | None) -> list[str]:
+def _subnet_lines(subnet: SubnetView, router: IpAddress | None) -> list[str]:
     """Return the lines of one subnet; on no router, the router option is there and empty.
 
     Without the option dnsmasq would offer itself (dnsmasq(8), --dhcp-option).

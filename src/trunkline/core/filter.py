@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from sys import intern
 
 from trunkline import ownership
@@ -36,7 +36,7 @@ from trunkline.core.pairs import (
 )
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.joined import Joined
-from trunkline.model import VLAN_ID_MAX, Direction, GroupId, Rule
+from trunkline.model import VLAN_ID_MAX, Direction, GroupId, IpAddress, IpNetwork, Rule
 from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView
 
@@ -141,9 +141,10 @@ def _service_words(rule: Rule) -> list[str]:
     return [f"meta l4proto {name or ('icmp' if rule.protocol == ICMP else rule.protocol)}"]
 
 
-def prefix_set(name: str, prefixes: Iterable[IPv4Network]) -> NftSet:
+def prefix_set(name: str, prefixes: Iterable[IpNetwork]) -> NftSet:
     """Return a set of prefixes."""
-    elements = dict.fromkeys(map(nft_prefix, prefixes), "")
+    mine = (prefix for prefix in prefixes if isinstance(prefix, IPv4Network))
+    elements = dict.fromkeys(map(nft_prefix, mine), "")
     return NftSet(name, "type ipv4_addr", interval=True, elements=elements)
 
 
@@ -207,7 +208,7 @@ def _verdicts(
 
 
 def compile_member_sets(
-    members: Mapping[GroupDomain, tuple[IPv4Address, ...]], served: tuple[Served, ...]
+    members: Mapping[GroupDomain, tuple[IpAddress, ...]], served: tuple[Served, ...]
 ) -> list[NftSet]:
     """Return each named group's addresses as a set, one per domain that is here."""
     scopes = {s.network.domain: s.scope for s in served}
@@ -240,7 +241,7 @@ def _zone(served: Served) -> int:
 
 
 @kept()
-def _texts(addresses: tuple[IPv4Address, ...]) -> tuple[dict[str, str]]:
+def _texts(addresses: tuple[IpAddress, ...]) -> tuple[dict[str, str]]:
     return (_interned(map(str, addresses)),)
 
 

@@ -71,7 +71,9 @@ def groups_by_prefix(served: tuple[Served, ...], paired: Iterable[PortView]) -> 
     claims: dict[str, list[tuple[IPv4Network, Groups]]] = {}
     for bridge, port in _placed(served, paired):
         wide = [pair.prefix for pair in port.pairs if pair.prefix.prefixlen < SINGLE]
-        claims.setdefault(bridge, []).extend((prefix, port.group_ids) for prefix in wide)
+        claims.setdefault(bridge, []).extend(
+            (p, port.group_ids) for p in wide if isinstance(p, IPv4Network)
+        )
     return {
         f'"{bridge}" . {prefix}': groups
         for bridge, mine in claims.items()
@@ -142,7 +144,7 @@ def compile_pair_spoof_sets(
         for mac in sorted({pair.mac for pair in port.pairs}):
             macs[f"{tap} . {mac}"] = ""
             mine = [pair.prefix for pair in port.pairs if pair.mac == mac]
-            for prefix in collapse_addresses(mine):
+            for prefix in collapse_addresses(p for p in mine if isinstance(p, IPv4Network)):
                 single = prefix.prefixlen == SINGLE
                 text = prefix.network_address if single else prefix
                 (addresses if single else prefixes)[f"{tap} . {mac} . {text}"] = ""

@@ -49,7 +49,7 @@ from trunkline.hoststate import (
     Route,
     Table,
 )
-from trunkline.model import DomainId, HostRoute, SubnetId
+from trunkline.model import DomainId, HostRoute, IpNetwork, SubnetId
 from trunkline.ownership import TABLE
 from trunkline.snapshot import FloatingView, HostSnapshot, RouterView, SubnetView
 
@@ -159,7 +159,7 @@ def compile_space(
     space: Space,
     config: HostConfig,
     face: IPv4Address | None,
-    prefixes: tuple[IPv4Network, ...],
+    prefixes: tuple[IpNetwork, ...],
     dhcp: Mapping[str, DhcpServer],
 ) -> HostState:
     """Return what a space must be.
@@ -207,7 +207,8 @@ def extra_routes(router: RouterView | None, served: Iterable[Served]) -> tuple[R
     """Return a router's own routes; one whose next hop's network is not here leads nowhere."""
     if router is None or not router.admin_up:
         return ()
-    places = [(subnet.cidr, s.bridge) for s in served for subnet in s.network.subnets]
+    subnets = ((subnet.cidr, s.bridge) for s in served for subnet in s.network.subnets)
+    places = [(cidr, bridge) for cidr, bridge in subnets if isinstance(cidr, IPv4Network)]
     return tuple(_extra_route(route, places) for route in router.routes)
 
 
@@ -219,7 +220,7 @@ def _extra_route(route: HostRoute, places: list[tuple[IPv4Network, str]]) -> Rou
 
 
 def _table(
-    space: Space, config: HostConfig, face: IPv4Address | None, prefixes: tuple[IPv4Network, ...]
+    space: Space, config: HostConfig, face: IPv4Address | None, prefixes: tuple[IpNetwork, ...]
 ) -> Table:
     gate = TRANSIT if space.transit is not None else None
     source = None
@@ -348,7 +349,7 @@ def exempt_routes(
                 " destinations that are exempt from translation; renumber one of them"
             )
             problems.append(Problem(f"subnet {subnet.id} ({subnet.cidr})", text))
-        elif space.transit is not None:
+        elif space.transit is not None and isinstance(subnet.cidr, IPv4Network):
             routes.add(Route(subnet.cidr, space.transit[1], space.link))
     return frozenset(routes), tuple(problems)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from operator import attrgetter
 from typing import Any
 
@@ -41,6 +41,7 @@ from trunkline.model import (
     GroupId,
     HostName,
     HostRoute,
+    IpAddress,
     NetworkId,
     PortId,
     ProjectId,
@@ -48,6 +49,7 @@ from trunkline.model import (
     Rule,
     RuleId,
     SubnetId,
+    by_family,
     host_label,
 )
 from trunkline.service import gateways
@@ -69,7 +71,7 @@ from trunkline.snapshot import (
 Limits = dict[str | None, tuple[Bandwidth, ...]]
 """Limits by QoS policy."""
 
-_address = lru_cache(maxsize=2**16)(IPv4Address)  # the same ones are read again and again
+_address = lru_cache(maxsize=2**16)(ip_address)  # the same ones are read again and again
 
 _DOMAIN = func.coalesce(networks.c.router_id, networks.c.id).label("domain")
 _TENANT_SUBNETS = (
@@ -96,7 +98,7 @@ def read(tx: Transaction, host: HostName) -> HostSnapshot:
         groups=groups,
         members=_members(tx, _named(network_views, port_views, groups), domains),
         floating_ips=_floating_ips(tx, host),
-        tenant_prefixes=uncovered(IPv4Network(cidr) for _, cidr, _ in tenant_subnets),
+        tenant_prefixes=uncovered(ip_network(cidr) for _, cidr, _ in tenant_subnets),
     )
 
 
@@ -174,7 +176,7 @@ def _pairs(tx: Transaction, here: ColumnElement[bool]) -> dict[str, tuple[Addres
     )
     pairs: dict[str, tuple[AddressPair, ...]] = {}
     for port_id, mac, prefix in _rows(tx, found):
-        pairs[port_id] = (*pairs.get(port_id, ()), AddressPair(mac, IPv4Network(prefix)))
+        pairs[port_id] = (*pairs.get(port_id, ()), AddressPair(mac, ip_network(prefix)))
     return pairs
 
 
@@ -199,7 +201,7 @@ def _port(
 ) -> PortView:
     port_id, network_id, project_id, mac, dns_name, port_security, options, *more = row
     device, policy_id, admin_up = more
-    fixed.sort(key=attrgetter("address"))
+    fixed.sort(key=lambda one: by_family(one.address))
     return PortView(
         id=PortId(port_id),
         network_id=NetworkId(network_id),
@@ -230,13 +232,17 @@ _NAMES = (
 
 def _names(tx: Transaction, network_views: Sequence[NetworkView]) -> tuple[NameView, ...]:
     """Return the names on some networks, of instances that live anywhere."""
-    found: dict[tuple[str, str], list[tuple[str, IPv4Address]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[str, IpAddress]]] = defaultdict(list)
     ids = {"network_ids": [view.id for view in network_views]}
     for port_id, network_id, dns_name, text in tx.connection.execute(_NAMES, ids):
         address = _address(text)
         found[port_id, network_id].append((host_label(dns_name, address), address))
     return tuple(
-        NameView(PortId(port_id), NetworkId(network_id), tuple(sorted(records)))
+        NameView(
+            PortId(port_id),
+            NetworkId(network_id),
+            tuple(sorted(records, key=lambda one: (one[0], by_family(one[1])))),
+        )
         for (port_id, network_id), records in sorted(found.items())
     )
 
@@ -275,10 +281,10 @@ def _networks(
 def _subnet(row: Any, gateway: str | None, upstream: str | None) -> SubnetView:
     return SubnetView(
         id=SubnetId(row.id),
-        cidr=IPv4Network(row.cidr),
-        gateway=None if gateway is None else IPv4Address(gateway),
+        cidr=ip_network(row.cidr),
+        gateway=None if gateway is None else ip_address(gateway),
         enable_dhcp=row.enable_dhcp,
-        dns_servers=tuple(map(IPv4Address, row.dns_nameservers)),
+        dns_servers=tuple(map(ip_address, row.dns_nameservers)),
         host_routes=tuple(map(_route, row.host_routes)),
         upstream=None if upstream is None else IPv4Address(upstream),
     )
@@ -362,7 +368,7 @@ def _named(
 
 def _members(
     tx: Transaction, wanted: Collection[GroupDomain], domains: Mapping[SubnetId, DomainId]
-) -> dict[GroupDomain, tuple[IPv4Address, ...]]:
+) -> dict[GroupDomain, tuple[IpAddress, ...]]:
     if not wanted:
         return {}
     found = (
@@ -370,10 +376,10 @@ def _members(
         .join(fixed_ips, fixed_ips.c.port_id == port_groups.c.port_id)
         .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
     )
-    by_subnet: dict[tuple[GroupId, SubnetId], set[IPv4Address]] = defaultdict(set)
+    by_subnet: dict[tuple[GroupId, SubnetId], set[IpAddress]] = defaultdict(set)
     for group_id, subnet_id, address in _rows(tx, found):
         by_subnet[group_id, subnet_id].add(_address(address))
-    members: dict[GroupDomain, set[IPv4Address]] = {key: set() for key in sorted(wanted)}
+    members: dict[GroupDomain, set[IpAddress]] = {key: set() for key in sorted(wanted)}
     for (group_id, subnet_id), who in by_subnet.items():
         domain = domains.get(subnet_id)  # none: on an external network
         if domain is not None and (group_id, domain) in members:
@@ -381,7 +387,7 @@ def _members(
     for group_id, domain, address in _rows(tx, _paired_members(wanted)):
         if (group_id, domain) in members and "/" not in address:
             members[group_id, domain].add(_address(address))
-    return {key: tuple(sorted(who, key=int)) for key, who in members.items()}
+    return {key: tuple(sorted(who, key=by_family)) for key, who in members.items()}
 
 
 def _paired_members(wanted: Collection[GroupDomain]) -> Select[Any]:

@@ -222,7 +222,8 @@ class Cloud:
     @cached_property
     def tenant_prefixes(self) -> frozenset[IPv4Network]:
         """Return every tenant prefix that any of the hosts knows."""
-        return frozenset(p for host in self.hosts for p in host.snapshot.tenant_prefixes)
+        known = (p for host in self.hosts for p in host.snapshot.tenant_prefixes)
+        return frozenset(p for p in known if isinstance(p, IPv4Network))
 
     def is_tenant(self, address: IPv4Address) -> bool:
         """Return whether an address is in a tenant's prefix."""

@@ -65,13 +65,14 @@ def setup(host: TracedHost, port: PortView) -> Setup | None:
         return None
     subnets = {subnet.id: subnet for subnet in network.subnets}
     routes: list[tuple[IPv4Network, IPv4Address | None]] = []
-    addresses = tuple(fixed.address for fixed in port.fixed_ips)
+    held = (fixed.address for fixed in port.fixed_ips)
+    addresses = tuple(address for address in held if isinstance(address, IPv4Address))
     for fixed in port.fixed_ips:
         subnet = subnets.get(fixed.subnet_id)
-        if subnet is not None:
+        if subnet is not None and isinstance(subnet.cidr, IPv4Network):
             routes.append((subnet.cidr, None))
             router = network.router_of(subnet)
-            if router is not None and not subnet.enable_dhcp:
+            if isinstance(router, IPv4Address) and not subnet.enable_dhcp:
                 routes.append((EVERYWHERE, router))
     if any(s.enable_dhcp for s in subnets.values()):
         plug = host.state.plugs.get(tap_name(port.id))

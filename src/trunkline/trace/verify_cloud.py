@@ -16,6 +16,7 @@ from trunkline.model import (
     GroupId,
     HostName,
     HostRoute,
+    IpNetwork,
     NetworkId,
     ProjectId,
     SubnetId,
@@ -72,7 +73,7 @@ class Segment:
     name: str
     domain: DomainId
     router: RouterView | None
-    subnets: Mapping[SubnetId, IPv4Network]
+    subnets: Mapping[SubnetId, IpNetwork]
     host_routes: Mapping[SubnetId, tuple[HostRoute, ...]]
     upstream: bool = False
 
@@ -160,7 +161,9 @@ def gather(snapshots: Iterable[HostSnapshot], settings: Mapping[HostName, HostSe
         ends=ends,
         groups={group.id: group for s in held for group in s.groups},
         floating=floating,
-        tenant_prefixes=held[0].tenant_prefixes if held else (),
+        tenant_prefixes=tuple(
+            p for s in held[:1] for p in s.tenant_prefixes if isinstance(p, IPv4Network)
+        ),
         faces={(f.end.seat.port.id, f.end.address): f.address for f in floating},
         revisions={s.host: s.revision for s in held},
     )
