@@ -116,9 +116,10 @@ def _changes(cloud: Cloud, flow: Flow, fate: Fate) -> Iterator[Change]:
             if found.kind == "security group":
                 yield _rule_change(cloud, flow, fate, direction, found)
     elif fate.disposition in (Disposition.NO_BRIDGE, Disposition.LEAKED):
-        network = cloud.network_at(fate.packet.destination)
+        network = cloud.network_at(fate.packet.destination, cloud.domain_of(flow.source))
         if network is not None:
-            yield _network_change(cloud, flow, fate.node, network)
+            host = fate.node.partition("/")[0]  # where the router is one in a namespace
+            yield _network_change(cloud, flow, host, network)
 
 
 # --- a rule ---------------------------------------------------------------------------------------

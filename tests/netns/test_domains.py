@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -12,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from trunkline.cli.main import main
 from trunkline.kernel import netns
 from trunkline.lab import build, life, probe
 from trunkline.lab.scenarios.services import port_with
@@ -44,6 +46,13 @@ def stage() -> Iterator[Stage]:
 def met(stage: Stage, source: str, to: IPv4Address, *, hope: bool = True) -> str:
     """Ping from an instance; return ``reply``, ``error`` or ``silence``."""
     return probe.ping(stage.lab.namespace(source), to, limit_s(3 if hope else 0.5)).kind
+
+
+def told(stage: Stage, source: str, to: IPv4Address) -> str:
+    """Ping likewise, and see every step as it was predicted, also in routers' namespaces."""
+    shot = stage.ping(source, to)
+    assert [one.text for one in shot.prediction.deviations] == []
+    return shot.answer.kind
 
 
 def floating(stage: Stage) -> dict[str, IPv4Address]:
@@ -83,7 +92,7 @@ def restart(stage: Stage, host: str = "compute1") -> None:
 
 def test_everybody_gets_out(stage: Stage) -> None:
     """Every instance on a router reaches the Internet, whoever else has its address."""
-    assert {i: met(stage, i, GOOGLE) for i in ROUTED} == dict.fromkeys(ROUTED, "reply")
+    assert {i: told(stage, i, GOOGLE) for i in ROUTED} == dict.fromkeys(ROUTED, "reply")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +104,9 @@ def test_networks_of_one_router_reach_each_other(stage: Stage, source: str, peer
     to = stage.seats[peer].address
     one, other = stage.lab.namespace(source), stage.lab.namespace(peer)
 
-    assert met(stage, source, to) == "reply"
-    assert probe.tcp(one, other, to, limit_s(3)).kind == "reply"
+    assert told(stage, source, to) == "reply"
+    shot = stage.tcp(source, peer)
+    assert (shot.answer.kind, shot.prediction.deviations) == ("reply", ())
     assert probe.udp(one, other, to, limit_s(3)).kind == "reply"
 
 
@@ -112,7 +122,7 @@ def test_networks_of_one_router_reach_each_other(stage: Stage, source: str, peer
 )
 def test_fixed_ips_of_other_routers_are_out_of_reach(stage: Stage, source: str, to: str) -> None:
     """Groups that let everybody in do not matter: the sender is told that there is no way."""
-    assert met(stage, source, IPv4Address(to)) == "error"
+    assert told(stage, source, IPv4Address(to)) == "error"
 
 
 def test_an_address_that_others_have_too_is_the_own_networks(stage: Stage) -> None:
@@ -180,11 +190,11 @@ def test_a_peer_sees_the_public_face(stage: Stage, source: str, target: str) -> 
     """The receiver sees the sender's floating IP, or its host's own; placement is no matter."""
     public = {"compute1": IPv4Address("91.207.15.105"), "compute2": IPv4Address("91.207.15.106")}
     face = floating(stage).get(source, public[stage.seats[source].host])
-    with stage.capture() as capture:
-        answer = probe.ping(stage.lab.namespace(source), floating(stage)[target], limit_s(3))
-        seen = Seen(capture.frames())
+    shot = stage.ping(source, floating(stage)[target])
 
-    probed = seen.where(lambda f: f.ip is not None and answer.nonce in f.data)
+    assert [one.text for one in shot.prediction.deviations] == []
+    answer = shot.answer
+    probed = shot.seen.where(lambda f: f.ip is not None and answer.nonce in f.data)
     inward = probed.on(target, "eth0", "in").where(lambda f: f.source_mac != "")
     pairs = {(f.ip.source, f.ip.destination) for f in inward if f.ip}
     assert answer.kind == "reply"
@@ -193,6 +203,30 @@ def test_a_peer_sees_the_public_face(stage: Stage, source: str, target: str) -> 
     shown = {a for f in wire if f.ip for a in (f.ip.source, f.ip.destination)}
     assert not any(map(is_private, shown))
     assert not any(a in IPv4Network("169.254.0.0/16") for a in shown)
+
+
+def test_a_live_trace_looks_into_routers(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sent from the tap and watched by agents, in routers' namespaces too: all as predicted."""
+    to_server = ["--server", stage.lab.api, "--token", stage.lab.tokens()["admin"]]
+    capsys.readouterr()
+    code = main(["trace", "RED_1", str(floating(stage)["BLUE_1"]), "--live", "--json", *to_server])
+    seen = json.loads(capsys.readouterr().out)["observed"]
+
+    assert (code, seen["deviation"], seen["silent_hosts"], seen["problems"]) == (0, None, [], [])
+    assert seen["comparison"] == [
+        "ICMP echo request on compute1: agree",
+        "ICMP echo request on compute1/red: agree",
+        "ICMP echo request on compute1: agree",
+        "ICMP echo request on compute1/blue: agree",
+        "ICMP echo request on compute1: agree",
+        "ICMP echo reply on compute1: agree",
+        "ICMP echo reply on compute1/blue: agree",
+        "ICMP echo reply on compute1: agree",
+        "ICMP echo reply on compute1/red: agree",
+        "ICMP echo reply on compute1: agree",
+    ]
+    assert main(["trace", "10.0.0.11", "8.8.8.8", *to_server]) != 0
+    assert "ports on different routers have this address" in capsys.readouterr().err
 
 
 def test_a_network_on_no_router_has_addresses_and_nothing_else(stage: Stage) -> None:

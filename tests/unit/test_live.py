@@ -13,6 +13,7 @@ from article import LEFT, RIGHT
 from trunkline.ownership import tap_name
 from trunkline.trace.compare import Finding, deviations
 from trunkline.trace.live import (
+    Labels,
     Seen,
     Shot,
     first_step,
@@ -161,7 +162,7 @@ def sightings(found: Trace) -> dict[str, list[Seen]]:
     return seen
 
 
-TAPS = {tap_name(port_id): name for port_id, name in article.cloud().names.items()}
+LABELS = Labels({tap_name(port_id): name for port_id, name in article.cloud().names.items()})
 PARTS = ("request", "reply", "error")
 
 
@@ -170,7 +171,7 @@ def test_what_was_seen_as_predicted_agrees() -> None:
     found = predicted()
     seen = {host: list(reversed(all_)) for host, all_ in sightings(found).items()}
 
-    compared = held_against(found, seen, TAPS, PARTS)
+    compared = held_against(found, seen, LABELS, PARTS)
 
     assert [one.finding for one in compared] == [Finding.AGREE] * 4
     assert deviations(compared) == ()
@@ -182,7 +183,7 @@ def test_where_a_packet_was_lost_is_the_first_deviation() -> None:
     seen = sightings(found)
     kept = [s for s in seen[LEFT] if s.part == "request" and s.direction == "in"]
 
-    first, *others = deviations(held_against(found, {LEFT: kept, RIGHT: []}, TAPS, PARTS))
+    first, *others = deviations(held_against(found, {LEFT: kept, RIGHT: []}, LABELS, PARTS))
 
     assert (first.node, first.field) == (LEFT, "path")
     assert "br102:out" not in first.observed
@@ -194,14 +195,14 @@ def test_a_wrong_tag_and_a_missing_translation_differ() -> None:
     found = predicted()
     seen = sightings(found)
     wrong = [replace(s, tag=s.tag and 200) for s in seen[LEFT]]
-    first = deviations(held_against(found, {**seen, LEFT: wrong}, TAPS, PARTS))[0]
+    first = deviations(held_against(found, {**seen, LEFT: wrong}, LABELS, PARTS))[0]
     assert "eth0:out#200" in first.observed
 
     outside = predicted("8.8.8.8")
     plain = Header(IPv4Address("10.0.0.3"), IPv4Address("8.8.8.8"), 63)
     seen = sightings(outside)
     bare = [replace(s, header=plain) if s.direction == "out" else s for s in seen[LEFT]]
-    found_fields = {d.field for d in deviations(held_against(outside, {LEFT: bare}, TAPS, PARTS))}
+    found_fields = {d.field for d in deviations(held_against(outside, {LEFT: bare}, LABELS, PARTS))}
     assert found_fields & {"addresses", "changes"}
 
 
@@ -209,6 +210,6 @@ def test_a_host_that_did_not_tell_is_not_compared() -> None:
     """Of a host without a report nothing is said."""
     found = predicted()
 
-    compared = held_against(found, {LEFT: sightings(found)[LEFT]}, TAPS, PARTS)
+    compared = held_against(found, {LEFT: sightings(found)[LEFT]}, LABELS, PARTS)
 
     assert {one.node for one in compared} == {LEFT}

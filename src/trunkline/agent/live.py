@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from trunkline.agent.reconcile import plan
 from trunkline.client import AgentClient
 from trunkline.errors import KernelError, ServerUnavailable
 from trunkline.hoststate import HostConfig
-from trunkline.kernel import inject
+from trunkline.kernel import inject, netns, spaces
 from trunkline.kernel.capture import Capture
 from trunkline.kernel.linux import LinuxKernel
+from trunkline.ownership import space_mark
 from trunkline.snapshot import HostSnapshot
 from trunkline.trace.live import Seen, Shot, recognise, seen_out, shot_in
 
@@ -34,8 +37,9 @@ def take_part(
     """Take part in a live trace and return the report.
 
     Returns:
-        ``seen`` (sightings), ``drift`` (commands, the host against its snapshot), ``revisions``
-        (of the snapshot, before and after), ``problems`` (sentences).
+        ``seen`` (sightings), ``spaces`` (those that were watched too), ``drift`` (commands, the
+        host against its snapshot), ``revisions`` (of the snapshot, before and after),
+        ``problems`` (sentences).
 
     Raises:
         KernelError: This host cannot capture or be read.
@@ -44,19 +48,29 @@ def take_part(
     shot = shot_in(order["shot"])
     before = _snapshot(client)
     drift = _drift(config, before)
-    bridges = [name for _, name in socket.if_nameindex() if BRIDGE.fullmatch(name)]
-    with Capture(shot.number, bridges) as capture:
+    with ExitStack() as open_ones:
+        captures = {"": open_ones.enter_context(_capture(shot))}
+        for space in spaces.marked(space_mark(config.state_dir)):
+            with netns.enter(space):
+                captures[space] = open_ones.enter_context(_capture(shot))
         meet("ready")
         problems = _send(order)
-        seen = _seen(shot, capture, ANSWER_S if order["frame"] else 0)
+        seen = _seen(shot, captures, ANSWER_S if order["frame"] else 0)
         meet("sent")
-        seen |= _seen(shot, capture, LATE_S)
+        seen |= _seen(shot, captures, LATE_S)
     return {
         "seen": [seen_out(one) for one in seen],
+        "spaces": [space for space in captures if space],
         "drift": drift,
         "revisions": [before.revision, _snapshot(client).revision],
         "problems": problems,
     }
+
+
+def _capture(shot: Shot) -> Capture:
+    """Return a capture on all devices of the namespace that this thread is in."""
+    bridges = [name for _, name in socket.if_nameindex() if BRIDGE.fullmatch(name)]
+    return Capture(shot.number, bridges)
 
 
 def _snapshot(client: AgentClient) -> HostSnapshot:
@@ -88,11 +102,19 @@ def _send(order: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _seen(shot: Shot, capture: Capture, seconds: float) -> dict[Seen, None]:
-    """Return the shot's packets as they were seen, each place once, in their order."""
+def _seen(shot: Shot, captures: Mapping[str, Capture], seconds: float) -> dict[Seen, None]:
+    """Return the shot's packets as they were seen, each place once, in their order.
+
+    Args:
+        shot: What was sent.
+        captures: By space; the empty string is the host itself. Only its own is waited for, as
+            what passes a space passes the host.
+        seconds: How long.
+    """
     found: dict[Seen, None] = {}
-    for one in capture.frames(seconds):
-        seen = recognise(shot, one.device, one.direction, one.tag, one.frame)
-        if seen is not None and not VLAN_MATE.fullmatch(one.device):
-            found[seen] = None
+    for space, capture in captures.items():
+        for one in capture.frames(0 if space else seconds):
+            seen = recognise(shot, one.device, one.direction, one.tag, one.frame)
+            if seen is not None and not VLAN_MATE.fullmatch(one.device):
+                found[replace(seen, space=space)] = None
     return found

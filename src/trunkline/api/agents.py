@@ -29,6 +29,7 @@ from trunkline.trace.live import seen_in, seen_out
 WAIT_MAX_S = 60
 MEETING_LOOK_S = 0.5
 SENTENCE_MAX = 1000
+REPORT_KEYS = {"heard", "problems", "seen", "spaces", "drift", "revisions"}
 
 status_name = one_of(*PortStatus)
 
@@ -137,7 +138,7 @@ def _checked_stage(body: Any) -> tuple[str, dict[str, Any] | None]:
         )
     if stage != probes.DONE:
         return stage, None
-    report = _object(values.get("report"), {"heard", "problems", "seen", "drift", "revisions"})
+    report = _object(values.get("report"), REPORT_KEYS)
     try:
         return stage, _live_report(report) if "seen" in report else _wire_report(report)
     except (TypeError, ValueError) as error:
@@ -153,6 +154,7 @@ def _live_report(report: Mapping[str, Any]) -> dict[str, Any]:
     before, after = _field(report, "revisions", list, [])
     return {
         "seen": [seen_out(seen_in(one)) for one in _field(report, "seen", list, [])],
+        "spaces": _sentences(report, "spaces"),
         "drift": _sentences(report, "drift"),
         "revisions": [int(before), int(after)],
         "problems": _sentences(report, "problems"),

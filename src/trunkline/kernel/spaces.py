@@ -185,16 +185,27 @@ class Spaces:
 def found_under(directory: Path) -> tuple[str, ...]:
     """Return the spaces of agents whose state is under a directory, whoever runs them or did."""
     mark = space_mark(f"{directory}/")
-    return tuple(n for n in netns.names() if n.startswith(SPACE_PREFIX) and _says(n, mark))
+    return tuple(name for name, says in _aliases() if says.startswith(mark))
 
 
-def _says(name: str, mark: str) -> bool:
-    """Return whether a namespace's loopback has an alias that begins so."""
+def marked(mark: str) -> tuple[str, ...]:
+    """Return the spaces that have a mark."""
+    return tuple(name for name, says in _aliases() if says == mark)
+
+
+def _aliases() -> Iterator[tuple[str, str]]:
+    """Yield the namespaces that are called as spaces are, with their loopbacks' aliases."""
+    called = (name for name in netns.names() if name.startswith(SPACE_PREFIX))
+    yield from ((name, _alias(name)) for name in called)
+
+
+def _alias(name: str) -> str:
+    """Return the alias of a namespace's loopback; empty if it went meanwhile."""
     with suppress(Rejected), netns.enter(name), closing(Links()) as links:
         links.refresh()
         loopback = links.by_name.get("lo")
-        return loopback is not None and loopback.alias.startswith(mark)
-    return False
+        return loopback.alias if loopback else ""
+    return ""
 
 
 def _furnish(state_dir: str) -> None:

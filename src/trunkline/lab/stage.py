@@ -6,16 +6,18 @@ is as before when it is left. Decides nothing about what ought to be seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 
 from trunkline.hoststate import Connection
 from trunkline.kernel import conntrack, netns, spaces
 from trunkline.lab import build, life, probe
 from trunkline.lab.capture import Capture
 from trunkline.lab.cloud import Cloud, Seat, Segment
+from trunkline.lab.inside import look_inside
 from trunkline.lab.predict import Prediction, held_against, traced_cloud
 from trunkline.lab.probe import Answer
 from trunkline.lab.state import RESOLV, Lab
@@ -36,7 +38,7 @@ from trunkline.model import Provisioning
 from trunkline.ownership import METADATA_PORT
 from trunkline.trace.cloud import Cloud as TracedCloud
 from trunkline.trace.packets import ICMP, TCP, UDP
-from trunkline.trace.steps import HOST, INSTANCE
+from trunkline.trace.steps import HOST, INSTANCE, ROUTER
 from trunkline.trace.steps import INTERNET as THE_INTERNET
 from trunkline.trace.steps import SWITCH as A_SWITCH
 from trunkline.trace.walk import Flow, trace, trace_lease
@@ -44,6 +46,7 @@ from trunkline.trace.walk import Flow, trace, trace_lease
 PROBE_S = 3.5  # 'host unreachable' comes after three unanswered ARP requests, a second apart
 SILENCE_S = 0.5  # after this long nothing will come: an answer takes a few milliseconds here
 SIGUSR1 = 10
+SHOW_LINK = ("ip", "-brief", "link", "show")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Stage:
         """Ask the API again who sits where; ports come and go with preconditions."""
         self.seats: Mapping[str, Seat] = self.cloud.seats()
         self.segments: Mapping[str, Segment] = self.cloud.segments()
+        self.inside = look_inside(self.lab, self.cloud)
         self.cast = _cast(self)
         self.ground = _ground(self)
 
@@ -93,6 +97,7 @@ class Stage:
     def capture(self) -> Iterator[Capture]:
         """Capture on every device of every node that scenarios speak of."""
         nodes = {n: ns for n, ns in self.lab.namespaces().items() if n != CONTROLLER}
+        nodes |= {router.name: router.namespace for router in self.inside}
         there = set(netns.names())
         with Capture({n: ns for n, ns in nodes.items() if ns in there}) as capture:
             yield capture
@@ -101,8 +106,9 @@ class Stage:
         """Empty every ARP cache, so that who asks whom is part of what is seen."""
         there = set(netns.names())
         routers = self.topology.routers_upstream()
-        for node in (INTERNET, *routers, *self.topology.hosts, *self.topology.instances):
-            namespace = self.lab.namespace(node)
+        nodes = (INTERNET, *routers, *self.topology.hosts, *self.topology.instances)
+        inside = (router.namespace for router in self.inside)
+        for namespace in (*map(self.lab.namespace, nodes), *inside):
             if namespace in there:
                 netns.run(namespace, ["ip", "neigh", "flush", "all"], limit_s(10))
 
@@ -444,25 +450,71 @@ def _cast(stage: Stage) -> Cast:
     for host in topology.hosts:
         macs[_mac(stage, host, build.UPLINK)] = f"{host}'s {build.UPLINK}"
     macs[_mac(stage, INTERNET, build.WIRE)] = "the provider's router"
+    macs |= _macs_inside(stage)
     instances = topology.instances.values()
     places = {i.name: i.host for i in instances} | {
         s.instance: s.host for s in stage.seats.values()
     }
-    cables: dict[str, tuple[str, ...]] = {name: (host,) for name, host in places.items()}
-    for host in topology.hosts:
-        here = (name for name, place in places.items() if place == host)
-        cables[host] = (*here, SWITCH, INTERNET)
-    cables |= {SWITCH: (*topology.hosts, *upstream), INTERNET: tuple(topology.hosts)}
-    cables |= dict.fromkeys(upstream, (SWITCH,))
+    segments = _segments(stage)
+    sides = {
+        seat.instance: f"{seat.host} {segments[seat.host, seat.tap]}"
+        for seat in stage.seats.values()
+        if (seat.host, seat.tap) in segments
+    }
+    cables = list((places | sides).items())
+    cables += [(host, wire) for host in topology.hosts for wire in (SWITCH, INTERNET)]
+    cables += [(router, SWITCH) for router in upstream]
+    cables += [(router.host, router.name) for router in stage.inside if router.transit]
+    for router in stage.inside:
+        ends = [router.place(bridge) for bridge in router.bridges]
+        cables += [(place, end) for place in ends for end in (router.name, SWITCH)]
     roles = {SWITCH: A_SWITCH, INTERNET: THE_INTERNET}
     roles |= dict.fromkeys((*upstream, *topology.hosts), HOST)
+    roles |= dict.fromkeys((router.name for router in stage.inside), ROUTER)
     roles |= dict.fromkeys(topology.instances, INSTANCE)
-    return Cast(roles, cables, macs, {s.tap: s.instance for s in stage.seats.values()})
+    taps = {s.tap: s.instance for s in stage.seats.values()}
+    return Cast(roles, _both_ways(cables), macs, taps, segments)
+
+
+def _both_ways(cables: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the neighbours of each place."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one, other in cables:
+        found[one] = (*found.get(one, ()), other)
+        found[other] = (*found.get(other, ()), one)
+    return found
+
+
+def _segments(stage: Stage) -> dict[tuple[str, str], str]:
+    """Return the devices of hosts that belong to bridges whose gateway is in a namespace."""
+    found = dict(chain.from_iterable(router.segments() for router in stage.inside))
+    switching = set(found)
+    for seat in stage.seats.values():
+        bridge = stage.segments[seat.network].bridge
+        if (seat.host, bridge) in switching:
+            found[seat.host, seat.tap] = bridge
+    for segment in stage.segments.values():
+        tag = "" if segment.vlan_id is None else f"#{segment.vlan_id}"
+        for host in stage.topology.hosts:
+            if (host, segment.bridge) in switching:
+                ends = (segment.wire, f"{build.TRUNK}{tag}")
+                found |= {(host, end): segment.bridge for end in ends}
+    return found
+
+
+def _macs_inside(stage: Stage) -> dict[str, str]:
+    """Return whose MACs the two ends of each way into a router's namespace are."""
+    macs = {}
+    for router in stage.inside:
+        if router.transit:
+            macs[_mac(stage, router.host, router.transit)] = f"{router.host}'s {router.transit}"
+            inner = netns.run(router.namespace, [*SHOW_LINK, "transit"], limit_s(10))
+            macs[inner.stdout.split()[2]] = f"{router.name}'s transit"
+    return macs
 
 
 def _mac(stage: Stage, node: str, link: str) -> str:
-    words = stage.output(node, "ip", "-brief", "link", "show", link).split()
-    return words[2]
+    return stage.output(node, *SHOW_LINK, link).split()[2]
 
 
 def _ground(stage: Stage) -> Ground:

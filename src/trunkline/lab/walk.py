@@ -9,7 +9,7 @@ some packets to a capture only after it has forwarded them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from trunkline.lab.packets import (
@@ -24,7 +24,7 @@ from trunkline.lab.packets import (
 from trunkline.trace.packets import UDP
 from trunkline.trace.packets import Arp as TracedArp
 from trunkline.trace.passage import kernel_order
-from trunkline.trace.steps import HOST, INSTANCE, SWITCH, Header, Sighting, Step
+from trunkline.trace.steps import HOST, INSTANCE, ROUTER, SWITCH, Header, Sighting, Step
 
 Select = Callable[[Frame], str | None]
 """Names the packet that a frame is a sighting of; None for a frame of no interest."""
@@ -36,15 +36,24 @@ class Cast:
 
     Attributes:
         roles: Of each node: instance, host, switch or internet.
-        cables: The neighbours of each node.
+        cables: The neighbours of each place.
         macs: Whose a MAC is: ``VM_1``, ``compute1's br100``.
         taps: Whose a tap is, by its name.
+        segments: By node and device, a trunk with a tag as ``eth0#110``: which bridge it belongs
+            to, where the host only switches there, and its gateway is a router in a namespace.
     """
 
     roles: Mapping[str, str]
     cables: Mapping[str, tuple[str, ...]]
     macs: Mapping[str, str]
     taps: Mapping[str, str]
+    segments: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def place(self, frame: Frame) -> str:
+        """Return where on its way a frame was seen: its node, or a part of it that switches."""
+        tag = "" if frame.vlan_id is None else f"#{frame.vlan_id}"
+        bridge = self.segments.get((frame.node, f"{frame.device}{tag}"))
+        return frame.node if bridge is None else f"{frame.node} {bridge}"
 
     def owner(self, mac: str) -> str:
         """Return whose a MAC is; of an unknown one, itself."""
@@ -90,17 +99,37 @@ def _paths(seen: list[Frame], cast: Cast) -> Iterator[tuple[Frame, ...]]:
 
     An instance that speaks to itself sends first, and receives when all others are through.
     """
-    distance = _distances(seen[0].node, cast)
     sent = {f.node for f in seen if f.direction == "out" and cast.roles[f.node] == INSTANCE}
     returned = []
-    for node in sorted({f.node for f in seen}, key=distance.__getitem__):
-        here = [f for f in seen if f.node == node]
-        if node in sent:
-            returned += [f for f in here if f.direction == "in"]
-            here = [f for f in here if f.direction == "out"]
-        yield _path(here, cast)
+    for here in _legs(seen, cast):
+        own = here[0].node in sent
+        returned += [f for f in here if own and f.direction == "in"]
+        yield _path([f for f in here if not own or f.direction == "out"], cast)
     if returned:
         yield _path(returned, cast)
+
+
+def _legs(seen: list[Frame], cast: Cast) -> list[list[Frame]]:
+    """Return one packet's sightings by place, the nearest first.
+
+    A bridge that a packet passes before and after its router shows two of it: what is routed
+    has another TTL. Where a router in a namespace is on the way, the way is no shortest one, and
+    its places come by their times; that is of no use for a flood, whose copies race.
+    """
+    legs: dict[tuple[str, int | None], list[Frame]] = {}
+    for frame in seen:
+        place = cast.place(frame)
+        ttl = frame.ip.ttl if frame.ip and place != frame.node else None
+        legs.setdefault((place, ttl), []).append(frame)
+    is_flood = seen[0].destination_mac == BROADCAST
+    if not is_flood and any(cast.roles[f.node] == ROUTER for f in seen):
+        return list(legs.values())
+    distance, order = _distances(cast.place(seen[0]), cast), list(cast.roles)
+
+    def far(leg: tuple[str, int | None]) -> tuple[int, int]:
+        return distance.get(leg[0], len(order)), order.index(legs[leg][0].node)
+
+    return [legs[leg] for leg in sorted(legs, key=far)]
 
 
 def _unfold(passages: list[_Passage], pending: list[list[_Passage]]) -> Iterator[_Passage]:
@@ -124,7 +153,8 @@ def _waits_in_vain(passage: _Passage, pending: list[list[_Passage]]) -> bool:
     """Return whether a host held a packet for good, as nobody answered what it asks next."""
     first, asked = passage.frames[0], pending[0][0]
     question = asked.frames[0].arp
-    if passage.step.node_role != HOST or passage.node != asked.node or first.ip is None:
+    may_hold = passage.step.node_role in (HOST, ROUTER) and passage.node == asked.node
+    if not may_hold or first.ip is None:
         return False
     if any(f.direction == "out" for f in passage.frames) or question is None or question.is_reply:
         return False
@@ -140,16 +170,15 @@ def _is_told(frame: Frame, cast: Cast) -> bool:
     return not (frame.device.startswith("vlan") and frame.device.endswith("t"))
 
 
-def _distances(start: str, cast: Cast) -> dict[str, tuple[int, int]]:
-    """Return every node's distance from a node, in cables; ties in the cast's order."""
+def _distances(start: str, cast: Cast) -> dict[str, int]:
+    """Return the distance of every place that can be reached from a place, in cables."""
     distance = {start: 0}
     edge = [start]
     while edge:
         around = [n for node in edge for n in cast.cables[node] if n not in distance]
         distance |= dict.fromkeys(around, distance[edge[0]] + 1)
         edge = list(dict.fromkeys(around))
-    order = {node: number for number, node in enumerate(cast.roles)}
-    return {node: (distance.get(node, len(order)), order[node]) for node in order}
+    return distance
 
 
 def _path(frames: Iterable[Frame], cast: Cast) -> tuple[Frame, ...]:

@@ -7,7 +7,8 @@ what packets do. The first that deviates is where to look.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from trunkline.db.engine import Transaction
@@ -19,6 +20,8 @@ from trunkline.trace.cloud import Cloud
 from trunkline.trace.compare import Comparison, deviations
 from trunkline.trace.data import trace_in
 from trunkline.trace.live import (
+    Labels,
+    Seen,
     Shot,
     first_step,
     frame_of,
@@ -64,6 +67,8 @@ def begin(tx: Transaction, trace_id: str, cloud: Cloud, flow: Flow, found: Trace
     probes.ask(tx, trace_id, {HostName(name): order for name, order in orders.items()}, SEND_S)
     return {
         "taps": {tap_name(port_id): cloud.name(port_id) for port_id in cloud.seats},
+        "segments": {host.name: dict(host.segments) for host in cloud.hosts},
+        "routers": {h.name: {space.space: space.name for space in h.spaces} for h in cloud.hosts},
         "home": home,
         "parts": list(COMPARED.get(flow.protocol, ("request", "error"))),
     }
@@ -109,8 +114,21 @@ def _compared(
     home = told.get(live["home"])
     if home is None or home["problems"]:
         return ()
-    seen = {host: [seen_in(one) for one in report["seen"]] for host, report in told.items()}
-    return held_against(trace, seen, live["taps"], live["parts"])
+    seen = dict(chain.from_iterable(_by_node(live, *one) for one in told.items()))
+    labels = Labels(live["taps"], live.get("segments", {}))
+    return held_against(trace, seen, labels, live["parts"])
+
+
+def _by_node(
+    live: Mapping[str, Any], host: str, report: Mapping[str, Any]
+) -> Iterator[tuple[str, list[Seen]]]:
+    """Yield what was seen on a host, and in those of its routers that its agent looked into."""
+    every = [seen_in(one) for one in report["seen"]]
+    yield host, [one for one in every if not one.space]
+    routers = live.get("routers", {}).get(host, {})
+    for space in report.get("spaces", ()):
+        if space in routers:
+            yield routers[space], [one for one in every if one.space == space]
 
 
 def _layers(told: Mapping[str, Any], compared: Sequence[Comparison]) -> list[dict[str, Any]]:

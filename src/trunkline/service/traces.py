@@ -39,6 +39,7 @@ from trunkline.trace.data import trace_out
 from trunkline.trace.narrow import narrow
 from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
 from trunkline.trace.steps import Trace
+from trunkline.trace.verdict import owners
 from trunkline.trace.verify_kernel import kernel_findings, unread
 from trunkline.trace.walk import ANYBODY, Flow, trace
 
@@ -92,6 +93,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         found = replace(found, advice=advise(cloud, flow))
     found = replace(found, assumptions=(*found.assumptions, *_doubts(tx, cloud)))
     if not caller.is_admin:
+        near = owners(cloud, flow.source, destination)  # equal addresses may be on other routers
+        receiver = [port for port in receiver if port["id"] in near]
         found = _narrowed(found, caller, values, source, receiver)
     record = new_record(tx, {**values, "answer": trace_out(found), "live": None})
     if is_live:
@@ -162,9 +165,15 @@ def _source(tx: Transaction, caller: Caller, text: str) -> End:
     address = _address(text)
     if address is None:
         return End(_named(tx, caller, text), None)
-    for port in _receivers(tx, address):
-        if caller.is_admin or port["project_id"] == caller.project_id:
-            return End(port, None if _is_floating(tx, address) else address)
+    every = _receivers(tx, address)
+    mine = [p for p in every if caller.is_admin or p["project_id"] == caller.project_id]
+    if len(mine) > 1:
+        text = (
+            f"source {text}: {len(mine)} ports on different routers have this address; give an id."
+        )
+        raise Conflict(text, "Conflict")
+    if mine:
+        return End(mine[0], None if _is_floating(tx, address) else address)
     if address.is_private:
         raise NotFound(f"source {text}: no port that you may see has this address.", "PortNotFound")
     return End(None, address)

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import NamedTuple
 
 from trunkline.hoststate import Cable, DhcpServer, HostConfig, HostFacts, HostState, Problem
-from trunkline.model import PortId
-from trunkline.ownership import tap_name
+from trunkline.model import DomainId, HostName, PortId
+from trunkline.ownership import space_name, tap_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
@@ -33,6 +34,38 @@ class ApiObject:
     id: str
     project_id: str
     text: str
+
+
+class Way(NamedTuple):
+    """A route.
+
+    Attributes:
+        link: None: it answers 'host unreachable' (``ip route add unreachable``).
+        via: The next hop; None: the destination itself is on the link.
+    """
+
+    prefix: IPv4Network
+    link: str | None
+    via: IPv4Address | None = None
+
+
+def ways(state: HostState, more: Mapping[IPv4Network, str]) -> Iterator[Way]:
+    """Yield the ways of a namespace: connected ones, and its routes.
+
+    Args:
+        state: Of the namespace.
+        more: Links by prefix, of addresses that are not ours.
+    """
+    connected = {**{a.address.network: a.link for a in state.addresses}, **more}
+    for prefix, link in connected.items():
+        if prefix.prefixlen < prefix.max_prefixlen:
+            yield Way(prefix, link)
+    for route in state.routes:
+        yield Way(route.destination, route.link, route.via)
+
+
+def _longest_first(found: Mapping[IPv4Network, Way]) -> tuple[Way, ...]:
+    return tuple(sorted(found.values(), key=lambda way: -way.prefix.prefixlen))
 
 
 @dataclass(frozen=True)
@@ -81,16 +114,12 @@ class TracedHost:
         return found | {a.address.ip: a.link for a in ours}
 
     @cached_property
-    def routes(self) -> tuple[tuple[IPv4Network, str], ...]:
-        """Return its routes, the longest prefix first: connected ones, and the default."""
-        found = {a.address.network: a.link for a in self.state.addresses}
-        found |= dict(self.facts.foreign_prefixes)
-        found = {p: link for p, link in found.items() if p.prefixlen < p.max_prefixlen}
-        ways = {r.destination: r.link for r in self.state.routes if r.link in self.state.cables}
-        found |= {prefix: link for prefix, link in ways.items() if link}
+    def routes(self) -> tuple[Way, ...]:
+        """Return its routes, the longest prefix first; whither the default leads is its own."""
+        found = {w.prefix: w for w in ways(self.state, dict(self.facts.foreign_prefixes))}
         if self.uplink:
-            found.setdefault(EVERYWHERE, self.uplink)
-        return tuple(sorted(found.items(), key=lambda one: -one[0].prefixlen))
+            found.setdefault(EVERYWHERE, Way(EVERYWHERE, self.uplink))
+        return _longest_first(found)
 
     @cached_property
     def dhcp(self) -> dict[str, DhcpServer]:
@@ -104,15 +133,39 @@ class TracedHost:
         return {c.bridge: c for c in self.state.cables.values() if c.bridge}
 
     @cached_property
-    def in_spaces(self) -> frozenset[tuple[str, IPv4Address]]:
-        """Return the addresses in spaces that a link of the host leads to, or answers for."""
-        inside = {
-            (c.bridge, a.address.ip)
-            for c in self.gates.values()
-            for a in self.state.spaces[c.space].addresses
-            if c.bridge and a.link == c.peer
-        }
-        return frozenset(inside | {(a.link, a.address.ip) for a in self.state.proxies})
+    def domain(self) -> DomainId | None:
+        """Return the domain that the host itself routes for, if a network of it is here."""
+        return next((DomainId(r.id) for r in self.snapshot.routers if r.is_default), None)
+
+    @cached_property
+    def proxied(self) -> frozenset[tuple[str, IPv4Address]]:
+        """Return the addresses that live in a space, and for which a link answers."""
+        return frozenset((a.link, a.address.ip) for a in self.state.proxies)
+
+    def answers_for(self, address: IPv4Address) -> bool:
+        """Return whether the host answers for an address on its uplink."""
+        mine = self.own.get(address) == self.uplink or (self.uplink, address) in self.proxied
+        return self.uplink is not None and mine
+
+    @cached_property
+    def spaces(self) -> tuple[TracedSpace, ...]:
+        """Return the network namespaces in which its other routers are."""
+        owners = dict(self._owners())
+        found = [(space, owners.get(space)) for space in sorted(self.state.spaces)]
+        labels = [_label(owner) for _, owner in found]
+        return tuple(
+            TracedSpace(self, space, owner, label if labels.count(label) == 1 else space)
+            for (space, owner), label in zip(found, labels, strict=True)
+        )
+
+    def _owners(self) -> Iterator[tuple[str, ApiObject]]:
+        """Yield spaces by name, with the router, or the network on none, that each is for."""
+        host = HostName(self.config.host)
+        for network in self.snapshot.networks:
+            yield space_name(network.domain, host), network_object(network)
+        for router in self.snapshot.routers:
+            owner = ApiObject("router", router.id, router.project_id, f"router {router.name}")
+            yield space_name(DomainId(router.id), host), owner
 
     @cached_property
     def ports(self) -> dict[str, PortView]:
@@ -130,6 +183,22 @@ class TracedHost:
             for rule in group.rules
         }
 
+    @cached_property
+    def segments(self) -> dict[str, str]:
+        """Return the bridge of each device that belongs to one whose gateway is in a space.
+
+        A trunk with a tag goes as ``eth0#110``.
+        """
+        state = self.state
+        found = {bridge: bridge for bridge in self.gates}
+        found |= {c.name: c.bridge for c in self.gates.values() if c.bridge}
+        found |= {p.tap: p.bridge for p in state.plugs.values() if p.bridge in self.gates}
+        found |= {nic: bridge for nic, bridge in state.untagged.items() if bridge in self.gates}
+        for vlan in state.vlans.values():
+            if vlan.bridge in self.gates:
+                found[vlan.name] = found[f"{vlan.trunk}#{vlan.vlan_id}"] = vlan.bridge
+        return found
+
     def network_of(self, bridge: str) -> NetworkView | None:
         """Return the network that a bridge serves, by its alias."""
         found = self.state.bridges.get(bridge)
@@ -143,6 +212,62 @@ class TracedHost:
             for g in self.snapshot.groups
             if g.id in port.group_ids
         )
+
+
+def _label(owner: ApiObject | None) -> str:
+    return owner.text.partition(" ")[2] if owner else ""
+
+
+@dataclass(frozen=True)
+class TracedSpace:
+    """A router's network namespace on a host.
+
+    Attributes:
+        space: The namespace's name.
+        owner: The router that it is, or the network on none that it serves.
+        label: What it is called on its host: its owner's name where no other one is called so.
+    """
+
+    host: TracedHost
+    space: str
+    owner: ApiObject | None
+    label: str
+
+    @property
+    def name(self) -> str:
+        """Return what a story calls it: ``compute1/red``."""
+        return f"{self.host.name}/{self.label}"
+
+    @property
+    def state(self) -> HostState:
+        """Return what it must be, or is."""
+        return self.host.state.spaces[self.space]
+
+    @cached_property
+    def domain(self) -> DomainId | None:
+        """Return the domain that it routes for, if that is known."""
+        return DomainId(self.owner.id) if self.owner else None
+
+    @cached_property
+    def cables(self) -> dict[str, Cable]:
+        """Return its cables to the host, by their ends in here."""
+        cables = self.host.state.cables.values()
+        return {cable.peer: cable for cable in cables if cable.space == self.space}
+
+    @cached_property
+    def own(self) -> dict[IPv4Address, str]:
+        """Return the link of each of its addresses."""
+        ours = sorted(self.state.addresses, key=lambda a: a.address.ip)
+        return {a.address.ip: a.link for a in ours}
+
+    @cached_property
+    def routes(self) -> tuple[Way, ...]:
+        """Return its routes, the longest prefix first."""
+        return _longest_first({way.prefix: way for way in ways(self.state, {})})
+
+
+Place = TracedHost | TracedSpace
+"""A network namespace that routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +285,11 @@ class Internet:
     device: str = "wire"
     routers: tuple[IPv4Interface, ...] = ()
     answers: frozenset[IPv4Address] | None = None
+
+    @property
+    def own(self) -> frozenset[IPv4Address]:
+        """Return the addresses that are known to be the provider's router's."""
+        return frozenset(router.ip for router in self.routers) | (self.answers or frozenset())
 
     def has(self, address: IPv4Address) -> bool:
         """Return whether an address is there and answers; on the wire only the router does."""
@@ -209,6 +339,14 @@ class Cloud:
             if port.active
         }
 
+    def domain_of(self, port_id: PortId | None) -> DomainId | None:
+        """Return the routing domain that a port is in, if it is active on one of the hosts."""
+        if port_id not in self.seats:
+            return None
+        host, port = self.seats[port_id]
+        networks = (n for n in host.snapshot.networks if n.id == port.network_id)
+        return next((network.domain for network in networks), None)
+
     def name(self, port_id: PortId) -> str:
         """Return what people call a port."""
         return self.names.get(port_id) or port_id
@@ -229,11 +367,12 @@ class Cloud:
         """Return whether an address is in a tenant's prefix."""
         return any(address in prefix for prefix in self.tenant_prefixes)
 
-    def network_at(self, address: IPv4Address) -> NetworkView | None:
-        """Return the tenant network that an address is on, if a host serves it."""
+    def network_at(self, address: IPv4Address, domain: DomainId | None) -> NetworkView | None:
+        """Return the network of a domain that an address is on, if a host serves it."""
         for host in self.hosts:
             for network in host.snapshot.networks:
-                if any(address in subnet.cidr for subnet in network.subnets):
+                mine = domain in (None, network.domain)
+                if mine and any(address in subnet.cidr for subnet in network.subnets):
                     return network
         return None
 

@@ -37,10 +37,11 @@ class Ends(NamedTuple):
 
 @dataclass
 class Entry:
-    """A connection: as its first packet was, and as its answers will be."""
+    """A connection: as its first packet was, as its answers will be, and in which zone."""
 
     original: Ends
     reply: Ends
+    zone: int = 0
     status: set[str] = field(default_factory=set)
     answered: bool = False
 
@@ -80,33 +81,34 @@ class Connections:
     """A host's table."""
 
     def __init__(self) -> None:
-        self._table: dict[Ends, tuple[Entry, bool]] = {}
+        self._table: dict[tuple[int, Ends], tuple[Entry, bool]] = {}
 
-    def track(self, packet: Packet) -> Tracked:
-        """Return what a packet that comes in belongs to."""
+    def track(self, packet: Packet, zone: int = 0) -> Tracked:
+        """Return what a packet that comes in belongs to, in a zone."""
         if packet.about is not None:
-            found = self._table.get(ends(packet.about).turned())
+            found = self._table.get((zone, ends(packet.about).turned()))
             return Tracked(RELATED, *found) if found else UNTRACKED
-        found = self._table.get(ends(packet))
+        found = self._table.get((zone, ends(packet)))
         if found is None:
-            return self._begin(packet)
+            return self._begin(packet, zone)
         entry, is_reply = found
         entry.answered = entry.answered or is_reply
         if packet.protocol == TCP and packet.flags == "A" and not entry.answered:
             return Tracked(INVALID)  # an ACK to a SYN-ACK that never came by here
         return Tracked(ESTABLISHED if entry.answered else NEW, entry, is_reply)
 
-    def _begin(self, packet: Packet) -> Tracked:
+    def _begin(self, packet: Packet, zone: int) -> Tracked:
         if (packet.protocol == TCP and packet.flags != "S") or packet.icmp == (ECHO_REPLY, 0):
             return UNTRACKED
         one = ends(packet)
-        return Tracked(NEW, Entry(one, one.turned()))
+        return Tracked(NEW, Entry(one, one.turned(), zone))
 
     def confirm(self, tracked: Tracked) -> None:
         """Note a connection whose first packet got through."""
         if tracked.state == NEW and tracked.entry is not None:
-            self._table[tracked.entry.original] = (tracked.entry, False)
-            self._table[tracked.entry.reply] = (tracked.entry, True)
+            entry = tracked.entry
+            self._table[entry.zone, entry.original] = (entry, False)
+            self._table[entry.zone, entry.reply] = (entry, True)
 
 
 def ends(packet: Packet) -> Ends:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from trunkline.snapshot import PortView
 from trunkline.trace import nft
@@ -16,7 +16,10 @@ from trunkline.trace.cloud import (
     EVERYWHERE,
     ApiObject,
     Cloud,
+    Place,
     TracedHost,
+    TracedSpace,
+    Way,
     network_object,
     port_object,
 )
@@ -51,19 +54,32 @@ DISPOSITIONS = {
 
 
 def filtered(
-    cloud: Cloud, host: TracedHost, verdict: nft.Verdict, device: str, passage: Passage
+    cloud: Cloud, place: Place, verdict: nft.Verdict, device: str, passage: Passage
 ) -> Decision:
     """Return a filter chain's verdict as a decision."""
     stage = STAGES[verdict.at]
-    objects = _objects(cloud, host, stage, verdict, passage)
+    if isinstance(place, TracedHost):
+        objects = _objects(cloud, place, stage, verdict, device, passage)
+    else:
+        objects = owner(place)
     passed_over = tuple(p for p in verdict.passed_over if p.chain.startswith("group-"))
-    text = _text(cloud, verdict, objects, passage)
+    text = _text(cloud, place, verdict, objects, passage)
     kernel = f"{' > '.join(verdict.chains)}: {verdict.rule}"
     return Decision(stage, device, text, kernel, objects, passed_over or verdict.passed_over)
 
 
+def owner(place: Place) -> tuple[ApiObject, ...]:
+    """Return the router that a namespace is for."""
+    return (place.owner,) if isinstance(place, TracedSpace) and place.owner else ()
+
+
 def _objects(
-    cloud: Cloud, host: TracedHost, stage: Stage, verdict: nft.Verdict, passage: Passage
+    cloud: Cloud,
+    host: TracedHost,
+    stage: Stage,
+    verdict: nft.Verdict,
+    device: str,
+    passage: Passage,
 ) -> tuple[ApiObject, ...]:
     """Return what is behind a verdict: the rule it names, or the groups that have none."""
     named = re.search(r'comment "rule=([^"]*)"', verdict.rule)
@@ -77,30 +93,46 @@ def _objects(
         return ()
     packet = passage.packet
     address = packet.source if stage is Stage.EGRESS else packet.destination
-    port = _port_at(host, address)
+    port = _port_at(host, device, address)
     return (*host.groups_of(port), port_object(port, cloud.name(port.id))) if port else ()
 
 
-def _port_at(host: TracedHost, address: IPv4Address) -> PortView | None:
-    """Return the port that may use an address: as a fixed one, else as one of its pairs."""
-    ports = host.snapshot.ports
+def _port_at(host: TracedHost, bridge: str, address: IPv4Address) -> PortView | None:
+    """Return a bridge's port that may use an address: as a fixed one, else as one of its pairs."""
+    network = host.network_of(bridge)
+    ports = [p for p in host.snapshot.ports if network is None or p.network_id == network.id]
     fixed = (port for port in ports if address in {f.address for f in port.fixed_ips})
     paired = (port for port in ports if any(address in pair.prefix for pair in port.pairs))
     return next(fixed, None) or next(paired, None)
 
 
 def _text(
-    cloud: Cloud, verdict: nft.Verdict, objects: tuple[ApiObject, ...], passage: Passage
+    cloud: Cloud,
+    place: Place,
+    verdict: nft.Verdict,
+    objects: tuple[ApiObject, ...],
+    passage: Passage,
 ) -> str:
     if verdict.rule.startswith("ct state established"):
         return f"the connection is known: {passage.tracked.state}"
     if "ct state invalid" in verdict.rule:
         return "it belongs to no connection that this host has seen the beginning of"
     if verdict.kind == nft.REJECT:
-        network = cloud.network_at(passage.packet.destination)
-        whose = f"network {network.name}" if network else "that tenant prefix"
-        return f"there is no bridge for {whose}, and the guard answers '{verdict.argument}'"
+        lacking = _lacking(cloud, place, passage.packet.destination)
+        return f"{lacking}, and the guard answers '{verdict.argument}'"
+    if verdict.chains[0] == "leaving":
+        return f"its source is still a tenant's {passage.packet.source}, and none goes out so"
     return _plain_text(STAGES[verdict.at], objects, passed=verdict.kind == nft.ACCEPT)
+
+
+def _lacking(cloud: Cloud, place: Place, destination: IPv4Address) -> str:
+    """Return why a tenant's address is out of reach: no bridge here, or another router's."""
+    network = cloud.network_at(destination, place.domain)
+    if network is not None:
+        return f"there is no bridge for network {network.name}"
+    if cloud.network_at(destination, None) is not None:
+        return f"{destination} is on another router"
+    return "there is no bridge for that tenant prefix"
 
 
 def _plain_text(stage: Stage, objects: tuple[ApiObject, ...], *, passed: bool) -> str:
@@ -123,39 +155,62 @@ def _denied(way: str, objects: tuple[ApiObject, ...]) -> str:
 
 
 def disposition(
-    cloud: Cloud, decision: Decision, verdict: nft.Verdict, passage: Passage
+    cloud: Cloud, place: Place, decision: Decision, verdict: nft.Verdict, passage: Passage
 ) -> Disposition:
     """Return what a chain's no means for the flow."""
     if "ct state invalid" in verdict.rule:
         return Disposition.INVALID
-    if verdict.kind == nft.REJECT and cloud.is_tenant(passage.packet.destination):
-        return Disposition.NO_BRIDGE
+    destination = passage.packet.destination
+    if verdict.kind == nft.REJECT and cloud.is_tenant(destination):
+        here = cloud.network_at(destination, place.domain) or not cloud.network_at(
+            destination, None
+        )
+        return Disposition.NO_BRIDGE if here else Disposition.NO_ROUTE
+    if verdict.chains[0] == "leaving":
+        return Disposition.NOT_TRANSLATED
     if decision.stage is Stage.EGRESS and len(verdict.chains) == 1:
         return Disposition.SPOOFED  # a private source that came by the uplink
     return DISPOSITIONS[decision.stage]
 
 
-def route(host: TracedHost, chosen: tuple[IPv4Network, str], destination: IPv4Address) -> Decision:
+def route(place: Place, chosen: Way, destination: IPv4Address) -> Decision:
     """Return a routing decision, with the routes that also match and are less specific."""
-    prefix, link = chosen
+    prefix, link, via = chosen
     lost = tuple(
-        nft.PassedOver("routes", _route_text(r), f"less specific than {prefix}")
-        for r in host.routes
-        if destination in r[0] and r != chosen
+        nft.PassedOver("routes", _route_text(way), f"less specific than {prefix}")
+        for way in place.routes
+        if destination in way.prefix and way != chosen
     )
-    network = host.network_of(link)
+    host = place.host if isinstance(place, TracedSpace) else place
+    network = host.network_of(link or "")
     objects = (network_object(network),) if network else ()
-    how = "its default route" if prefix == EVERYWHERE else f"{prefix} is connected"
+    how = f"{prefix} is connected" if via is None else f"{prefix} is behind {via}"
+    how = "its default route" if prefix == EVERYWHERE else how
     text = f"{destination}: {how}, by {link}"
-    return Decision(Stage.ROUTE, link, text, _route_text(chosen), objects, lost)
+    return Decision(
+        Stage.ROUTE, link or "", text, _route_text(chosen), (*objects, *owner(place)), lost
+    )
 
 
-def _route_text(route: tuple[IPv4Network, str]) -> str:
-    prefix, link = route
-    return f"default dev {link}" if prefix == EVERYWHERE else f"{prefix} dev {link}"
+def no_route(place: Place, way: Way | None, destination: IPv4Address, device: str) -> Decision:
+    """Return why a packet has nowhere to go: no route, or one that says so."""
+    if way is None:
+        text, kernel = f"there is no route to {destination}", ""
+    else:
+        text = f"{way.prefix} is unreachable: its next hop's network is not on this host"
+        kernel = f"unreachable {way.prefix}"
+    return Decision(Stage.ROUTE, device, text, kernel, owner(place))
 
 
-def translation(cloud: Cloud, verdict: nft.Verdict, context: nft.Context) -> Decision | None:
+def _route_text(way: Way) -> str:
+    via = f" via {way.via}" if way.via else ""
+    to = "default" if way.prefix == EVERYWHERE else f"{way.prefix}"
+    return f"{to}{via} dev {way.link}"
+
+
+def translation(
+    cloud: Cloud, place: Place, verdict: nft.Verdict, context: nft.Context
+) -> Decision | None:
     """Return what a first packet's translation rests on; None if it is not translated."""
     if verdict.kind not in (nft.DNAT, nft.SNAT) or context.ip is None:
         return None
@@ -164,10 +219,11 @@ def translation(cloud: Cloud, verdict: nft.Verdict, context: nft.Context) -> Dec
     floating = context.ip.destination if verdict.kind == nft.DNAT else to
     found = cloud.floating.get(floating)
     side = "destination" if verdict.kind == nft.DNAT else "source"
-    why = found.text if found else "the host's routing source"
+    usual = "the way out of its router" if to.is_link_local else "the host's routing source"
+    why = found.text if found else usual
     text = f"{side} becomes {to}: {why}"
     kernel = f"{' > '.join(verdict.chains)}: {verdict.rule}"
-    objects = (found,) if found else ()
+    objects = (found,) if found else owner(place)
     return Decision(stage, context.oif or context.iif or "", text, kernel, objects)
 
 

@@ -1,15 +1,15 @@
 """A predicted flow sent for real on hosts: its first packet, how it is known again, what was seen.
 
 The packet carries a nonce that outlives new MACs, tags and translation: in the payload, or as
-TCP's sequence number. What hosts saw is compared with what was predicted of them; of instances,
-switches and the Internet nothing is seen but what hosts exchange with them.
+TCP's sequence number. What hosts saw, and the routers on them, is compared with what was predicted
+of them; of instances, switches and the Internet nothing is seen but what hosts exchange with them.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -65,6 +65,7 @@ class Seen:
     Attributes:
         part: What it is to the flow: ``request``, ``reply``, ``confirm`` or ``error``.
         direction: ``in`` or ``out``, as a sighting has it.
+        space: The router's network namespace in which the device is; empty: the host's own.
     """
 
     part: str
@@ -72,6 +73,7 @@ class Seen:
     direction: str
     tag: int | None
     header: Header
+    space: str = ""
 
 
 def first_step(trace: Trace) -> Step | None:
@@ -203,7 +205,7 @@ def seen_out(seen: Seen) -> list[Any]:
     """Return a sighting as plain data."""
     header = seen.header
     ends = str(header.source), str(header.destination), header.ttl
-    return [seen.part, seen.device, seen.direction, seen.tag, *ends]
+    return [seen.part, seen.device, seen.direction, seen.tag, *ends, seen.space]
 
 
 def seen_in(data: Any) -> Seen:
@@ -212,11 +214,12 @@ def seen_in(data: Any) -> Seen:
     Raises:
         TypeError, ValueError: It is none.
     """
-    part, device, direction, tag, source, destination, ttl = data
+    part, device, direction, tag, source, destination, ttl, *more = data
     if part not in PARTS or direction not in ("in", "out"):
         raise ValueError(f"{part} {direction} is no sighting")
     header = Header(IPv4Address(str(source)), IPv4Address(str(destination)), int(ttl))
-    return Seen(part, str(device), direction, None if tag is None else int(tag), header)
+    space = str(more[0]) if more else ""  # an agent of before has none
+    return Seen(part, str(device), direction, None if tag is None else int(tag), header, space)
 
 
 def shot_out(shot: Shot) -> dict[str, Any]:
@@ -235,33 +238,53 @@ def shot_in(data: Mapping[str, Any]) -> Shot:
     return Shot(nonce, int(data["protocol"]), None if port is None else int(port))
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What devices are to a comparison.
+
+    Attributes:
+        taps: Whose a tap is, by its name.
+        segments: By host and device, a trunk with a tag as ``eth0#110``: the bridge that it
+            belongs to, where that bridge's gateway is a router in a namespace.
+    """
+
+    taps: Mapping[str, str]
+    segments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def leg(self, node: str, place: Sighting, header: Header | None) -> Leg:
+        """Return which of a packet's passages of a node it is: before a router, or behind it."""
+        label = place.device if place.tag is None else f"{place.device}#{place.tag}"
+        bridge = self.segments.get(node, {}).get(label, "")
+        return bridge, header.ttl if bridge and header else None
+
+
+Leg = tuple[str, int | None]
+Key = tuple[str, str, Leg]
+"""A part, a node, and which of its passages."""
+
+
 def held_against(
-    trace: Trace,
-    seen: Mapping[str, Iterable[Seen]],
-    taps: Mapping[str, str],
-    parts: Iterable[str],
+    trace: Trace, seen: Mapping[str, Iterable[Seen]], labels: Labels, parts: Iterable[str]
 ) -> tuple[Comparison, ...]:
-    """Return how what hosts saw relates to what was predicted of them, host by host.
+    """Return how what hosts saw relates to what was predicted of them, node by node.
 
     Args:
         trace: What was predicted.
-        seen: By host; hosts that are not in here are not compared.
-        taps: Whose a tap is, by its name.
+        seen: By node: a host, or a router on one. Those that are not in here are not compared.
+        labels: Of the devices.
         parts: Which packets of the flow are compared.
     """
     wanted = set(parts)
-    predicted = _by_place(
-        s for s in trace.steps if s.node_role == HOST and s.node in seen and s.part in wanted
-    )
-    observed = _observed(predicted, seen, taps, wanted)
+    predicted = _by_place((s for s in trace.steps if s.node in seen and s.part in wanted), labels)
+    observed = _observed(predicted, seen, labels, wanted)
     return compare(predicted.values(), observed)
 
 
-def _by_place(steps: Iterable[Step]) -> dict[tuple[str, str], Step]:
-    """Return one step for each part and host: a packet that passes a host twice passes it once."""
-    found: dict[tuple[str, str], Step] = {}
+def _by_place(steps: Iterable[Step], labels: Labels) -> dict[Key, Step]:
+    """Return one step for each part and passage of a node: one that is made twice is made once."""
+    found: dict[Key, Step] = {}
     for step in steps:
-        key = step.part, step.node
+        key = step.part, step.node, labels.leg(step.node, step.path[0], step.before)
         earlier = found.get(key)
         if earlier is None:
             found[key] = replace(step, decisions=())
@@ -272,31 +295,33 @@ def _by_place(steps: Iterable[Step]) -> dict[tuple[str, str], Step]:
 
 
 def _observed(
-    predicted: Mapping[tuple[str, str], Step],
+    predicted: Mapping[Key, Step],
     seen: Mapping[str, Iterable[Seen]],
-    taps: Mapping[str, str],
+    labels: Labels,
     wanted: set[str],
 ) -> list[Step]:
     """Return what was seen as steps, in the order of the predicted ones, then the others."""
-    places: dict[tuple[str, str], list[tuple[Sighting, Header]]] = {}
-    for host, sightings in seen.items():
+    places: dict[Key, list[tuple[Sighting, Header]]] = {}
+    for node, sightings in seen.items():
         for one in sightings:
             if one.part in wanted:
-                place = Sighting(one.device, one.direction, one.tag, taps.get(one.device, ""))
-                places.setdefault((one.part, host), []).append((place, one.header))
+                owner = labels.taps.get(one.device, "")
+                place = Sighting(one.device, one.direction, one.tag, owner)
+                key = one.part, node, labels.leg(node, place, one.header)
+                places.setdefault(key, []).append((place, one.header))
     ordered = [*(k for k in predicted if k in places), *(k for k in places if k not in predicted)]
-    names = {part: step.packet for (part, _), step in predicted.items()}
+    names = {part: step.packet for (part, _, _), step in predicted.items()}
     return [_step(key, places[key], predicted.get(key), names) for key in ordered]
 
 
 def _step(
-    key: tuple[str, str],
+    key: Key,
     found: list[tuple[Sighting, Header]],
     predicted: Step | None,
     names: Mapping[str, str],
 ) -> Step:
-    """Return sightings on one host as a step; who is who by MAC is not told by hosts."""
-    part, host = key
+    """Return sightings on one node as a step; who is who by MAC is not told by hosts."""
+    part, node, _ = key
     first_seen: dict[Sighting, Header] = {}
     for sighting, header in found:
         first_seen.setdefault(sighting, header)
@@ -304,8 +329,8 @@ def _step(
     return Step(
         packet=names.get(part, part),
         part=part,
-        node=host,
-        node_role=HOST,
+        node=node,
+        node_role=predicted.node_role if predicted else HOST,
         path=tuple(path),
         sender=predicted.sender if predicted else "",
         sender_mac="",

@@ -147,8 +147,7 @@ CHANGES: dict[tuple[str, ...], Callable[[Frame, str], Frame]] = {
     ("arp", "saddr", "ip"): lambda frame, value: _arp_change(frame, sender=IPv4Address(value)),
     # To whom it is addressed, which a walk reads off the MAC.
     ("meta", "pkttype"): lambda frame, _: frame,
-    # Which connections it may belong to: in one walk, one packet's zones have one flow.
-    ("ct", "zone"): lambda frame, _: frame,
+    ("ct", "zone"): lambda frame, value: replace(frame, zone=int(value)),
 }
 """What a rule may change of a frame."""
 

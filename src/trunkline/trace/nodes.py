@@ -7,7 +7,6 @@ not the network's to know. The switch carries every tag, except those it is know
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -281,7 +280,7 @@ class InternetNode:
                 passage.outs += self._wiring.to_host(name, self._hosts[name].uplink or "", frame)
 
     def _arp_in(self, passage: Passage, arp: Arp) -> None:
-        if arp.target not in {router.ip for router in self._internet.routers}:
+        if arp.target not in self._internet.own:
             return
         self._wiring.learn(self.name, self._internet.device, arp.sender, arp.sender_mac)
         if not arp.is_reply:
@@ -334,7 +333,7 @@ class InternetNode:
 
     def _forward(self, passage: Passage) -> None:
         destination = passage.packet.destination
-        mac = self._neighbour(destination)
+        mac = self._neighbour(passage.packet.source, destination)
         if mac is None:
             text = f"nobody outside answers for {destination}"
             decision = Decision(Stage.OUTSIDE, self._internet.device, text)
@@ -355,15 +354,14 @@ class InternetNode:
 
     def _owner(self, destination: IPv4Address) -> str | None:
         """Return the host that answers for an address on the wire, if any does."""
-        found = (
-            name
-            for name, host in self._hosts.items()
-            if host.uplink and host.own.get(destination) == host.uplink
-        )
+        found = (name for name, host in self._hosts.items() if host.answers_for(destination))
         return next(found, None)
 
-    def _neighbour(self, destination: IPv4Address) -> str | None:
-        """Return the uplink that has an address; asked for by ARP where the router is known."""
+    def _neighbour(self, source: IPv4Address, destination: IPv4Address) -> str | None:
+        """Return the uplink that has an address; asked for by ARP where the router is known.
+
+        It asks with the packet's source where that is its own.
+        """
         near = self._near(destination)
         if near is None:
             owner = self._owner(destination)
@@ -371,7 +369,8 @@ class InternetNode:
         mac = self._wiring.internet_mac()
 
         def ask() -> Passage:
-            question = Arp(False, mac, near.ip, destination)  # noqa: FBT003 - a request
+            own = source if source in self._internet.own else near.ip
+            question = Arp(False, mac, own, destination)  # noqa: FBT003 - a request
             return self._emit(Frame(mac, BROADCAST, question))
 
         return self._wiring.neighbour(self.name, self._internet.device, destination, ask)
@@ -384,7 +383,3 @@ class InternetNode:
         passage.saw(self._internet.device, "out")
         self._across(passage, None)
         return passage
-
-
-Node = InstanceNode | SwitchNode | InternetNode
-Ask = Callable[[], Passage | None]

@@ -13,7 +13,8 @@ EVERYBODY = IPv4Address(2**32 - 1)
 NOBODY = IPv4Address(0)
 ICMP, TCP, UDP = 1, 6, 17
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST, TIME_EXCEEDED = 0, 3, 8, 11  # RFC 792
-HOST_UNREACHABLE, FRAGMENTATION_NEEDED = (UNREACHABLE, 1), (UNREACHABLE, 4)
+NET_UNREACHABLE, HOST_UNREACHABLE = (UNREACHABLE, 0), (UNREACHABLE, 1)
+FRAGMENTATION_NEEDED = (UNREACHABLE, 4)
 TTL = 64
 DHCP_CLIENT, DHCP_SERVER = 68, 67
 EPHEMERAL_PORT = 40000  # any port that no service has
@@ -22,7 +23,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 1
 """Protocol numbers by the names that nft prints."""
 
 REJECTIONS = {
-    "net-unreachable": (UNREACHABLE, 0),
+    "net-unreachable": NET_UNREACHABLE,
     "host-unreachable": HOST_UNREACHABLE,
     "port-unreachable": (UNREACHABLE, 3),
     "admin-prohibited": (UNREACHABLE, 13),
@@ -82,12 +83,14 @@ class Frame:
 
     Attributes:
         tag: VLAN id of its 802.1Q tag.
+        zone: The connection tracking zone in which the namespace that it is in looks it up.
     """
 
     source_mac: str
     destination_mac: str
     payload: Packet | Arp
     tag: int | None = None
+    zone: int = 0
 
 
 def answer(packet: Packet) -> Packet:

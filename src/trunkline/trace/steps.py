@@ -14,6 +14,7 @@ from trunkline.trace.cloud import ApiObject
 from trunkline.trace.nft import PassedOver
 
 INSTANCE, HOST, SWITCH, INTERNET = "instance", "host", "switch", "internet"
+ROUTER = "router"  # that of a project, in a network namespace of its own on a host
 
 
 class Stage(StrEnum):
@@ -118,7 +119,7 @@ class Step:
         packet: What the packet is, the same text at every node.
         part: What it is to the flow: ``request``, ``reply``, ``confirm``, ``error``, ``arp`` or
             ``dhcp``.
-        node_role: ``instance``, ``host``, ``switch`` or ``internet``.
+        node_role: ``instance``, ``host``, ``router``, ``switch`` or ``internet``.
         path: Its sightings, in the order of the kernel's path; at least one.
         sender, sender_mac: Whom the frame came from: the owner of its source MAC, and that.
         receiver, receiver_mac: Whom it was sent on to.

@@ -116,7 +116,8 @@ def _failed(who: str, whom: str, fate: Fate) -> Verdict:
 
 def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
     who = "The Internet" if flow.source is None else cloud.name(flow.source)
-    owner = next((cloud.name(p) for p in owners(cloud, flow.destination)), "")
+    found = owners(cloud, flow.source, flow.destination)
+    owner = cloud.name(found[0]) if found else ""
     whom = f"{owner} at {flow.destination}" if owner else str(flow.destination)
     by_number = {number: name for name, number in PROTOCOLS.items()}
     service = by_number.get(flow.protocol, f"protocol {flow.protocol}")
@@ -124,8 +125,11 @@ def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
     return who, f"{whom} by {service}{port}"
 
 
-def owners(cloud: Cloud, address: IPv4Address) -> list[PortId]:
-    """Return the ports that an address stands for, as a fixed or a floating IP."""
+def owners(cloud: Cloud, source: PortId | None, address: IPv4Address) -> list[PortId]:
+    """Return the ports that an address stands for, as a fixed or a floating IP.
+
+    Of fixed ones those on the sender's router; others only where it is clear who is meant.
+    """
     floating = [
         f.port_id for h in cloud.hosts for f in h.snapshot.floating_ips if f.address == address
     ]
@@ -134,7 +138,9 @@ def owners(cloud: Cloud, address: IPv4Address) -> list[PortId]:
         for port_id, (_, port) in cloud.seats.items()
         if address in {f.address for f in port.fixed_ips}
     ]
-    return floating or fixed
+    domain = cloud.domain_of(source)
+    near = [port_id for port_id in fixed if domain and cloud.domain_of(port_id) == domain]
+    return floating or near or (fixed if len(fixed) == 1 else [])
 
 
 def judge_lease(

@@ -32,8 +32,11 @@ from trunkline.trace.packets import (
     Packet,
 )
 from trunkline.trace.passage import Delivery, Fate, Passage
+from trunkline.trace.space import SpaceNode
 from trunkline.trace.steps import Decision, Disposition, Stage, Step, Trace
 from trunkline.trace.verdict import failing, judge, judge_lease, owners
+
+Node = HostNode | SpaceNode | InstanceNode | SwitchNode | InternetNode
 
 PASSAGES_MAX = 10_000
 """More than any walk takes; reached only if frames go round in circles."""
@@ -108,6 +111,9 @@ class Walk:
         self.fates: list[Fate] = []
         self._neighbours: dict[tuple[str, str, IPv4Address], str] = {}
         self._hosts = {h.name: HostNode(h, self) for h in cloud.hosts}
+        spaces = [space for host in cloud.hosts for space in host.spaces]
+        self._spaces = {space.name: SpaceNode(space, self) for space in spaces}
+        self._names = {(space.host.name, space.space): space.name for space in spaces}
         self._instances = {
             port_id: InstanceNode(name, *cloud.seats[port_id], self)
             for name, port_id in cloud.named()
@@ -124,17 +130,21 @@ class Walk:
         self._passages = 0
         self._silent = cloud.left_out
 
-    def _named_nodes(self) -> dict[str, HostNode | InstanceNode | SwitchNode | InternetNode]:
+    def _named_nodes(self) -> dict[str, Node]:
         """Return all nodes by name, in the order in which equally distant ones are told."""
         instances = {node.name: node for node in self._instances.values()}
         switches = {switch.name: switch for switch in self._switches.values()}
-        return {**switches, self._internet.name: self._internet, **self._hosts, **instances}
+        wires: dict[str, Node] = {**switches, self._internet.name: self._internet}
+        return {**wires, **self._hosts, **self._spaces, **instances}
 
     # --- beginnings ---------------------------------------------------------------------------
 
     def start(self, flow: Flow) -> None:
         """Send a flow's first packet, and all that follows from it."""
-        self._silent = self.cloud.left_out - {flow.source, *owners(self.cloud, flow.destination)}
+        self._silent = self.cloud.left_out - {
+            flow.source,
+            *owners(self.cloud, flow.source, flow.destination),
+        }
         if flow.source is None:
             self._internet.send(_request(flow, flow.source_address or ANYBODY))
             return
@@ -228,6 +238,13 @@ class Walk:
         if switch is not None:
             yield Delivery(switch.name, host, frame)
 
+    def to_space(self, host: str, cable: str, frame: Frame) -> Iterator[Delivery]:
+        """Yield the delivery by a cable into a router's namespace."""
+        there = self.cloud.host[host].state.cables[cable]
+        name = self._names.get((host, there.space))
+        if name is not None:
+            yield Delivery(name, there.peer, frame)
+
     def to_internet(self, host: str, frame: Frame) -> Iterator[Delivery]:
         """Yield the delivery by an uplink's cable."""
         yield Delivery(self._internet.name, host, frame)
@@ -252,9 +269,13 @@ class Walk:
         told = instance is not None and instance.port.id not in self._silent
         return told and self.is_plugged(host, tap)
 
+    def link_mac(self, host: str, link: str) -> str:
+        """Return what stands for the MAC of a host's link: its name in a story."""
+        return f"{host}'s {link}"
+
     def uplink_mac(self, host: str) -> str:
-        """Return what stands for the MAC of a host's uplink: its name in a story."""
-        return f"{host}'s {self.cloud.host[host].uplink}"
+        """Return what stands for the MAC of a host's uplink."""
+        return self.link_mac(host, self.cloud.host[host].uplink or "")
 
     def internet_mac(self) -> str:
         """Return what stands for the MAC of the provider's router: its name in a story."""
@@ -341,4 +362,7 @@ def _macs(cloud: Cloud) -> dict[str, str]:
             bridge = bridge_name(network.vlan_id, network.physical_network)
             macs[anycast_mac(network.id)] = f"the gateway on {bridge}"
             macs[gateway_mac(HostName(host.name), network.id)] = f"{host.name}'s {bridge}"
+        for space in host.spaces:
+            ways = (cable for cable in space.cables.values() if cable.bridge is None)
+            macs |= {way.mac: f"{space.name}'s {way.peer}" for way in ways}
     return macs | {port.mac: cloud.name(port_id) for port_id, (_, port) in cloud.seats.items()}

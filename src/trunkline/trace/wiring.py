@@ -41,6 +41,10 @@ class Wiring(Protocol):
         """Yield the delivery by a trunk's cable."""
         ...
 
+    def to_space(self, host: str, cable: str, frame: Frame) -> Iterator[Delivery]:
+        """Yield the delivery by a cable into a router's namespace."""
+        ...
+
     def to_internet(self, host: str, frame: Frame) -> Iterator[Delivery]:
         """Yield the delivery by an uplink's cable."""
         ...
@@ -61,8 +65,12 @@ class Wiring(Protocol):
         """Return whether there is one of whom it is told that it hears broadcasts."""
         ...
 
+    def link_mac(self, host: str, link: str) -> str:
+        """Return what stands for the MAC of a host's link, where nothing here knows it."""
+        ...
+
     def uplink_mac(self, host: str) -> str:
-        """Return what stands for the MAC of a host's uplink, which nothing here knows."""
+        """Return what stands for the MAC of a host's uplink."""
         ...
 
     def internet_mac(self) -> str:
