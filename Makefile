@@ -23,7 +23,7 @@ check:  ## the quick part, without root: format, lint, types, imports, pure test
 	$(VENV)/ruff check .
 	$(VENV)/mypy
 	$(VENV)/lint-imports
-	$(VENV)/pytest tests/unit tests/api
+	$(VENV)/pytest -n auto --dist loadfile tests/unit tests/api
 
 test-kernel:  ## the same scenarios on Debian's stock kernel, in an emulated machine
 	@scripts/setup $(KERNEL_PACKAGES)
