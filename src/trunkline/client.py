@@ -290,6 +290,7 @@ class AgentClient:
         self._host = HostName(host)
         self._base = f"/agent/v1/hosts/{quote(host, safe='')}"
         self._held = _Held()
+        self._last: HostSnapshot | None = None
         self.orders: Mapping[str, Any] = {}
         """What came with the last snapshot: parts to take in probes, by the probe's id."""
 
@@ -312,13 +313,16 @@ class AgentClient:
         try:
             self._take(answer["digests"], answer["sections"])
             self.orders = dict(answer.get("orders", {}))
-            return assemble(self._host, answer["revision"], self._held.parts)
+            self._last = assemble(
+                self._host, answer["revision"], self._held.parts, before=self._last
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._held = _Held()  # ask for everything next time
             raise errors.ServerUnavailable(
                 f"the server's answer is no snapshot of {self._host}: {error!r}; agent and server"
                 " may be of different versions."
             ) from error
+        return self._last
 
     def _take(self, digests: Mapping[str, str], sections: Mapping[str, Any]) -> None:
         """Decode what is new, and keep the decoded values of what is unchanged."""

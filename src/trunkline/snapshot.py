@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any, TypeVar
 
 from trunkline.model import (
@@ -57,12 +57,20 @@ class Parted(tuple[T, ...]):  # noqa: SLOT001 - a tuple's subclass can have no s
     parts: tuple[tuple[T, ...], ...]
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[T, ...]], key: Callable[[T], Any]) -> Parted[T]:
-        """Return the values of all parts, sorted by a key."""
+    def of(
+        cls, parts: Iterable[tuple[T, ...]], key: Callable[[T], Any], before: tuple[T, ...]
+    ) -> Parted[T]:
+        """Return the values of all parts, sorted by a key; ``before`` if they are its own."""
         kept = tuple(parts)
+        if isinstance(before, Parted) and _are_same(kept or ((),), before.parts):
+            return before
         values = cls(sorted(chain.from_iterable(kept), key=key))
         values.parts = kept or ((),)
         return values
+
+
+def _are_same(ones: tuple[object, ...], others: tuple[object, ...]) -> bool:
+    return len(ones) == len(others) and all(map(is_, ones, others))
 
 
 def parts_of(values: tuple[T, ...]) -> tuple[tuple[T, ...], ...]:
@@ -314,8 +322,14 @@ def decode_section(name: str, data: Sequence[Any]) -> Part:
     return tuple(_DECODERS[kind](item) for item in data)
 
 
-def assemble(host: HostName, revision: int, parts: Mapping[str, Part]) -> HostSnapshot:
-    """Return the snapshot that consists of these decoded sections, keyed by their names."""
+def assemble(
+    host: HostName, revision: int, parts: Mapping[str, Part], before: HostSnapshot | None = None
+) -> HostSnapshot:
+    """Return the snapshot that consists of these decoded sections, keyed by their names.
+
+    What is made of the same sections as ``before`` is the same object as there.
+    """
+    old = before or HostSnapshot(host, revision)
     by_kind: dict[str, list[Part]] = {kind: [] for kind in _DECODERS}
     members: dict[GroupDomain, list[Part]] = {}
     for name, part in parts.items():
@@ -328,13 +342,16 @@ def assemble(host: HostName, revision: int, parts: Mapping[str, Part]) -> HostSn
     return HostSnapshot(
         host=host,
         revision=revision,
-        networks=Parted.of(by_kind["networks"], _id),
-        routers=Parted.of(by_kind["routers"], _id),
-        ports=Parted.of(by_kind["ports"], _id),
-        names=Parted.of(by_kind["names"], _id),
-        groups=Parted.of(by_kind["group"], _id),
-        members={key: Parted.of(members[key], by_family) for key in sorted(members)},
-        floating_ips=Parted.of(by_kind["floating_ips"], _id),
+        networks=Parted.of(by_kind["networks"], _id, old.networks),
+        routers=Parted.of(by_kind["routers"], _id, old.routers),
+        ports=Parted.of(by_kind["ports"], _id, old.ports),
+        names=Parted.of(by_kind["names"], _id, old.names),
+        groups=Parted.of(by_kind["group"], _id, old.groups),
+        members={
+            key: Parted.of(members[key], by_family, old.members.get(key, ()))
+            for key in sorted(members)
+        },
+        floating_ips=Parted.of(by_kind["floating_ips"], _id, old.floating_ips),
         tenant_prefixes=tuple(
             sorted(chain.from_iterable(by_kind["tenant_prefixes"]), key=by_family)
         ),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -191,6 +192,16 @@ def test_drift_is_seen_and_repaired(stage: Stage, name: str) -> None:
 
     until("the host is in sync again", lambda: in_sync(stage))
     assert stage.ping("VM_1", GOOGLE).answer.kind == "reply"
+
+
+def test_a_changed_file_of_a_dhcp_server_is_repaired_at_once(stage: Stage) -> None:
+    """A lease that somebody edits in place is what it was before the minute has passed."""
+    leases = Path(stage.lab.agent_state("compute1"), "dhcp/br100/hosts")
+    lease = min(leases.iterdir())
+    right = lease.read_text()
+    lease.write_text(right.replace("10.0.0.", "10.0.0.9"))
+
+    until("the lease is right again", lambda: lease.read_text() == right, 5)
 
 
 def test_a_change_of_a_link_is_repaired_at_once(stage: Stage) -> None:

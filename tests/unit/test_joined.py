@@ -87,6 +87,7 @@ def _lives(seed: int) -> Iterator[HostSnapshot]:
 def _travelled(snapshots: Iterator[HostSnapshot]) -> Iterator[tuple[HostSnapshot, HostSnapshot]]:
     """Yield each beside itself as an agent has it, by sections of which unchanged ones are kept."""
     held: dict[str, tuple[str, Part]] = {}
+    last = None
     for snapshot in snapshots:
         sections = encode(snapshot)
         held = {
@@ -96,7 +97,8 @@ def _travelled(snapshots: Iterator[HostSnapshot]) -> Iterator[tuple[HostSnapshot
             for name, text in sections.items()
         }
         parts = {name: part for name, (_, part) in held.items()}
-        yield snapshot, assemble(snapshot.host, snapshot.revision, parts)
+        last = assemble(snapshot.host, snapshot.revision, parts, before=last)
+        yield snapshot, last
 
 
 def test_a_host_is_compiled_and_compared_the_same_from_sections() -> None:
@@ -113,6 +115,7 @@ def test_a_host_is_compiled_and_compared_the_same_from_sections() -> None:
         loose = {tap_name(p.id): Plug(tap_name(p.id), None, 1500, up=False) for p in whole.ports}
         half = fan({**loose, **dict(list(state.plugs.items())[::2])}, TAP_ID)
 
+        assert parted == whole
         assert isinstance(state.plugs, Fanned)
         assert state == plain
         assert run_script(before.tables, script) == plain.tables

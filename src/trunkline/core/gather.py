@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ def _bundles(values: tuple[T, ...]) -> list[tuple[tuple[T, ...], ...]]:
 
 
 def _place(value: Any) -> int:
-    return int(value) % FAN if isinstance(value, IPv4Address) else digit(value.id)
+    return int(value) % FAN if isinstance(value, IPv4Address | IPv6Address) else digit(value.id)
 
 
 @kept(256)

@@ -18,7 +18,7 @@ from trunkline.core.kept import kept
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
 from trunkline.joined import Fanned
 from trunkline.model import GatewayMode, HostName, NetworkId
-from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView
+from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView, RouterView
 
 BRIDGE_SYSCTLS = {
     # Per device, not ip_forward: a host becomes no router between NICs that are not ours.
@@ -63,10 +63,20 @@ def choose_served(
     snapshot: HostSnapshot, config: HostConfig, facts: HostFacts
 ) -> tuple[tuple[Served, ...], tuple[Problem, ...]]:
     """Return the networks that can be served, and why the others cannot."""
+    return _choose(snapshot.networks, snapshot.routers, config, facts)
+
+
+@kept(4)
+def _choose(
+    networks: tuple[NetworkView, ...],
+    routers: tuple[RouterView, ...],
+    config: HostConfig,
+    facts: HostFacts,
+) -> tuple[tuple[Served, ...], tuple[Problem, ...]]:
     served: dict[str, Served] = {}
     problems = []
-    default = {router.id for router in snapshot.routers if router.is_default}
-    for network in snapshot.networks:
+    default = {router.id for router in routers if router.is_default}
+    for network in networks:
         bridge = ownership.bridge_name(network.vlan_id, network.physical_network)
         trunk = config.trunks.get(network.physical_network, "")
         here = network.router_id in default

@@ -25,6 +25,8 @@ from hashlib import sha256
 from pathlib import Path
 from sys import intern
 
+from inotify_simple import INotify, flags
+
 from trunkline.errors import Interrupted, Rejected
 from trunkline.hoststate import DhcpServer
 from trunkline.kernel import exec as programs
@@ -38,6 +40,7 @@ INSTANCES = "instances"  # what the metadata proxy reads
 FLAG = "--conf-file="
 LOOK_S = 1.0  # for so long one look at all processes serves all namespaces
 NEW = ".new"  # dnsmasq reads no file whose name starts with a dot
+FILE_EVENTS = flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 UNPRIVILEGED = "nobody"  # who dnsmasq becomes, and reads hosts as (dnsmasq(8), --user)
 
 
@@ -47,21 +50,54 @@ class _Running:
 
     Attributes:
         pidfd: Becomes readable with the process's end.
-        touched: When a file was last added to or removed from each of its directories, in ns.
     """
 
     server: DhcpServer
     process: programs.Process
     pidfd: int
-    touched: tuple[int, ...]
 
 
 class Daemons:
-    """What a look at all processes found, which a host and its spaces need one after the other."""
+    """What a host and its spaces know together: all processes, and whose files were touched.
+
+    One inotify instance serves all: a user may have 128 of them (inotify(7)).
+    """
 
     def __init__(self) -> None:
         self._found: list[tuple[programs.Process, int, Path]] = []
         self._looked_at_s = -LOOK_S
+        self._events = INotify(nonblocking=True)
+        self._watched: dict[int, Path] = {}
+        self._touched: set[Path] = set()
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when a watched file or its name changes."""
+        return int(self._events.fileno())
+
+    def watch(self, directory: Path) -> None:
+        """Have ``touched`` tell from now on of files in a directory; none is no error."""
+        with suppress(OSError):
+            self._watched[self._events.add_watch(directory, FILE_EVENTS)] = directory
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._events.close()
+
+    def touched(self, root: Path) -> bool:
+        """Return whether something changed in or under ``root`` since it was settled."""
+        for event in self._events.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                self._touched |= set(self._watched.values())
+            elif event.wd in self._watched:
+                self._touched.add(self._watched[event.wd])
+            if event.mask & flags.IGNORED:  # the directory is gone, and its number free
+                self._watched.pop(event.wd, None)
+        return any(place == root or root in place.parents for place in self._touched)
+
+    def settle(self, *places: Path) -> None:
+        """Forget what changed in directories: it was written, or is read next, by ourselves."""
+        self.touched(places[0])
+        self._touched.difference_update(places)
 
     def forget(self) -> None:
         """Make the next question look again."""
@@ -85,7 +121,7 @@ class Dnsmasq:
         self._daemons = daemons
         self._running: dict[str, _Running] = {}
         self._servers: dict[str, DhcpServer] | None = None
-        self._touched = 0
+        self._root: Path | None = None
         self._ends = select.poll()
 
     def forget(self) -> None:
@@ -97,8 +133,8 @@ class Dnsmasq:
         self._servers = None
 
     def is_quiet(self) -> bool:
-        """Return whether none of the servers that were running has ended."""
-        return not self._ends.poll(0)
+        """Return whether none of the servers has ended, nor any of their files changed."""
+        return self._root is None or not self._changed(self._root)
 
     def read(self, state_dir: str) -> Mapping[str, DhcpServer]:
         """Return our servers by bridge; the same object as before while nothing changed.
@@ -110,8 +146,8 @@ class Dnsmasq:
             if self._servers is not None:
                 self._daemons.forget()
             self.forget()
+            self._root = root
             self._servers = self._read_all(root)
-            self._touched = _touched(root)
         return self._servers
 
     def start(self, state_dir: str, operation: StartDhcp) -> None:
@@ -154,7 +190,8 @@ class Dnsmasq:
             Rejected: There is no such server, or no such entry to remove.
         """
         home = _root(state_dir) / operation.bridge
-        self.read(state_dir)
+        if self._servers is None:
+            self.read(state_dir)
         running = self._running.get(operation.bridge)
         if running is None or not running.process.alive():
             raise Rejected(f"{operation.command()}: no DHCP server of ours runs on this bridge")
@@ -192,13 +229,11 @@ class Dnsmasq:
         return [process for process, conf in self._daemons.of(home.parent) if conf.parent == home]
 
     def _changed(self, root: Path) -> bool:
-        return (
-            bool(self._ends.poll(0))
-            or _touched(root) != self._touched
-            or any(_all_touched(f"{root}/{b}") != r.touched for b, r in self._running.items())
-        )
+        return bool(self._ends.poll(0) or self._daemons.touched(root))
 
     def _read_all(self, root: Path) -> dict[str, DhcpServer]:
+        self._daemons.watch(root)
+        self._daemons.settle(root)
         processes = dict(self._daemons.of(root))
         bridges = {path.name for path in root.iterdir()} if root.is_dir() else set()
         servers = {}
@@ -207,16 +242,22 @@ class Dnsmasq:
             servers[bridge] = DhcpServer(bridge, "", {})
             if len(mine) == 1:
                 process, conf = mine[0]
+                self._watch_files(conf.parent)
                 servers[bridge] = _read_server(conf)
-                self._watch(conf.parent, servers[bridge], process)
+                self._watch(servers[bridge], process)
         return servers
 
-    def _watch(self, home: Path, server: DhcpServer, process: programs.Process) -> None:
+    def _watch_files(self, home: Path) -> None:
+        """Have changes noticed from now on."""
+        for directory in _directories(home):
+            self._daemons.watch(directory)
+        self._daemons.settle(*_directories(home))
+
+    def _watch(self, server: DhcpServer, process: programs.Process) -> None:
         with suppress(ProcessLookupError):
             pidfd = os.pidfd_open(process.pid)
             self._ends.register(pidfd, select.POLLIN)
-            touched = _all_touched(home)
-            self._running[server.bridge] = _Running(server, process, pidfd, touched)
+            self._running[server.bridge] = _Running(server, process, pidfd)
 
     def _note(self, home: Path, server: DhcpServer | None) -> None:
         """Take our own start or stop of a server into memory."""
@@ -228,17 +269,19 @@ class Dnsmasq:
         if self._servers is None:
             return
         self._servers = {b: s for b, s in self._servers.items() if b != home.name}
-        self._touched = _touched(home.parent)
+        self._daemons.watch(home.parent)
+        self._daemons.settle(home.parent)
+        self._watch_files(home)
         process = programs.process(_read_pid(home)) if server else None
         if server is not None and process is not None:
             self._servers[home.name] = server
-            self._watch(home, server, process)
+            self._watch(server, process)
         elif server is not None:
             self._servers = None
 
     def _keep(self, home: Path, running: _Running) -> None:
         """Take our own change of files into memory."""
-        running = replace(running, touched=_all_touched(home))
+        self._daemons.settle(*_directories(home))
         self._running[home.name] = running
         if self._servers is not None:
             self._servers = {**self._servers, home.name: running.server}
@@ -248,16 +291,8 @@ def _root(state_dir: str) -> Path:
     return Path(state_dir) / "dhcp"
 
 
-def _touched(directory: Path | str) -> int:
-    """Return when an entry was last added to or removed from a directory; 0 if there is none."""
-    try:
-        return os.stat(directory).st_mtime_ns  # noqa: PTH116 - many at each reading, names given
-    except OSError:
-        return 0
-
-
-def _all_touched(home: Path | str) -> tuple[int, ...]:
-    return tuple(_touched(f"{home}/{directory}") for directory in (*DIRECTORIES, INSTANCES))
+def _directories(home: Path) -> list[Path]:
+    return [home / directory for directory in (*DIRECTORIES, INSTANCES)]
 
 
 def stop_all(state_dir: str) -> None:

@@ -109,6 +109,7 @@ class LinuxKernel:
     ) -> None:
         self._features = found or features.find()
         self._daemons = daemons or Daemons()
+        self._is_inner = daemons is not None
         self.place = netns.here()
         self._spaces = Spaces(lambda: LinuxKernel(self._features, self._daemons))
         self._ways: _Ways | None = None
@@ -128,6 +129,8 @@ class LinuxKernel:
         self._links.close()
         self._nft.close()
         self._dnsmasq.forget()
+        if not self._is_inner:
+            self._daemons.close()
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -202,7 +205,7 @@ class LinuxKernel:
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:
         """See ``Kernel.wait``."""
-        watched = [*self.filenos(), *self._spaces.filenos()]
+        watched = [*self.filenos(), *self._spaces.filenos(), self._daemons.fileno()]
         watched += [] if wake_fd is None else [wake_fd]
         _readable(watched, timeout_s)
 
@@ -555,10 +558,11 @@ class LinuxKernel:
         self._rtnl.link("set", index=self._index(name), state="up")
 
     def _change_link(self, name: str, changes: dict[str, str]) -> None:
-        if _is_cable(self._links.by_index[self._index(name)]):
+        index = self._index(name)
+        if _is_cable(self._links.by_index[index]):
             self._change_cable(self._ours(name), changes)
             return
-        index = self._index(name) if TAP_NAME.fullmatch(name) else self._ours(name).index
+        index = index if TAP_NAME.fullmatch(name) else self._ours(name).index
         plain = self._attributes(changes)
         if plain.get("master"):
             _no_ipv6(name)

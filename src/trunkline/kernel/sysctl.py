@@ -6,12 +6,14 @@ Keys are dotted as sysctl(8) has them, except that a link's name stands as it is
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path("/proc/sys")
 PER_LINK = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.")
 
 
+@lru_cache(65536)
 def link_of(key: str) -> str | None:
     """Return the link that a sysctl belongs to; None if to no link (``all``, ``default``)."""
     for prefix in PER_LINK:
