@@ -16,7 +16,7 @@ import pytest
 from trunkline.cli.main import main
 from trunkline.kernel import netns
 from trunkline.lab import build, life, probe
-from trunkline.lab.scenarios.services import port_with
+from trunkline.lab.scenarios.services import metadata_act, port_with
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 from trunkline.lab.verdict import Seen, is_private, on_wire
@@ -410,3 +410,12 @@ def test_a_router_that_is_down_routes_nothing(stage: Stage) -> None:
         stage.cloud.admin.update("routers", router_id, {"admin_state_up": True})
         stage.settle()
     assert met(stage, "RED_1", GOOGLE) == "reply"
+
+
+def test_equal_addresses_of_two_routers_get_their_own_metadata(stage: Stage) -> None:
+    """Both ask by 10.0.0.11 on one host, and the service believes each what it is."""
+    with stage.metadata():
+        for instance in ("RED_1", "BLUE_1", "GREEN_1"):
+            act = metadata_act(stage, instance)
+
+            assert [check for check in act.checks if not check.passed] == []

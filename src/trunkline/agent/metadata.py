@@ -2,8 +2,9 @@
 
 An instance's packet to 169.254.169.254:80 is turned to this proxy by the host's rules, and
 anti-spoofing has bound its source address to its port. The agent keeps a file per address of this
-host's instances. An address that none or more than one of them has gets no answer, so nobody is
-ever taken for somebody else. Knows nothing of what metadata is.
+host's instances, and those of a router's own namespace ask by a socket in there, so equal
+addresses of two routers are told apart. An address that none or more than one of a domain has
+gets no answer: nobody is ever taken for somebody else. Knows nothing of what metadata is.
 
 The headers are Nova's (nova.conf, ``neutron.service_metadata_proxy``): the service trusts
 ``X-Instance-ID`` because of ``X-Instance-ID-Signature``, an HMAC-SHA256 of it.
@@ -15,9 +16,13 @@ import hmac
 import http.client
 import json
 import logging
+import socket
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -30,7 +35,8 @@ from starlette.routing import Route
 from trunkline.agent.config import AgentConfig, MetadataConfig
 from trunkline.client import UnixConnection
 from trunkline.errors import Invalid
-from trunkline.ownership import METADATA_PORT
+from trunkline.kernel import netns, spaces
+from trunkline.ownership import METADATA_PORT, space_mark
 
 log = logging.getLogger("trunkline.metadata")
 
@@ -39,6 +45,17 @@ BODY_MAX = 64 * 1024
 CONNECTIONS_MAX = 256  # of all instances of a host; more are told to come back
 PASSED_ON = ("accept", "content-type", "user-agent")  # nothing else that an instance says is
 METHODS = ["GET", "HEAD", "POST", "PUT"]
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - on every gateway address; the rules admit instances only
+LOOK_S = 0.5
+SETTINGS: dict[str, Any] = {
+    "proxy_headers": False,  # who asks is who the packet is from
+    "server_header": False,
+    "access_log": False,
+    "log_config": None,
+    "limit_concurrency": CONNECTIONS_MAX,
+    "timeout_keep_alive": 5,
+    "timeout_graceful_shutdown": 5,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +78,51 @@ def serve(config: AgentConfig) -> None:
     """
     if config.metadata is None:
         raise Invalid("the agent's configuration names no metadata service; add [metadata] to it")
+    stop = Event()
+    following = Thread(target=_follow_spaces, args=(config, stop), name="spaces", daemon=True)
+    following.start()
     uvicorn.run(
         application(config.metadata, Path(config.host.state_dir)),
-        host="0.0.0.0",  # noqa: S104 - on every gateway address; the rules admit instances only
+        host=EVERYWHERE,
         port=METADATA_PORT,
-        proxy_headers=False,  # who asks is who the packet is from
-        server_header=False,
-        access_log=False,
-        log_config=None,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=5,
+        **SETTINGS,
     )
+    stop.set()
+    following.join()
+
+
+def _follow_spaces(config: AgentConfig, stop: Event) -> None:
+    """Have a server in each space of this host, until told to stop; a thread's whole life.
+
+    A space ends with its sockets, so they go soon after its name does.
+    """
+    servers: dict[tuple[str, int], uvicorn.Server] = {}
+    mark, seen = space_mark(config.host.state_dir), -1
+    while not stop.wait(LOOK_S):
+        touched = spaces.touched()
+        if touched == seen:
+            continue
+        seen = touched
+        here = {(name, netns.inode(name)) for name in spaces.marked(mark)}
+        for place in servers.keys() - here:
+            servers.pop(place).should_exit = True
+        for place in here - servers.keys():
+            servers[place] = _start_in(place[0], config)
+    for server in servers.values():
+        server.should_exit = True
+
+
+def _start_in(space: str, config: AgentConfig) -> uvicorn.Server:
+    """Start a server for a space's instances, which only its own socket can reach."""
+    assert config.metadata is not None
+    listening = netns.socket(space, socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((EVERYWHERE, METADATA_PORT))
+    asked = application(config.metadata, spaces.home(config.host.state_dir, space))
+    server = uvicorn.Server(uvicorn.Config(asked, **SETTINGS))
+    run = partial(server.run, sockets=[listening])
+    Thread(target=run, name=space, daemon=True).start()
+    return server
 
 
 def application(config: MetadataConfig, state_dir: Path) -> Starlette:

@@ -201,7 +201,7 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_nat_sets(ground.floating, ground.config),
     ]
     chains = [
-        *compile_filter_chains(ground.config.uplink, metadata=ground.config.metadata),
+        *compile_filter_chains(ground.config.uplink, _asking(ground)),
         *_walls(ground),
         *_translations(ground),
         *compile_metadata_chains(metadata=ground.config.metadata),
@@ -219,6 +219,13 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
     limited = floating_limits(ground.floating, ground.floating_elsewhere)
     maps, limit_chains = compile_floating_limits(limited, ground.config.uplink)
     return _table("inet", [*sets, *maps], [*chains, *limit_chains], limited[0] if maps else {})
+
+
+def _asking(ground: Ground) -> tuple[str, ...]:
+    """Return the sets of bridges whose instances may ask the metadata proxy."""
+    if not ground.config.metadata:
+        return ()
+    return ("bridges", "segments") if ground.spaces else ("bridges",)
 
 
 def _walls(ground: Ground) -> list[Chain]:

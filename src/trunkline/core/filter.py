@@ -273,14 +273,15 @@ def _interned(elements: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(map(intern, elements), "")
 
 
-def compile_filter_chains(uplink: str | None, *, metadata: bool = False) -> list[Chain]:
+def compile_filter_chains(uplink: str | None, metadata: Iterable[str] = ()) -> list[Chain]:
     """Return the static chains that judge groups, on whichever bridge.
 
     Args:
         uplink: The external NIC, if there is one.
-        metadata: Whatever groups say, let instances ask this host's metadata proxy.
+        metadata: The sets of bridges from which, whatever groups say, instances may ask this
+            host's metadata proxy.
     """
-    egress = _egress_rules(uplink, metadata=metadata)
+    egress = _egress_rules(uplink, metadata)
     return [
         Chain("egress", egress, Hook("filter", "prerouting", EGRESS_PRIORITY)),
         Chain(
@@ -350,7 +351,7 @@ def zone_chain() -> Chain:
     return Chain("zones", ("ct zone set iifname map @zones",), hook)
 
 
-def _egress_rules(uplink: str | None, *, metadata: bool) -> tuple[str, ...]:
+def _egress_rules(uplink: str | None, metadata: Iterable[str]) -> tuple[str, ...]:
     rules = []
     if uplink:
         rules.append(f'iifname "{uplink}" ip saddr @tenant_prefixes drop')
@@ -361,7 +362,7 @@ def _egress_rules(uplink: str | None, *, metadata: bool) -> tuple[str, ...]:
         "udp sport 68 udp dport 67 accept",
         "iifname . ip daddr @gateways udp dport 53 accept",
         "iifname . ip daddr @gateways tcp dport 53 accept",
-        *((f"iifname @bridges {METADATA} accept",) if metadata else ()),
+        *(f"iifname @{bridges} {METADATA} accept" for bridges in metadata),
         "iifname . ether saddr vmap @egress_macs",
         "iifname . ip saddr vmap @egress",
     )

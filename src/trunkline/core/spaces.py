@@ -35,7 +35,13 @@ from trunkline.core.links import (
     compile_gateways,
     gateway_mac,
 )
-from trunkline.core.nat import TRANSITS, Source, compile_nat_chains, compile_nat_sets
+from trunkline.core.nat import (
+    TRANSITS,
+    Source,
+    compile_metadata_chains,
+    compile_nat_chains,
+    compile_nat_sets,
+)
 from trunkline.hoststate import (
     Address,
     Cable,
@@ -233,11 +239,12 @@ def _table(
         *compile_nat_sets(space.floating, config),
     ]
     chains = [
-        *input_chains(f'iifname "{gate}"' if gate else ""),
+        *input_chains(f'iifname "{gate}"' if gate else "", metadata=config.metadata),
         forward_chain(gate, guard=config.guard_absent_prefixes),
         *([_arriving_chain(gate)] if gate else []),
         leaving_chain(gate),
         *compile_nat_chains(gate, source),
+        *compile_metadata_chains(metadata=config.metadata),
     ]
     return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
 

@@ -86,14 +86,14 @@ class Spaces:
         Raises:
             Rejected: There is a namespace of this name.
         """
-        home = _home(config, name)
-        dnsmasq.stop_all(str(home))  # of a namespace that has lost its name
+        place = home(config.state_dir, name)
+        dnsmasq.stop_all(str(place))  # of a namespace that has lost its name
         self._bury(config)
         netns.create(name, lambda: _furnish(config.state_dir))
-        home.mkdir(parents=True, exist_ok=True)
-        home.chmod(0o755)  # dnsmasq reads its hosts there as nobody
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o755)  # dnsmasq reads its hosts there as nobody
         self._add(name, space_mark(config.state_dir))
-        self._touched = _touched()
+        self._touched = touched()
 
     def delete(self, config: HostConfig, name: str) -> None:
         """End a space, with the DHCP servers that may still run for it, wherever they are.
@@ -104,12 +104,12 @@ class Spaces:
         self._look(config)
         if name not in self.doors:
             raise Rejected(f"network namespace {name}: there is none of ours of this name")
-        dnsmasq.stop_all(str(_home(config, name)))
+        dnsmasq.stop_all(str(home(config.state_dir, name)))
         self._drop(name)
         self._bury(config)
         netns.delete(name)
-        shutil.rmtree(_home(config, name), ignore_errors=True)
-        self._touched = _touched()
+        shutil.rmtree(home(config.state_dir, name), ignore_errors=True)
+        self._touched = touched()
 
     @contextmanager
     def inside(self, name: str, config: HostConfig) -> Iterator[tuple[LinuxKernel, HostConfig]]:
@@ -145,8 +145,8 @@ class Spaces:
 
     def _look(self, config: HostConfig) -> None:
         """Open doors to new namespaces and close those of gone ones, if any came or went."""
-        touched = _touched()
-        if touched == self._touched:
+        now = touched()
+        if now == self._touched:
             return
         host = HostName(config.host)
         ours = (name for name in netns.names() if is_space_of(name, host))
@@ -155,7 +155,7 @@ class Spaces:
             self._drop(name)
         for name in sorted(names):
             self._check(name, config)
-        self._touched = touched
+        self._touched = now
 
     def _check(self, name: str, config: HostConfig) -> None:
         """Have the right door to what is there under a name of ours, or none."""
@@ -220,14 +220,15 @@ def _furnish(state_dir: str) -> None:
 
 def _config(config: HostConfig, name: str) -> HostConfig:
     """Return what of a host's configuration holds in a space: where its files are."""
-    return replace(config, state_dir=str(_home(config, name)), uplink=None, trunks={})
+    return replace(config, state_dir=str(home(config.state_dir, name)), uplink=None, trunks={})
 
 
-def _home(config: HostConfig, name: str) -> Path:
-    return Path(config.state_dir) / name
+def home(state_dir: str, name: str) -> Path:
+    """Return where the files of a space are, among those of its host."""
+    return Path(state_dir) / name
 
 
-def _touched() -> int:
+def touched() -> int:
     """Return when a namespace last got or lost its name, in ns; 0 if none ever did."""
     try:
         return netns.RUN.stat().st_mtime_ns

@@ -422,8 +422,10 @@ class Stage:
         return [(CONTROLLER, build.METADATA_SERVICE_PORT), *proxies]
 
     def _listens(self, end: tuple[str, int]) -> bool:
+        """Return whether a node, and all its spaces, listen on a port."""
         node, port = end
-        return bool(self.output(node, "ss", "-Hltn", f"sport = :{port}"))
+        ask = ("ss", "-Hltn", f"sport = :{port}")
+        return all(netns.run(place, ask, limit_s(10)).stdout for place in self._places(node))
 
     def resolv_conf(self, instance: str) -> str:
         """Return an instance's ``/etc/resolv.conf``, as its lease has made it."""

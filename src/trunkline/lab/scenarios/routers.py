@@ -11,6 +11,7 @@ from trunkline.lab import build
 from trunkline.lab.evidence import answered, heard, met, nothing, tags_on_trunk
 from trunkline.lab.packets import HOST_UNREACHABLE, UNREACHABLE
 from trunkline.lab.scenarios.acts import ECHO, LEFT, act
+from trunkline.lab.scenarios.services import metadata_act
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import GroupRule
 from trunkline.lab.verdict import Act, Check, Seen, on_wire
@@ -31,6 +32,7 @@ def play_routers(stage: Stage) -> tuple[Act, ...]:
             _floating_act(stage, "VM_1", "VM_6"),
             _floating_act(stage, "VM_6", "VM_1"),
             _same_host_act(stage),
+            *_metadata_acts(stage),
         )
 
 
@@ -102,6 +104,11 @@ def _same_host_act(stage: Stage) -> Act:
     ]
     title = f"VM_1 pings VM_3 by a floating IP, {target}, on their common host"
     return act(stage, title, [shot], carried, checks)
+
+
+def _metadata_acts(stage: Stage) -> tuple[Act, ...]:
+    with stage.metadata():
+        return tuple(metadata_act(stage, instance) for instance in ("VM_3", "VM_6"))
 
 
 def _shows(frames: Seen, source: IPv4Address, destination: IPv4Address) -> Check:

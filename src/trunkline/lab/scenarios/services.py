@@ -15,6 +15,7 @@ from trunkline.kernel import netns
 from trunkline.lab import build, probe
 from trunkline.lab.build import TRUNK, UPLINK
 from trunkline.lab.evidence import heard, nothing
+from trunkline.lab.packets import Frame
 from trunkline.lab.probe import Answer
 from trunkline.lab.scenarios.acts import ECHO, LEFT, RIGHT, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
@@ -299,7 +300,7 @@ def _path_mtu_act(stage: Stage) -> Act:
 def play_metadata(stage: Stage) -> tuple[Act, ...]:
     """Ask 169.254.169.254 who one is: as oneself, with forged headers, as a stranger."""
     with stage.metadata():
-        known = tuple(_metadata_act(stage, instance) for instance in ("VM_1", "VM_6"))
+        known = tuple(metadata_act(stage, instance) for instance in ("VM_1", "VM_6"))
         return (*known, _stranger_metadata_act(stage))
 
 
@@ -311,7 +312,13 @@ def _ask_metadata(stage: Stage, instance: str, source: IPv4Address) -> tuple[int
     return probe.fetch(namespace, where, METADATA_PATH, source, victim, limit_s(PROBE_S))
 
 
-def _metadata_act(stage: Stage, instance: str) -> Act:
+def _place(frame: Frame) -> str:
+    """Return the node that saw a frame, whichever of its namespaces it was in."""
+    return frame.node.partition("/")[0]
+
+
+def metadata_act(stage: Stage, instance: str) -> Act:
+    """Have an instance ask who it is; whoever has its address elsewhere is not it."""
     seat = stage.seats[instance]
     with stage.capture() as capture:
         status, body = _ask_metadata(stage, instance, seat.address)
@@ -325,7 +332,7 @@ def _metadata_act(stage: Stage, instance: str) -> Act:
     checks = [
         Check(f"the service believes that it is {instance} who asks", said == wanted, body),
         heard("the question comes to its own host", asked, seat.host, seat.tap, "in"),
-        nothing("and nowhere else", asked.where(lambda f: f.node not in (instance, seat.host))),
+        nothing("and nowhere else", asked.where(lambda f: _place(f) not in (instance, seat.host))),
     ]
     title = f"{instance} asks {METADATA_ADDRESS}, and claims to be VM_2"
     return Act(title, (), (*checks, *laws(seen, stage.ground, stage.cast)), seen.frames)
