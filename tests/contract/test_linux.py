@@ -32,6 +32,7 @@ from trunkline.model import Direction, Rule, RuleId
 from trunkline.operations import (
     AnnounceAddress,
     AnnouncePort,
+    ChangeDhcpFiles,
     CreateBridge,
     CreateVlan,
     CutConnections,
@@ -281,6 +282,24 @@ def test_a_server_without_files_is_replaced(linux: World) -> None:
     built(linux)
     assert due(linux, desired) == 0
     assert len(servers(linux)) == len(desired.dhcp)
+
+
+def test_an_address_is_leased_to_its_new_port(linux: World) -> None:
+    """What dnsmasq has leased to a port that is gone is another's as soon as it is configured."""
+    built(linux)
+    leases = Path(linux.config.state_dir) / "dhcp/br100/leases"
+    leases.write_text(
+        "1999999999 fa:16:3e:00:00:99 10.0.0.9 old *\n1999999999 fa:16:3e:00:00:01 10.0.0.3 vm *\n"
+    )
+    written = (("hosts/new", "fa:16:3e:00:00:09,10.0.0.9,new"),)
+
+    linux.kernel.run(linux.config, ChangeDhcpFiles("br100", written, (), reload=False))
+
+    def holders() -> list[str]:
+        return [line.split()[1] for line in leases.read_text().splitlines()]
+
+    until("dnsmasq has its leases anew", lambda: holders() == ["fa:16:3e:00:00:01"])
+    assert read(linux).dhcp["br100"].files["hosts/new"] == written[0][1]
 
 
 def test_a_foreign_dhcp_server_stays(linux: World) -> None:

@@ -162,6 +162,7 @@ class Dnsmasq:
         try:
             self._end(home)
             conf = _write_files(home, server)
+            _drop_leases_of_others(home, server)
             done = programs.run(("dnsmasq", f"{FLAG}{conf}"))
         except OSError as error:
             raise Rejected(f"{operation.command()}: {error}") from error
@@ -208,9 +209,13 @@ class Dnsmasq:
         except OSError as error:
             self._servers = None
             raise Rejected(f"{operation.command()}: {error}") from error
+        server = replace(running.server, files=files)
+        if _is_leased_to_others(home, dict(operation.write)):
+            self.start(state_dir, StartDhcp(server))
+            return
         if operation.reload:
             running.process.signal(signal.SIGHUP)
-        self._keep(home, replace(running, server=replace(running.server, files=files)))
+        self._keep(home, replace(running, server=server))
 
     def _end(self, home: Path) -> bool:
         """Stop what runs on a bridge; return whether anything of ours was there.
@@ -322,6 +327,40 @@ def _stop(processes: list[programs.Process], bridge: str) -> None:
         process.stop()
         if process.alive():
             raise Interrupted(f"dnsmasq on {bridge}: pid {process.pid} does not end; try again")
+
+
+def _is_leased_to_others(home: Path, written: Mapping[str, str]) -> bool:
+    """Return whether an address is leased to another MAC than it is now configured for.
+
+    dnsmasq keeps a lease until it runs out, a day, whatever becomes of the port, and would give
+    the address to nobody else meanwhile.
+    """
+    hosts = [text.split(",") for name, text in written.items() if name.startswith("hosts/")]
+    if not hosts:
+        return False
+    leased = _leases(home)
+    return any(leased.get(address, mac) != mac for mac, address, *_ in hosts)
+
+
+def _leases(home: Path) -> dict[str, str]:
+    """Return the MAC that each address is leased to; a line has time, MAC, address and names."""
+    with suppress(OSError):
+        lines = (home / "leases").read_text().splitlines()
+        return {words[2]: words[1] for line in lines if len(words := line.split()) > 2}  # noqa: PLR2004 - the address's place
+    return {}
+
+
+def _drop_leases_of_others(home: Path, server: DhcpServer) -> None:
+    """Forget the leases of addresses that are configured for another MAC by now."""
+    owners = {address: mac for mac, address, *_ in (line.split(",") for line in server.leases)}
+    path = home / "leases"
+    with suppress(OSError):
+        kept = []
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if len(words) < 3 or owners.get(words[2], words[1]) == words[1]:  # noqa: PLR2004 - as above
+                kept.append(f"{line}\n")
+        path.write_text("".join(kept))
 
 
 def _read_pid(home: Path) -> int:
