@@ -84,7 +84,8 @@ class SubnetView:
 
     Attributes:
         gateway: This host's own address on the subnet: what its bridge carries, what its
-            instances use as router and DHCP server. In IPv6 they use the link-local address of
+            instances use as router and DHCP server. Where the router is placed elsewhere, the
+            address that its hosts have there. In IPv6 they use the link-local address of
             the bridge's MAC as router instead (RFC 4861, 4.2), and this one for DNS.
         upstream: What they use as router instead, where that is not the host. IPv4 only.
         dns_servers: Handed out as they are, of the family of ``cidr``; empty means the gateway
@@ -148,6 +149,9 @@ class RouterView:
         enable_snat: They do so from any address; False: by floating IPs and to destinations
             that are exempt from translation only.
         admin_up: False stops all routing between its networks and to the outside.
+        hosts: Where it is placed: there it is gateway, DHCP server and translator for the
+            instances of its networks on all hosts, and elsewhere nothing. Empty: each host is
+            all that for its own instances.
     """
 
     id: RouterId
@@ -158,6 +162,7 @@ class RouterView:
     enable_snat: bool
     admin_up: bool
     routes: tuple[HostRoute, ...] = ()
+    hosts: tuple[HostName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +245,8 @@ class HostSnapshot:
 
     Attributes:
         routers: Those that ``networks`` are on. Sorted.
+        guests: Ports bound to other hosts whose router is placed here, and so their DHCP server;
+            without groups, limits and pairs, which are their own hosts' business.
         members: Fixed addresses, on any host, of the ports of a group in a domain, sorted, IPv4
             first. There is an entry, maybe an empty one, where a port of this host in the domain
             is in a group that names the group as its remote group.
@@ -253,6 +260,7 @@ class HostSnapshot:
     networks: tuple[NetworkView, ...] = ()
     routers: tuple[RouterView, ...] = ()
     ports: tuple[PortView, ...] = ()
+    guests: tuple[PortView, ...] = ()
     names: tuple[NameView, ...] = ()
     groups: tuple[GroupView, ...] = ()
     members: dict[GroupDomain, tuple[IpAddress, ...]] = field(default_factory=dict)
@@ -263,10 +271,10 @@ class HostSnapshot:
 # --- sections -------------------------------------------------------------------------------
 #
 # A snapshot travels in sections, so that one more port costs one small section and not the whole.
-# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>``, ``names/<0..63>`` and
-# ``floating_ips/<0..63>`` by the first six bits of the object's id (a balance: 1,000 ports are 64
-# sections of 16, and a poll names each), ``group/<id>``, ``members/<group id>/<domain id>/<hex>``
-# by the address's last four bits.
+# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>``, ``guests/<0..63>``,
+# ``names/<0..63>`` and ``floating_ips/<0..63>`` by the first six bits of the object's id (a
+# balance: 1,000 ports are 64 sections of 16, and a poll names each), ``group/<id>``,
+# ``members/<group id>/<domain id>/<hex>`` by the address's last four bits.
 
 Part = tuple[Any, ...]
 """One decoded section: the values of one kind that it holds, sorted."""
@@ -284,14 +292,15 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
         "routers": [_router_out(router) for router in snapshot.routers],
         "tenant_prefixes": [str(prefix) for prefix in snapshot.tenant_prefixes],
     }
-    for port in snapshot.ports:
-        sections.setdefault(f"ports/{_bucket(port.id)}", []).append(_port_out(port))
-    for view in snapshot.names:
-        sections.setdefault(f"names/{_bucket(view.id)}", []).append(_name_out(view))
-    for floating in snapshot.floating_ips:
-        sections.setdefault(f"floating_ips/{_bucket(floating.id)}", []).append(
-            _floating_out(floating)
-        )
+    by_bucket: tuple[tuple[str, tuple[Any, ...], Callable[[Any], Any]], ...] = (
+        ("ports", snapshot.ports, _port_out),
+        ("guests", snapshot.guests, _port_out),
+        ("names", snapshot.names, _name_out),
+        ("floating_ips", snapshot.floating_ips, _floating_out),
+    )
+    for kind, values, out in by_bucket:
+        for value in values:
+            sections.setdefault(f"{kind}/{_bucket(value.id)}", []).append(out(value))
     for group in snapshot.groups:
         sections[f"group/{group.id}"] = [_group_out(group)]
     for (group_id, domain), addresses in snapshot.members.items():
@@ -345,6 +354,7 @@ def assemble(
         networks=Parted.of(by_kind["networks"], _id, old.networks),
         routers=Parted.of(by_kind["routers"], _id, old.routers),
         ports=Parted.of(by_kind["ports"], _id, old.ports),
+        guests=Parted.of(by_kind["guests"], _id, old.guests),
         names=Parted.of(by_kind["names"], _id, old.names),
         groups=Parted.of(by_kind["group"], _id, old.groups),
         members={
@@ -405,11 +415,13 @@ def _router_out(router: RouterView) -> dict[str, Any]:
         "enable_snat": router.enable_snat,
         "admin_up": router.admin_up,
         "routes": _routes_out(router.routes),
+        "hosts": list(router.hosts),
     }
 
 
 def _router_in(data: Mapping[str, Any]) -> RouterView:
-    return RouterView(**{**data, "routes": _routes_in(data["routes"])})
+    more = {"routes": _routes_in(data["routes"]), "hosts": tuple(data["hosts"])}
+    return RouterView(**{**data, **more})
 
 
 def _routes_out(routes: tuple[HostRoute, ...]) -> list[list[str]]:
@@ -566,6 +578,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "networks": _network_in,
     "routers": _router_in,
     "ports": _port_in,
+    "guests": _port_in,
     "names": _name_in,
     "group": _group_in,
     "members": ip_address,

@@ -61,6 +61,14 @@ def upstream(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def placed(_able: None) -> Iterator[Stage]:
+    """The router of both networks on a network host."""
+    lab, _ = life.up(read("placed"), f"{PREFIX}placed")
+    yield Stage(lab)
+    life.down(f"{PREFIX}placed")
+
+
+@pytest.fixture(scope="module")
 def faulty(_able: None) -> Iterator[Stage]:
     """A lab to break things in, without floating IPs: its scenarios need no working agent."""
     data = yaml.safe_load(read("article"))

@@ -41,10 +41,12 @@ def test_flat_without_the_wall_between_tags(flat: Stage) -> None:
     until("all is well again", lambda: all(c.passed for c in tagged_act(flat).checks))
 
 
-@pytest.mark.parametrize("key", ["flat", "upstream"])
-def test_a_layout_needs_its_topology(stage: Stage, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "topology"), [("flat", "flat"), ("upstream", "upstream"), ("single", "placed")]
+)
+def test_a_layout_needs_its_topology(stage: Stage, key: str, topology: str) -> None:
     """Played on the article's, it says which one has what it needs."""
-    with pytest.raises(Invalid, match=f"--file {key}"):
+    with pytest.raises(Invalid, match=f"--file {topology}"):
         play(stage, ALL[key])
 
 
@@ -63,3 +65,8 @@ def test_upstream_without_the_router(upstream: Stage) -> None:
     finally:
         netns.sysctl(router, key, "1")
     assert play(upstream, ALL["upstream"]).passed
+
+
+def test_single(placed: Stage) -> None:
+    """One host is gateway, DHCP and NAT; with it dies what it was, and nothing else."""
+    assert failed(play(placed, ALL["single"])) == []

@@ -270,6 +270,21 @@ FLAT_ON_A_ROUTER = replace(
     ONE_ROUTER, revision=15, networks=(replace(NET200, vlan_id=None, mtu=1400),)
 )
 
+# The default router is placed: on another host, and on this one, for instances of both.
+ELSEWHERE = replace(
+    ARTICLE,
+    revision=17,
+    routers=(replace(ROUTER, hosts=(HostName("network1"),)),),
+    floating_ips=(),
+)
+PLACED_HERE = replace(
+    ARTICLE,
+    revision=18,
+    routers=(replace(ROUTER, hosts=(HostName("compute1"),)),),
+    ports=(VM1, VM3),
+    guests=(VM2,),
+)
+
 INSTANCES = (VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE)
 STATES = {
     "empty": EMPTY,
@@ -291,4 +306,6 @@ STATES = {
     "flat": FLAT,
     "flat, on a router": FLAT_ON_A_ROUTER,
     "standby": STANDBY,
+    "router elsewhere": ELSEWHERE,
+    "router placed here": PLACED_HERE,
 }

@@ -470,11 +470,21 @@ def gateway_info(value: Any) -> dict[str, Any]:
     return info
 
 
+@typed({"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True})
+def hosts(value: Any) -> list[str]:
+    """Return the hosts that a router is placed on; none is every host."""
+    found: list[str] = list_of(bound_host)(value)
+    twice = [name for number, name in enumerate(found) if name in found[:number]]
+    if twice:
+        raise ValueError(f"host {quoted(twice[0])} is there twice")
+    return found
+
+
 @typed({"type": ["boolean", "string", "integer", "null"]}, {"const": False})
 def never(value: Any) -> bool:
-    """Return false, all that some attributes may be: every router is on every host already."""
+    """Return false, all that some attributes may be: trunkline:hosts says where a router is."""
     if value is not None and boolean(value):
-        raise ValueError("every host routes for its own instances, so it is always false")
+        raise ValueError("which hosts a router is on says trunkline:hosts, so it is always false")
     return False
 
 

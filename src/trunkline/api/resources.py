@@ -296,6 +296,7 @@ ROUTER = Table(
         Attribute("status"),
         Attribute("external_gateway_info", c.gateway_info, put=True, filter=None),
         Attribute("routes", c.list_of(c.host_route), (), put=True, filter=None),
+        Attribute("trunkline:hosts", c.hosts, (), field="hosts", put=True, filter=None),
         Attribute("distributed", c.never, put=True, always=False, filter=c.boolean),
         Attribute("ha", c.never, put=True, always=False, filter=c.boolean),
         Attribute("flavor_id", always=None),

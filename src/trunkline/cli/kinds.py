@@ -195,6 +195,8 @@ ROUTER = Kind(
                Form.OBJECT, "networks", make=_gateway),
         Option("route", "routes", "an extra route: PREFIX,NEXTHOP", Form.LIST,
                parts=("destination", "nexthop"), on=On.SET),
+        Option("host", "trunkline:hosts", "a host that it is placed on, the first is preferred;"
+               " none: every host", Form.LIST),
     ),
 )  # fmt: skip
 

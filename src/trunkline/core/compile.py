@@ -92,6 +92,7 @@ class Ground:
         config: The host's, without its uplink where that link is missing.
         served: All networks that this host serves.
         here: Those that the host itself routes, as the default router.
+        segments: Those that its bridges only switch; a space or another host routes.
         router: The default router, if a network of it is here.
         spaces: The other routers.
         floating: Of ports on the default router.
@@ -102,6 +103,7 @@ class Ground:
     facts: HostFacts
     served: tuple[Served, ...]
     here: tuple[Served, ...]
+    segments: tuple[Served, ...]
     router: RouterView | None
     spaces: tuple[Space, ...]
     floating: tuple[FloatingView, ...]
@@ -124,11 +126,14 @@ def compile_host(
     """Return the desired state of a host, and what of the snapshot it cannot honour."""
     served, problems = choose_served(snapshot, config, facts)
     usable, uplink_problems = _usable_uplink(config, facts)
+    present = same(tuple(s for s in served if not s.elsewhere))
     ground = _ground(snapshot, served, usable, facts)
     floating, floating_problems = compile_floating(ground.floating, usable)
-    exempt, exempt_problems = exempt_routes(ground.spaces, served, usable)
+    exempt, exempt_problems = exempt_routes(ground.spaces, present, usable)
     extra, extra_problems = default_routes(ground.router, ground.here, facts)
-    dhcp = compile_dhcp(served, snapshot.ports, snapshot.names, metadata=config.metadata)
+    dhcp = compile_dhcp(
+        present, snapshot.ports, snapshot.guests, snapshot.names, metadata=config.metadata
+    )
     state = HostState(
         bridges=compile_bridges(served, config.host),
         vlans=compile_vlans(served, facts),
@@ -136,7 +141,7 @@ def compile_host(
         plugs=compile_plugs(served, snapshot.ports, ground.floating),
         addresses=compile_gateways(ground.here) | floating | transit_addresses(ground.spaces),
         sysctls=compile_sysctls(ground.here, usable.uplink, routed=ground.routed)
-        | compile_space_sysctls(ground.spaces, usable.uplink),
+        | compile_space_sysctls(ground.segments, ground.spaces, usable.uplink),
         tables=_tables(snapshot, ground),
         dhcp={s.bridge: dhcp[s.bridge] for s in ground.here if s.bridge in dhcp},
         cables=compile_cables(ground.spaces, config.host),
@@ -170,13 +175,14 @@ def _ground(
     snapshot: HostSnapshot, served: tuple[Served, ...], config: HostConfig, facts: HostFacts
 ) -> Ground:
     spaces = choose_spaces(snapshot, served, config.uplink, facts)
-    router = next((r for r in snapshot.routers if r.is_default), None)
+    router = next((r for r in snapshot.routers if r.is_default and not r.hosts), None)
     domain = DomainId(router.id) if router else None
     return Ground(
         config=config,
         facts=facts,
         served=served,
-        here=same(tuple(s for s in served if not s.space)),
+        here=same(tuple(s for s in served if not s.switched)),
+        segments=tuple(s for s in served if s.switched),
         router=router,
         spaces=spaces,
         floating=tuple(f for f in snapshot.floating_ips if f.domain == domain),
@@ -212,7 +218,7 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
             pair_combinations(ground.served, snapshot.ports),
         ),
     ]
-    if ground.spaces:
+    if ground.segments:
         ways = [space.link for space in ground.spaces if space.transit is not None]
         sets += compile_segment_sets(ground.served, ways)
         chains.append(zone_chain())
@@ -233,7 +239,7 @@ def _walls(ground: Ground) -> list[Chain]:
     uplink, guard = ground.config.uplink, ground.config.guard_absent_prefixes
     metadata = ground.config.metadata
     gate = uplink if ground.router is None or ground.router.has_gateway else None
-    if not ground.spaces:
+    if not ground.segments:
         return [*input_chains(metadata=metadata), forward_chain(gate, guard=guard)]
     inward = input_chains("iifname @transits", "iifname @segments", metadata=metadata)
     return [*inward, forward_chain(gate, guard=guard, spaces=uplink or "")]
@@ -244,7 +250,7 @@ def _translations(ground: Ground) -> list[Chain]:
     snat = ground.router is None or ground.router.enable_snat
     chains = compile_nat_chains(uplink, Source(face, face) if face and snat else None)
     chains += [] if snat else [leaving_chain(uplink)]
-    return with_spaces(chains, uplink, face) if ground.spaces else chains
+    return with_spaces(chains, uplink, face) if ground.segments else chains
 
 
 def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:

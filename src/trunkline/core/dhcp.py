@@ -1,7 +1,8 @@
 """DHCP and DNS: one dnsmasq per served network that has a subnet with DHCP.
 
 Static leases only, and only for the instances that live on this host: a server must be silent
-to everybody else's, because the segment reaches every host (article, scenario 1). The same
+to everybody else's, because the segment reaches every host (article, scenario 1). Where a router
+is placed, its host serves its networks' instances wherever they live, and no other does. The same
 dnsmasq resolves the names of all instances of the network, wherever they live, and of no other.
 
 Names and texts of files are interned, as those read back are: equal ones are identical, so that
@@ -27,6 +28,7 @@ LEASE_TIME_S = 86400  # nova's dhcp_lease_time since Juno
 def compile_dhcp(
     served: tuple[Served, ...],
     ports: tuple[PortView, ...],
+    guests: tuple[PortView, ...],
     names: tuple[NameView, ...],
     *,
     metadata: bool = False,
@@ -34,19 +36,19 @@ def compile_dhcp(
     """Return the DHCP server of each bridge that needs one, by bridge.
 
     Args:
-        served: The networks.
+        served: The networks that have their gateway here.
         ports: The ports of this host.
+        guests: Those elsewhere that it serves.
         names: What DNS says of theirs and others.
         metadata: Whether a metadata proxy must know who has which address.
     """
-    kinds = [
-        gather(unions_by_key, _port_files, ports, served),
-        gather(unions_by_key, _name_files, names, served),
-    ]
+    clients = [some for some in (ports, guests) if some]
+    kinds = [gather(unions_by_key, _port_files, some, served) for some in clients]
+    kinds.append(gather(unions_by_key, _name_files, names, served))
     if metadata:
-        kinds.append(gather(unions_by_key, _instance_files, ports, served))
+        kinds += [gather(unions_by_key, _instance_files, some, served) for some in clients]
     files = unions_by_key(kinds)
-    tags = gather(_lines_by_bridge, _tag_lines, ports, served)
+    tags = _lines_by_bridge(gather(_lines_by_bridge, _tag_lines, p, served) for p in clients)
     return {
         bridge: DhcpServer(
             bridge,

@@ -222,8 +222,8 @@ def compile_member_sets(
 
 
 def compile_segment_sets(served: tuple[Served, ...], transits: Iterable[str]) -> list[NftSet]:
-    """Return the bridges whose gateway is in a space, each with its zone, and the ways there."""
-    segments = [s for s in served if s.space]
+    """Return the bridges that only switch, each with its zone, and the ways to spaces."""
+    segments = [s for s in served if s.switched]
     zones = {f'"{s.bridge}"': str(_zone(s)) for s in segments}
     return [
         name_set("segments", [s.bridge for s in segments]),

@@ -40,17 +40,24 @@ class Served:
     Attributes:
         space: The network namespace that has its gateway; empty: the host itself, which is the
             default router.
+        elsewhere: Its gateway is on other hosts, where its router is placed; here is a bridge.
     """
 
     network: NetworkView
     bridge: str
     trunk: str
     space: str = ""
+    elsewhere: bool = False
+
+    @property
+    def switched(self) -> bool:
+        """Return whether its bridge only switches: the gateway is behind one of the ports."""
+        return bool(self.space) or self.elsewhere
 
     @property
     def scope(self) -> str:
         """Return what tells its groups' chains and members from another domain's."""
-        return intern(self.network.domain) if self.space else ""
+        return intern(self.network.domain) if self.switched else ""
 
     @property
     def wire(self) -> str:
@@ -75,13 +82,15 @@ def _choose(
 ) -> tuple[tuple[Served, ...], tuple[Problem, ...]]:
     served: dict[str, Served] = {}
     problems = []
-    default = {router.id for router in routers if router.is_default}
+    by_id = {router.id: router for router in routers}
     for network in networks:
         bridge = ownership.bridge_name(network.vlan_id, network.physical_network)
         trunk = config.trunks.get(network.physical_network, "")
-        here = network.router_id in default
-        space = "" if here else ownership.space_name(network.domain, HostName(config.host))
-        place = Served(network, bridge, trunk, space)
+        router = by_id.get(network.router_id) if network.router_id else None
+        here = router is not None and router.is_default and not router.hosts
+        elsewhere = bool(router and router.hosts and config.host not in router.hosts)
+        within = ownership.space_name(network.domain, HostName(config.host))
+        place = Served(network, bridge, trunk, "" if here or elsewhere else within, elsewhere)
         hindrance = _hindrance(place, config, facts) or (here and _overlap(network, facts))
         if not hindrance and bridge in served:
             hindrance = f"{bridge} already serves network {served[bridge].network.id}"
@@ -189,7 +198,7 @@ def gateway_mac(network: NetworkView, host: str) -> str:
 
 def _bridge_mac(served: Served, host: str) -> str:
     """Return a bridge's MAC: the gateway's, unless that is behind a port of the bridge."""
-    if served.space:
+    if served.switched:
         return ownership.segment_mac(HostName(host), served.network.id)
     return gateway_mac(served.network, host)
 

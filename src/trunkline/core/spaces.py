@@ -378,11 +378,11 @@ def _contested(served: tuple[Served, ...]) -> frozenset[SubnetId]:
     )
 
 
-def compile_space_sysctls(spaces: tuple[Space, ...], uplink: str | None) -> dict[str, str]:
-    """Return the host's sysctls on the ways to its spaces."""
-    links = {
-        s.bridge: {"forwarding": "0", "arp_ignore": "8"} for space in spaces for s in space.served
-    }
+def compile_space_sysctls(
+    segments: Iterable[Served], spaces: tuple[Space, ...], uplink: str | None
+) -> dict[str, str]:
+    """Return the host's sysctls on bridges that only switch, and on the ways to its spaces."""
+    links = {s.bridge: {"forwarding": "0", "arp_ignore": "8"} for s in segments}
     links |= {space.link: UPLINK_SYSCTLS for space in spaces if space.transit is not None}
     wanted = {
         f"net.ipv4.conf.{link}.{key}": value

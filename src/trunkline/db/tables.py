@@ -139,6 +139,15 @@ routers = Table(
     Column("routes", JSON, nullable=False),
 )
 
+router_hosts = Table(
+    "router_hosts",
+    metadata,
+    Column("router_id", ID, ForeignKey("routers.id", ondelete="CASCADE"), primary_key=True),
+    Column("host", NAME, primary_key=True, index=True),
+    Column("place", Integer, nullable=False),  # the first of a router's hosts has 0
+)
+"""The hosts that a placed router is on; one without any is on every host."""
+
 networks = Table(
     "networks",
     metadata,

@@ -22,7 +22,7 @@ from textwrap import dedent
 
 from trunkline.errors import Interrupted, MissingFeature, Rejected
 from trunkline.hoststate import Address, Bridge, HostConfig, Vlan
-from trunkline.kernel import netns, sysctl
+from trunkline.kernel import netns, spaces, sysctl
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.lab.state import RESOLV, Lab, kill_inside, write_secret
 from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, ROUTER, SWITCH, Host
@@ -37,6 +37,7 @@ TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
 MTU = 1500  # bytes: what the cables carry
 SWITCH_BRIDGE, WIRE, MANAGEMENT_WIRE = "br-trunk", "br-ext", "mgmt"
 PHYSICAL_NETWORK = "physnet1"
+ROUTER_MAC = "0a:00:00:00:00:01"  # the provider's
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 OPTIONS = ("-O", "mtu", "-O", "staticroutes")  # what busybox does not ask for by itself
 ASK_FOR_LEASE = (
@@ -70,7 +71,10 @@ def lay_cables(lab: Lab) -> None:
 def cut_power(lab: Lab, host: str) -> None:
     """End a host: nothing of it is left but its disk. Its instances are the caller's to end."""
     namespace = lab.namespace(host)
-    kill_inside(namespace)
+    for inside in (*spaces.found_under(lab.directory / "hosts" / host), namespace):
+        kill_inside(inside)
+        if inside != namespace:
+            netns.delete(inside)
     for link in (TRUNK, UPLINK, MANAGEMENT_LINK):
         netns.delete_link(namespace, link)
     netns.delete(namespace)
@@ -173,6 +177,8 @@ def _make_internet(lab: Lab) -> None:
     """
     namespace = lab.namespace(INTERNET)
     netns.bridge(namespace, WIRE, tuple(lab.topology.hosts))
+    # Else it has that of a port, and another one once the host behind it has died.
+    _run(namespace, ["ip", "link", "set", WIRE, "address", ROUTER_MAC], "")
     for router in lab.topology.internet.routers:
         netns.address(namespace, WIRE, router)
     for address in lab.topology.internet.answers:

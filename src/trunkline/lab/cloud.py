@@ -20,6 +20,7 @@ from trunkline.errors import NotFound
 from trunkline.lab.build import PHYSICAL_NETWORK, TRUNK
 from trunkline.lab.state import Lab, write_secret
 from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network, Router
+from trunkline.lab.waiting import until
 from trunkline.model import (
     GATEWAY_OWNER,
     ROUTER_INTERFACE_OWNER,
@@ -58,7 +59,7 @@ class Segment:
     """A tenant network: its VLAN, and the address of each host that serves it.
 
     Attributes:
-        gateways: By host.
+        gateways: By host; where its router is placed, those of the router alone.
         anycast: The one address of all hosts, where they have no own ones.
     """
 
@@ -80,8 +81,11 @@ class Segment:
         return bridge_name(self.vlan_id, PHYSICAL_NETWORK)
 
     def gateway(self, host: str) -> IPv4Address:
-        """Return the address of its bridge on a host."""
-        return self.anycast or self.gateways[host]
+        """Return what instances on a host have as their gateway: its own, or the router's."""
+        usual = next(iter(self.gateways.values()), None)
+        found = self.anycast or self.gateways.get(host, usual)
+        assert found is not None, "a network without a gateway has no instance that asks"
+        return found
 
     def gateway_mac(self, host: str) -> str:
         """Return the MAC of its bridge on a host, as its instances see it."""
@@ -184,7 +188,18 @@ class Cloud:
         if router.gateway:
             outside = self.one("networks", EXTERNAL)["id"]
             body["external_gateway_info"] = {"network_id": outside, "enable_snat": router.snat}
+        if router.hosts:
+            until(f"the agents of router {router.name}'s hosts report", lambda: self._know(router))
+            body["trunkline:hosts"] = list(router.hosts)
         self.admin.create("routers", body)
+
+    def _know(self, router: Router) -> bool:
+        return set(router.hosts) <= {agent["host"] for agent in self.admin.list("agents")}
+
+    def place(self, router: str, *hosts: str) -> None:
+        """Put a router on these hosts alone, as the admin."""
+        router_id = self.one("routers", router)["id"]
+        self.admin.update("routers", router_id, {"trunkline:hosts": list(hosts)})
 
     def _attach(self, network: Network) -> None:
         """Put a network on its router, before the next one, which may have the same addresses."""
@@ -352,8 +367,17 @@ class Cloud:
         """Return each tenant network with the addresses of the hosts that serve it."""
         owners = [GATEWAY_OWNER, ROUTER_INTERFACE_OWNER]
         gateways = self.admin.list("ports", device_owner=owners)
+        placed = {r["id"]: r["trunkline:hosts"] for r in self.admin.list("routers")}
+        routers = {
+            port["network_id"]: placed[port["device_id"]]
+            for port in gateways
+            if port["device_owner"] == ROUTER_INTERFACE_OWNER
+        }
+        found = {n.name: self.one("networks", n.name) for n in self._lab.topology.networks.values()}
         return {
-            network.name: _segment(network, self.one("networks", network.name), gateways)
+            network.name: _segment(
+                network, found[network.name], gateways, routers.get(found[network.name]["id"], ())
+            )
             for network in self._lab.topology.networks.values()
         }
 
@@ -376,13 +400,18 @@ def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
 
 
 def _segment(
-    network: Network, found: Mapping[str, Any], gateways: Iterable[Mapping[str, Any]]
+    network: Network,
+    found: Mapping[str, Any],
+    gateways: Iterable[Mapping[str, Any]],
+    placed: Iterable[str],
 ) -> Segment:
     anycast = found["trunkline:gateway"] == GatewayMode.ANYCAST
     addresses = {
-        port["binding:host_id"]: IPv4Address(port["fixed_ips"][0]["ip_address"])
+        host: IPv4Address(port["fixed_ips"][0]["ip_address"])
         for port in gateways
-        if port["network_id"] == found["id"] and (port["binding:host_id"] or anycast)
+        if port["network_id"] == found["id"]
+        for host in placed or [port["binding:host_id"]]
+        if host or anycast
     }
     return Segment(
         network=network.name,

@@ -92,6 +92,7 @@ class Router:
         project: Whose it is; networks may be others', as the administrator adds them.
         gateway: Whether it leads to the Internet, and floating IPs to its networks.
         snat: Whether it does so from any address, or by floating IPs only.
+        hosts: Those that it is placed on; none: every host.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Router:
     gateway: bool
     snat: bool
     routes: tuple[HostRoute, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,7 @@ def _routers(data: Mapping[str, Any]) -> Iterator[Router]:
                 )
                 for destination, nexthop in routes.items()
             ),
+            hosts=tuple(fields.take("hosts", _list_of(str), None) or ()),
         )
         fields.done()
 
@@ -370,6 +373,8 @@ def _check_routers(topology: Topology) -> None:
     on: dict[str, str] = {}
     for router in topology.routers.values():
         _known(f"router {router.name}: project", router.project, topology.projects)
+        for host in router.hosts:
+            _known(f"router {router.name}: hosts", host, topology.hosts)
         for network in router.networks:
             _known(f"router {router.name}: networks", network, topology.networks)
             if network in on:

@@ -112,14 +112,15 @@ def _paths(seen: list[Frame], cast: Cast) -> Iterator[tuple[Frame, ...]]:
 def _legs(seen: list[Frame], cast: Cast) -> list[list[Frame]]:
     """Return one packet's sightings by place, the nearest first.
 
-    A bridge that a packet passes before and after its router shows two of it: what is routed
-    has another TTL. Where a router in a namespace is on the way, the way is no shortest one, and
-    its places come by their times; that is of no use for a flood, whose copies race.
+    A bridge, or a switch, that a packet passes before and after its router shows two of it: what
+    is routed has another TTL. Where a router in a namespace is on the way, the way is no shortest
+    one, and its places come by their times; that is of no use for a flood, whose copies race.
     """
     legs: dict[tuple[str, int | None], list[Frame]] = {}
     for frame in seen:
         place = cast.place(frame)
-        ttl = frame.ip.ttl if frame.ip and place != frame.node else None
+        again = place != frame.node or cast.roles[frame.node] == SWITCH
+        ttl = frame.ip.ttl if frame.ip and again else None
         legs.setdefault((place, ttl), []).append(frame)
     is_flood = seen[0].destination_mac == BROADCAST
     if not is_flood and any(cast.roles[f.node] == ROUTER for f in seen):

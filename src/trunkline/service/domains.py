@@ -16,7 +16,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
-from trunkline.service import gateways
+from trunkline.service import gateways, placement
 
 _DEFAULT = select(routers.c.id).where(routers.c.is_default)
 
@@ -93,14 +93,21 @@ def _home(tx: Transaction, network_id: str) -> str | None:
 
 
 def _move(tx: Transaction, network_id: str, router_id: str | None) -> None:
-    now = select(networks.c.router_id).where(networks.c.id == network_id)
-    if tx.connection.scalar(now) == router_id:
+    found = select(networks.c.router_id).where(networks.c.id == network_id)
+    now = tx.connection.scalar(found)
+    if now == router_id:
         return
     _require_reached(tx, network_id, router_id)
+    placed = placement.is_placed(tx, router_id)
+    crossing = placement.is_placed(tx, now) != placed
+    if crossing:
+        placement.require_changeable(tx, network_id, placed=placed)
     with gateways.resettled(tx, network_id):
         tx.connection.execute(
             update(networks).where(networks.c.id == network_id).values(router_id=router_id)
         )
+        if crossing:
+            gateways.renew(tx, network_id)
 
 
 def _require_reached(tx: Transaction, network_id: str, router_id: str | None) -> None:

@@ -27,6 +27,7 @@ from trunkline.service.collections import (
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.networks import default_external
 from trunkline.service.ports import COLLECTION as PORTS
+from trunkline.service.provisioning import placed
 
 FREE = {"port_id": None, "fixed_ip_address": None, "status": "DOWN"}
 
@@ -253,8 +254,9 @@ def _fixed_address(port: Record, wanted: str | None) -> str:
 
 
 def _concern(tx: Transaction, record: Record) -> None:
-    """Move the host of the port that a floating IP leads to."""
+    """Move the hosts that translate a floating IP: its port's, or those of a placed router."""
     if record["port_id"] is not None:
-        host = tx.connection.scalar(select(ports.c.host).where(ports.c.id == record["port_id"]))
+        found = select(ports.c.host, ports.c.network_id).where(ports.c.id == record["port_id"])
+        host, network_id = tx.connection.execute(found).one()
         if host:
-            tx.moved.add(HostName(host))
+            tx.moved |= placed(tx, network_id) or {HostName(host)}

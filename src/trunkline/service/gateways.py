@@ -4,7 +4,9 @@ With ``per_host`` each host that serves a network has a gateway port there, with
 every subnet that needs one: the subnet's ``gateway_ip`` for the host that comes first, one of the
 pools for the others, or what an administrator chose by making the port beforehand. With
 ``anycast`` one port without a host has the ``gateway_ip`` of every subnet, for all hosts. With
-``upstream`` the ``gateway_ip`` is somebody else's, and hosts have an address for DHCP alone.
+``upstream`` the ``gateway_ip`` is somebody else's, and hosts have an address for DHCP alone. Where
+a network's router is placed, one port without a host has the address too, for the hosts that the
+router is on.
 
 Where a router's interface port holds the ``gateway_ip``, that port stands in: it is bound to the
 host that carries the address, or with ``anycast`` to none.
@@ -32,7 +34,7 @@ from sqlalchemy import (
 )
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import fixed_ips, networks, ports, subnets
+from trunkline.db.tables import fixed_ips, networks, ports, router_hosts, subnets
 from trunkline.errors import Conflict
 from trunkline.model import (
     GATEWAY_OWNER,
@@ -47,12 +49,14 @@ from trunkline.service.collections import Record, new_record
 from trunkline.service.provisioning import linked, served, serving
 
 EVERY_HOST = HostName("")
-"""Who holds the gateway addresses of an anycast network."""
+"""Who holds the gateway addresses of an anycast network, or one with a placed router."""
 
 _OF_NETWORK: BindParameter[str] = bindparam("of_network")
 _OF_HOST: BindParameter[str] = bindparam("of_host")
 _CARRIES = ports.c.device_owner.in_((GATEWAY_OWNER, ROUTER_INTERFACE_OWNER))
-_HOLDER = case((networks.c.gateway == GatewayMode.ANYCAST, str(EVERY_HOST)), else_=_OF_HOST)
+_PLACED = networks.c.router_id.in_(select(router_hosts.c.router_id))
+_COMMON = or_(networks.c.gateway == GatewayMode.ANYCAST, _PLACED)
+_HOLDER = case((_COMMON, str(EVERY_HOST)), else_=_OF_HOST)
 _LACKING = (
     select(subnets, _HOLDER.label("holder"), networks.c.gateway.label("mode"))
     .join(networks, networks.c.id == subnets.c.network_id)
@@ -102,8 +106,8 @@ def ensure_everywhere(tx: Transaction, network_id: str) -> None:
     Raises:
         Conflict: A subnet is exhausted.
     """
-    anycast = mode(tx, network_id) == GatewayMode.ANYCAST
-    for host in [EVERY_HOST] if anycast else sorted(serving(tx, network_id)):
+    common = is_common(tx, network_id)
+    for host in [EVERY_HOST] if common else sorted(serving(tx, network_id)):
         ensure(tx, network_id, host)
 
 
@@ -142,6 +146,12 @@ def mode(tx: Transaction, network_id: str) -> GatewayMode:
     return GatewayMode(tx.connection.execute(found).scalar_one())
 
 
+def is_common(tx: Transaction, network_id: str) -> bool:
+    """Return whether all hosts that a network has a gateway on have the same address there."""
+    common = exists().where(networks.c.id == network_id, _COMMON)
+    return bool(tx.connection.scalar(select(common)))
+
+
 def drop_subnet(tx: Transaction, network_id: str, subnet_id: str) -> None:
     """Take the hosts' addresses on a subnet away, and the ports that had no other."""
     gateways = _gateway_ids(network_id)
@@ -157,6 +167,16 @@ def drop_all(tx: Transaction, network_id: str) -> None:
     """Take all gateway addresses of a network away; interfaces keep theirs, on no host."""
     tx.connection.execute(delete(ports).where(ports.c.id.in_(_gateway_ids(network_id))))
     _unbind_interfaces(tx, ports.c.network_id == network_id)
+
+
+def renew(tx: Transaction, network_id: str) -> None:
+    """Give a network's gateways new addresses, as who holds them has changed.
+
+    Raises:
+        Conflict: A subnet is exhausted.
+    """
+    drop_all(tx, network_id)
+    ensure_everywhere(tx, network_id)
 
 
 def hand_over(tx: Transaction, subnet: Record, interface_id: str) -> bool:
@@ -195,17 +215,17 @@ def needed(subnet: Record, gateway: str) -> bool:
     return routes or bool(subnet["enable_dhcp"])
 
 
-def held(tx: Transaction, host: HostName, anycast: Collection[str] = ()) -> dict[str, str]:
+def held(tx: Transaction, host: HostName, common: Collection[str] = ()) -> dict[str, str]:
     """Return the address that a host has on each subnet, by subnet id.
 
     Args:
         tx: The transaction.
         host: The host.
-        anycast: Ids of the networks whose gateway addresses are every host's.
+        common: Ids of the networks whose gateway addresses no host has for itself.
     """
     here = ports.c.host == host
-    if anycast:
-        shared = and_(ports.c.network_id.in_(sorted(anycast)), ports.c.host == EVERY_HOST)
+    if common:
+        shared = and_(ports.c.network_id.in_(sorted(common)), ports.c.host == EVERY_HOST)
         here = or_(here, shared)
     found = (
         select(fixed_ips.c.subnet_id, fixed_ips.c.ip_address)

@@ -31,7 +31,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
-from trunkline.service import domains, gateways, qos
+from trunkline.service import domains, gateways, placement, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -184,6 +184,8 @@ def _store(tx: Transaction, record: Record, changed: Record) -> None:
     if changed.get("gateway", record["gateway"]) != record["gateway"]:
         gateways.drop_all(tx, record["id"])
         domains.settle(tx, record["id"])
+        if placement.is_placed(tx, record["router_id"]):
+            placement.require_per_host(tx, record["id"])
         gateways.ensure_everywhere(tx, record["id"])
 
 

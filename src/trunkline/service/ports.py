@@ -47,7 +47,13 @@ from trunkline.service.collections import (
 )
 from trunkline.service.concern import differs, membership_changed, names_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
-from trunkline.service.provisioning import instance_ports, is_instance_owner, linked, serving
+from trunkline.service.provisioning import (
+    instance_ports,
+    is_instance_owner,
+    linked,
+    placed,
+    serving,
+)
 from trunkline.service.security_groups import GROUPS, default_group
 
 GUESSES = 4  # MACs tried per look-up; two of 2^24 rarely meet
@@ -573,7 +579,7 @@ def arrived(tx: Transaction, record: Record) -> None:
     """Let the host of a binding serve what it needs for the port, and move it."""
     if not record["host"]:
         return
-    tx.moved.add(HostName(record["host"]))
+    tx.moved |= {HostName(record["host"]), *placed(tx, record["network_id"])}
     if is_instance_owner(record["device_owner"]):
         network_id, host = record["network_id"], HostName(record["host"])
         if _has_instance(tx, network_id, host, besides=record["id"]):
@@ -586,7 +592,7 @@ def left(tx: Transaction, record: Record) -> None:
     """Let the host of a binding that has ended give up what nothing there needs, and move it."""
     if not record["host"]:
         return
-    tx.moved.add(HostName(record["host"]))
+    tx.moved |= {HostName(record["host"]), *placed(tx, record["network_id"])}
     if is_instance_owner(record["device_owner"]):
         network_id, host = record["network_id"], HostName(record["host"])
         if not _has_instance(tx, network_id, host, besides=record["id"]):

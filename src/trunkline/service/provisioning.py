@@ -1,7 +1,8 @@
 """Which networks a host serves: those of its instances, and those that are provisioned there.
 
 ``on_demand``: where an instance of the network lives. ``router``: also where any other network of
-its router is served. ``everywhere``: also on every host whose agent has ever reported.
+its router is served. ``everywhere``: also on every host whose agent has ever reported. Whatever a
+network says, it is where its router is placed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy import (
 )
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import hosts, networks, port_bindings, ports
+from trunkline.db.tables import hosts, networks, port_bindings, ports, router_hosts
 from trunkline.model import GATEWAY_OWNER, HostName, Provisioning
 
 SERVICE_OWNERS = "network:%"  # routers, DHCP servers, floating IPs: no instances
@@ -48,9 +49,14 @@ def _served_with(plugged: BindParameter[Any] | CompoundSelect[Any]) -> ColumnEle
     has_agent = exists().where(hosts.c.host == _HOST, hosts.c.heartbeat_at.is_not(None))
     by_itself = or_(networks.c.id.in_(plugged), and_(_EVERYWHERE, has_agent))
     present = select(networks.c.router_id).where(not_(networks.c.external), by_itself)
+    placed = select(router_hosts.c.router_id).where(router_hosts.c.host == _HOST)
     return and_(
         not_(networks.c.external),
-        or_(by_itself, and_(_BY_ROUTER, networks.c.router_id.in_(present))),
+        or_(
+            by_itself,
+            networks.c.router_id.in_(placed),
+            and_(_BY_ROUTER, networks.c.router_id.in_(present)),
+        ),
     )
 
 
@@ -90,6 +96,10 @@ _ON_ROUTER = select(hosts.c.host).where(
             networks.c.id == ports.c.network_id,
             _OF_ROUTER,
         ),
+        exists().where(
+            router_hosts.c.host == hosts.c.host,
+            router_hosts.c.router_id == bindparam("of_router"),
+        ),
         and_(
             hosts.c.heartbeat_at.is_not(None),
             exists().where(_OF_ROUTER, _EVERYWHERE),
@@ -108,6 +118,13 @@ _LINKED = select(networks.c.id).where(
 )
 
 
+_PLACED = (
+    select(router_hosts.c.host)
+    .join(networks, networks.c.router_id == router_hosts.c.router_id)
+    .where(networks.c.id == _NETWORK)
+)
+
+
 def served(tx: Transaction, host: HostName) -> set[str]:
     """Return the ids of the networks that a host serves."""
     return set(tx.connection.execute(_SERVED_IDS, {"of_host": host}).scalars())
@@ -116,6 +133,14 @@ def served(tx: Transaction, host: HostName) -> set[str]:
 def plugged(tx: Transaction, network_id: str) -> set[HostName]:
     """Return the hosts that an instance of the network lives on."""
     return set(tx.connection.execute(_PLUGGED, {"of_network": network_id}).scalars())
+
+
+def placed(tx: Transaction, network_id: str) -> set[HostName]:
+    """Return the hosts that a network's router is placed on; none where it is on every host.
+
+    They serve DHCP to, and translate for, the network's instances on all hosts.
+    """
+    return set(tx.connection.execute(_PLACED, {"of_network": network_id}).scalars())
 
 
 def serving(tx: Transaction, network_id: str) -> set[HostName]:
@@ -127,7 +152,7 @@ def serving(tx: Transaction, network_id: str) -> set[HostName]:
     ).first()
     if network is None or network.external:
         return set()
-    found = plugged(tx, network_id)
+    found = plugged(tx, network_id) | placed(tx, network_id)
     if network.provisioning == Provisioning.EVERYWHERE:
         found |= set(tx.connection.execute(_WITH_AGENT).scalars())
     elif network.provisioning == Provisioning.ROUTER and network.router_id is not None:

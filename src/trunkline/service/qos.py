@@ -31,6 +31,7 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
+from trunkline.service.provisioning import placed
 
 RULE_TYPE = "bandwidth_limit"
 _VISIBLE = or_(qos_policies.c.project_id == OWN_PROJECT, qos_policies.c.shared)
@@ -200,7 +201,7 @@ def _require_one_default(tx: Transaction, record: Record) -> None:
 
 
 _ON_PORT = (
-    select(ports.c.host)
+    select(ports.c.host, ports.c.network_id)
     .join(networks, networks.c.id == ports.c.network_id)
     .where(
         ports.c.host != "",
@@ -222,5 +223,5 @@ def _changed(tx: Transaction, policy: Record) -> None:
     tx.connection.execute(
         update(qos_policies).where(qos_policies.c.id == policy["id"]), touched(tx, policy)
     )
-    hosts = tx.connection.execute(_ON_PORT, {"of_policy": policy["id"]}).scalars()
-    tx.moved |= {HostName(host) for host in hosts}
+    for host, network_id in tx.connection.execute(_ON_PORT, {"of_policy": policy["id"]}).all():
+        tx.moved |= {HostName(host), *placed(tx, network_id)}

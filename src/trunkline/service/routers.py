@@ -1,8 +1,9 @@
 """Routers: what makes networks reach each other by fixed IP, and the outside.
 
-A router is on no particular host: each host routes for its own instances. So it has no address
-outside of its own, and its interface on a subnet is the subnet's ``gateway_ip``. The default
-router is everybody's to see and the administrators' to change.
+Unless an administrator places it (``service.placement``), a router is on no particular host: each
+host routes for its own instances. It has no address outside of its own, and its interface on a
+subnet is the subnet's ``gateway_ip``. The default router is everybody's to see and the
+administrators' to change.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
 from trunkline.errors import Conflict, Forbidden, Invalid
 from trunkline.model import ROUTER_INTERFACE_OWNER
+from trunkline.service import placement
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -39,8 +41,10 @@ Route = dict[str, str]
 """``{"destination": ..., "nexthop": ...}``, as in the API and in the table."""
 
 
-def _complete(_tx: Transaction, records: list[Record]) -> None:
+def _complete(tx: Transaction, records: list[Record]) -> None:
+    placed = placement.hosts_of(tx, [record["id"] for record in records])
     for record in records:
+        record["hosts"] = placed[record["id"]]
         record["status"] = STATUS
         record["external_gateway_info"] = _gateway_info(record)
 
@@ -74,14 +78,15 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
 
     Raises:
         Invalid: The network of the gateway is not external, or there are routes before there is
-            an interface that they could go by.
+            an interface that they could go by, or a host has no agent.
         Forbidden: The policy does not let the caller do without translation.
     """
-    info = values.pop("external_gateway_info", None)
+    info, hosts = values.pop("external_gateway_info", None), values.pop("hosts", ())
     columns = _gateway_columns(tx, caller, "create", info)
     record = new_record(tx, {**values, **columns, "is_default": False})
     _require_routes(tx, record, record["routes"])
     tx.connection.execute(insert(routers), record)
+    placement.place(tx, record["id"], hosts)
     _complete(tx, [record])
     return record
 
@@ -90,9 +95,11 @@ def update_(tx: Transaction, caller: Caller, router_id: str, values: Record) -> 
     """Change a router; ``external_gateway_info`` None or empty takes its gateway away.
 
     Raises:
-        Invalid: The gateway's network is not external, or a route leads nowhere.
+        Invalid: The gateway's network is not external, or a route leads nowhere, or a host has no
+            agent.
         Forbidden: The policy does not let the caller do without translation.
-        Conflict: Floating IPs depend on the gateway, or it is the default router's.
+        Conflict: Floating IPs depend on the gateway, or it is the default router's; or networks
+            have instances that know their gateways, or gateways that are anycast.
     """
     record = fetch_own(tx, caller, COLLECTION, router_id)
     if "external_gateway_info" in values:
@@ -101,6 +108,8 @@ def update_(tx: Transaction, caller: Caller, router_id: str, values: Record) -> 
         _require_gateway_changeable(tx, record, values["external_network_id"])
     if "routes" in values:
         _require_routes(tx, record, values["routes"])
+    if "hosts" in values:
+        placement.place(tx, router_id, values.pop("hosts"))
     return _store(tx, record, values)
 
 

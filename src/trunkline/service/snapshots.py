@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
 
 from trunkline.core.allocate import uncovered
 from trunkline.db.engine import Transaction
@@ -23,6 +23,7 @@ from trunkline.db.tables import (
     port_groups,
     ports,
     qos_bandwidth_limit_rules,
+    router_hosts,
     routers,
     security_group_rules,
     security_groups,
@@ -52,7 +53,7 @@ from trunkline.model import (
     by_family,
     host_label,
 )
-from trunkline.service import gateways
+from trunkline.service import gateways, placement
 from trunkline.service.hosts import revision
 from trunkline.service.provisioning import SERVED, instance_ports
 from trunkline.service.security_groups import VERSIONS, protocol_number
@@ -68,6 +69,7 @@ from trunkline.snapshot import (
     SubnetView,
 )
 
+_BY_ID = attrgetter("id")
 Limits = dict[str | None, tuple[Bandwidth, ...]]
 """Limits by QoS policy."""
 
@@ -94,6 +96,7 @@ def read(tx: Transaction, host: HostName) -> HostSnapshot:
         networks=network_views,
         routers=_routers(tx, {view.router_id for view in network_views if view.router_id}),
         ports=port_views,
+        guests=_guests(tx, host),
         names=_names(tx, network_views),
         groups=groups,
         members=_members(tx, _named(network_views, port_views, groups), domains),
@@ -137,7 +140,22 @@ def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
         _port(row, fixed[row[0]], groups[row[0]], pairs.get(row[0], ()), limits) for row in rows
     ]
     views = [replace(view, active=False) if view.id in standby else view for view in views]
-    return tuple(sorted(views, key=attrgetter("id")))
+    return tuple(sorted(views, key=_BY_ID))
+
+
+_PLACED_HERE = select(router_hosts.c.router_id).where(router_hosts.c.host == bindparam("of_host"))
+_GUESTS = _PORTS.where(
+    networks.c.router_id.in_(_PLACED_HERE), ports.c.host.not_in(("", bindparam("of_host")))
+)
+
+
+def _guests(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
+    """Return the ports elsewhere whose router is placed here: what DHCP must know of them."""
+    rows = tx.connection.execute(_GUESTS, {"of_host": host}).all()
+    if not rows:
+        return ()
+    fixed = _fixed_ips(tx, ports.c.network_id.in_({row.network_id for row in rows}))
+    return tuple(sorted((_port(row, fixed[row[0]], [], (), {}) for row in rows), key=_BY_ID))
 
 
 def _limits(tx: Transaction, policy_ids: Collection[str | None]) -> Limits:
@@ -254,7 +272,9 @@ def _networks(
     rows = tx.connection.execute(SERVED, where).all()
     served = {row.id for row in rows}
     anycast = {row.id for row in rows if row.gateway == GatewayMode.ANYCAST}
-    own_addresses = gateways.held(tx, host, anycast)
+    placed = placement.hosts_of(tx, {row.router_id for row in rows if row.router_id})
+    on_placed = {row.id for row in rows if placed.get(row.router_id)}
+    own_addresses = gateways.held(tx, host, anycast | on_placed)
     upstream = {row.id for row in rows if row.gateway == GatewayMode.UPSTREAM}
     by_network: dict[str, list[SubnetView]] = defaultdict(list)
     for row in _rows(tx, select(subnets).where(subnets.c.network_id.in_(sorted(served)))):
@@ -268,14 +288,14 @@ def _networks(
             physical_network=row.physical_network,
             vlan_id=row.segmentation_id,
             mtu=row.mtu,
-            subnets=tuple(sorted(by_network[row.id], key=attrgetter("id"))),
+            subnets=tuple(sorted(by_network[row.id], key=_BY_ID)),
             router_id=row.router_id and RouterId(row.router_id),
             gateway_mode=GatewayMode(row.gateway),
             dns_domain=row.dns_domain.rstrip(".") or DNS_DOMAIN,
         )
         for row in rows
     ]
-    return tuple(sorted(views, key=attrgetter("id")))
+    return tuple(sorted(views, key=_BY_ID))
 
 
 def _subnet(row: Any, gateway: str | None, upstream: str | None) -> SubnetView:
@@ -297,6 +317,7 @@ def _route(route: Mapping[str, str]) -> HostRoute:
 def _routers(tx: Transaction, ids: Collection[RouterId]) -> tuple[RouterView, ...]:
     if not ids:
         return ()
+    placed = placement.hosts_of(tx, ids)
     views = [
         RouterView(
             id=RouterId(row.id),
@@ -307,10 +328,11 @@ def _routers(tx: Transaction, ids: Collection[RouterId]) -> tuple[RouterView, ..
             enable_snat=row.enable_snat,
             admin_up=row.admin_state_up,
             routes=tuple(map(_route, row.routes)),
+            hosts=tuple(map(HostName, placed[row.id])),
         )
         for row in _rows(tx, select(routers).where(routers.c.id.in_(sorted(ids))))
     ]
-    return tuple(sorted(views, key=attrgetter("id")))
+    return tuple(sorted(views, key=_BY_ID))
 
 
 def _groups(tx: Transaction, ids: Collection[GroupId]) -> tuple[GroupView, ...]:
@@ -325,11 +347,11 @@ def _groups(tx: Transaction, ids: Collection[GroupId]) -> tuple[GroupView, ...]:
             id=GroupId(row.id),
             project_id=ProjectId(row.project_id),
             name=row.name,
-            rules=tuple(sorted(rules[row.id], key=attrgetter("id"))),
+            rules=tuple(sorted(rules[row.id], key=_BY_ID)),
         )
         for row in _rows(tx, select(security_groups).where(security_groups.c.id.in_(sorted(ids))))
     ]
-    return tuple(sorted(views, key=attrgetter("id")))
+    return tuple(sorted(views, key=_BY_ID))
 
 
 def _rule(row: Any) -> Rule:
@@ -405,14 +427,25 @@ def _paired_members(wanted: Collection[GroupDomain]) -> Select[Any]:
     )
 
 
-def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
-    found = (
-        select(floating_ips, _DOMAIN)
-        .join(ports, ports.c.id == floating_ips.c.port_id)
-        .join(networks, networks.c.id == ports.c.network_id)
-        .where(ports.c.host == host)
+_PLACED = networks.c.router_id.in_(select(router_hosts.c.router_id))
+_FLOATING = (
+    select(floating_ips, _DOMAIN)
+    .join(ports, ports.c.id == floating_ips.c.port_id)
+    .join(networks, networks.c.id == ports.c.network_id)
+    .where(
+        or_(
+            and_(
+                ports.c.host == bindparam("of_host"), or_(networks.c.router_id.is_(None), ~_PLACED)
+            ),
+            and_(ports.c.host != "", networks.c.router_id.in_(_PLACED_HERE)),
+        )
     )
-    rows = _rows(tx, found)
+)
+
+
+def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
+    """Return the floating IPs that a host translates: its ports', or its placed routers'."""
+    rows = tx.connection.execute(_FLOATING, {"of_host": host}).all()
     limits = _limits(tx, {row.qos_policy_id for row in rows})
     views = [
         FloatingView(
@@ -426,4 +459,4 @@ def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
         )
         for row in rows
     ]
-    return tuple(sorted(views, key=attrgetter("id")))
+    return tuple(sorted(views, key=_BY_ID))

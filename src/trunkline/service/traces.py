@@ -33,7 +33,7 @@ from trunkline.service.collections import (
     own,
 )
 from trunkline.service.ports import COLLECTION as PORTS
-from trunkline.service.provisioning import instance_ports
+from trunkline.service.provisioning import instance_ports, placed
 from trunkline.trace.cloud import Cloud, Internet, TracedHost
 from trunkline.trace.data import trace_out
 from trunkline.trace.narrow import narrow
@@ -244,8 +244,12 @@ def _is_floating(tx: Transaction, address: IPv4Address) -> bool:
 
 
 def _cloud(tx: Transaction, at_ends: Sequence[Mapping[str, Any]]) -> Cloud:
-    """Return what the walk walks through: the hosts of the ports at its ends, what is between."""
+    """Return what the walk walks through: the hosts of the ports at its ends, and of their routers.
+
+    And what is between them.
+    """
     names = {HostName(port["host"]) for port in at_ends}
+    names |= {host for port in at_ends for host in placed(tx, port["network_id"])}
     traced = tuple(_host(tx, name) for name in sorted(names))
     rows = tx.connection.execute(
         select(ports.c.id, ports.c.name, ports.c.status)

@@ -135,7 +135,8 @@ class TracedHost:
     @cached_property
     def domain(self) -> DomainId | None:
         """Return the domain that the host itself routes for, if a network of it is here."""
-        return next((DomainId(r.id) for r in self.snapshot.routers if r.is_default), None)
+        routers = (r for r in self.snapshot.routers if r.is_default and not r.hosts)
+        return next((DomainId(r.id) for r in routers), None)
 
     @cached_property
     def proxied(self) -> frozenset[tuple[str, IPv4Address]]:

@@ -1,20 +1,22 @@
 """What instances, the switch and the Internet do with a frame.
 
-An instance is configured by its lease, read off its host's DHCP server; without one, where the
-network has no DHCP, as its port says. It answers what it is asked: whether something listens is
-not the network's to know. The switch carries every tag, except those it is known to prune.
+An instance is configured by its lease, read off the DHCP server that knows it, of its own host or
+of its router's; without one, where the network has no DHCP, as its port says. It answers what it
+is asked: whether something listens is not the network's to know. The switch carries every tag,
+except those it is known to prune.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from trunkline.ownership import tap_name
-from trunkline.snapshot import PortView
+from trunkline.ownership import bridge_name, tap_name
+from trunkline.snapshot import NetworkView, PortView
 from trunkline.trace.cloud import EVERYWHERE, PRIVATE, Internet, TracedHost
-from trunkline.trace.dhcp import offer
+from trunkline.trace.dhcp import Lease, offer
 from trunkline.trace.packets import (
     BROADCAST,
     HOST_UNREACHABLE,
@@ -57,8 +59,14 @@ class Setup:
     mtu: int
 
 
-def setup(host: TracedHost, port: PortView) -> Setup | None:
-    """Return how an instance is configured; None if it waits for a lease that nobody gives."""
+def setup(host: TracedHost, port: PortView, hosts: Iterable[TracedHost]) -> Setup | None:
+    """Return how an instance is configured; None if it waits for a lease that nobody gives.
+
+    Args:
+        host: Its own.
+        port: Its port.
+        hosts: All whose DHCP servers may know it.
+    """
     network = next((n for n in host.snapshot.networks if n.id == port.network_id), None)
     if network is None:
         return None
@@ -74,14 +82,24 @@ def setup(host: TracedHost, port: PortView) -> Setup | None:
             if isinstance(router, IPv4Address) and not subnet.enable_dhcp:
                 routes.append((EVERYWHERE, router))
     if any(s.enable_dhcp for s in subnets.values()):
-        plug = host.state.plugs.get(tap_name(port.id))
-        server = host.dhcp.get(plug.bridge or "") if plug else None
-        lease = offer(server, port.mac) if server else None
-        if lease is None:
+        lease = _lease(network, port, hosts)
+        if lease is None or tap_name(port.id) not in host.state.plugs:
             return None
         routes += lease.routes
     ordered = tuple(sorted(dict(routes).items(), key=lambda one: -one[0].prefixlen))
     return Setup(addresses, ordered, network.mtu)
+
+
+def _lease(network: NetworkView, port: PortView, hosts: Iterable[TracedHost]) -> Lease | None:
+    """Return the lease of a port, of whichever host's server on its network knows it."""
+    bridge = bridge_name(network.vlan_id, network.physical_network)
+    for host in hosts:
+        server = host.dhcp.get(bridge)
+        here = server and any(n.id == network.id for n in host.snapshot.networks)
+        found = offer(server, port.mac) if server and here else None
+        if found is not None:
+            return found
+    return None
 
 
 class InstanceNode:
@@ -96,7 +114,7 @@ class InstanceNode:
     @cached_property
     def setup(self) -> Setup | None:
         """Return how it is configured; None if it waits for a lease that nobody gives."""
-        return setup(self._host, self.port)
+        return setup(self._host, self.port, self._wiring.cloud.hosts)
 
     @cached_property
     def _upstream(self) -> frozenset[IPv4Address]:

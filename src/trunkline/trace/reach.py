@@ -71,7 +71,7 @@ class Ways:
         self.classes = classes
         places = classes.places
         self.hosts = {name: index for index, name in enumerate(cloud.hosts)}
-        self.host = np.array([self.hosts[e.seat.host] for e in classes.ends], np.int64)
+        self.host = np.array([self.hosts[cloud.gate(e).name] for e in classes.ends], np.int64)
         self.routes = self._routes(cloud)
         self.gateway = self._gateways(cloud)
         domains = [cloud.segments[place.network].domain for place in places]

@@ -328,7 +328,9 @@ class _Counting:
         a floating IP elsewhere.
         """
         found = [(1, going, entered)]
-        own_host = np.array([self._reach.ways.hosts[f.end.seat.host] for f in self._floating])
+        own_host = np.array(
+            [self._reach.ways.hosts[self._cloud.gate(f.end).name] for f in self._floating]
+        )
         for number, host in enumerate(self._cloud.hosts.values()):
             exempt = (
                 np.array(

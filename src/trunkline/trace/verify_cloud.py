@@ -133,7 +133,13 @@ class Cloud:
         own = self.faces.get((end.seat.port.id, end.address))
         router = self.router(end)
         shared = router is not None and router.enable_snat
-        return own or (self.hosts[end.seat.host].settings.source if shared else None)
+        return own or (self.gate(end).settings.source if shared else None)
+
+    def gate(self, end: End) -> Host:
+        """Return the host that routes and translates for an end: its own, or its router's."""
+        router = self.router(end)
+        placed = [h for h in router.hosts if h in self.hosts] if router else []
+        return self.hosts[placed[0] if placed else end.seat.host]
 
     def router(self, end: End) -> RouterView | None:
         """Return the router that an end's network is on."""
@@ -171,7 +177,11 @@ def gather(snapshots: Iterable[HostSnapshot], settings: Mapping[HostName, HostSe
 
 def _host(snapshot: HostSnapshot, settings: HostSettings) -> Host:
     served = [n for n in snapshot.networks if n.id not in settings.unserved]
-    routing = {router.id for router in snapshot.routers if router.admin_up}
+    routing = {
+        router.id
+        for router in snapshot.routers
+        if router.admin_up and (not router.hosts or snapshot.host in router.hosts)
+    }
     routed = [s for n in served if n.router_id in routing for s in n.subnets]
     return Host(
         snapshot.host,
@@ -204,7 +214,7 @@ def _ends(snapshot: HostSnapshot, host: Host) -> Iterable[End]:
 
 
 def _floating(snapshots: Iterable[HostSnapshot], ends: Iterable[End]) -> tuple[Floating, ...]:
-    views = [view for s in snapshots for view in s.floating_ips]
+    views = {view.id: view for s in snapshots for view in s.floating_ips}.values()
     wanted = {(v.port_id, v.fixed_address) for v in views}
     by_address = {key: e for e in ends if (key := (e.seat.port.id, e.address)) in wanted}
     return tuple(

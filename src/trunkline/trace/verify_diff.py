@@ -124,7 +124,7 @@ def _natures(cloud: Cloud) -> dict[Key, object]:
         _key(e): (
             e.seat,
             e.subnet_id,
-            cloud.hosts[e.seat.host],
+            cloud.gate(e),
             cloud.domain(e),
             cloud.router(e),
             cloud.face(e),

@@ -90,7 +90,7 @@ def to_internet(cloud: Cloud, source: End, outside: Address, service: Service) -
     out_by = permitting(cloud, source, Direction.EGRESS, Peer(outside), service)
     if out_by is None:
         return Ruling(Verdict.DENIED_EGRESS)
-    host = cloud.hosts[source.seat.host]
+    host = cloud.gate(source)
     hindrance = _way_out(cloud, source, outside)
     if hindrance is not None:
         return Ruling(hindrance, out_by)
@@ -171,7 +171,7 @@ def way(cloud: Cloud, source: End, target: End) -> Verdict | None:
     """Return what keeps a packet from getting from one end to another's segment, if anything."""
     if is_on_link(source, target):
         return None
-    host = cloud.hosts[source.seat.host]
+    host = cloud.gate(source)
     if not has_gateway(cloud, source):
         return Verdict.NO_GATEWAY
     if cloud.domain(source) != cloud.domain(target):
@@ -191,7 +191,7 @@ def is_on_link(source: End, target: End) -> bool:
 
 def has_gateway(cloud: Cloud, end: End) -> bool:
     """Return whether the end's host is a router for any of the port's addresses of its family."""
-    routes = cloud.hosts[end.seat.host].routes
+    routes = cloud.gate(end).routes
     return any(
         fixed.subnet_id in routes
         for fixed in end.seat.port.fixed_ips
@@ -204,7 +204,7 @@ def _way_out(cloud: Cloud, source: End, outside: Address) -> Verdict | None:
         return Verdict.NO_GATEWAY
     if not reaches_outside(cloud, source):
         return Verdict.NO_EXTERNAL
-    if outside.version != 4 or not cloud.hosts[source.seat.host].settings.uplink:  # noqa: PLR2004 - IP
+    if outside.version != 4 or not cloud.gate(source).settings.uplink:  # noqa: PLR2004 - IP
         return Verdict.NO_UPLINK
     return None
 
@@ -217,7 +217,7 @@ def reaches_outside(cloud: Cloud, end: End) -> bool:
 
 def way_in(cloud: Cloud, target: Floating) -> Verdict | None:
     """Return what keeps a packet to a floating IP from its instance's segment, if anything."""
-    host = cloud.hosts[target.end.seat.host]
+    host = cloud.gate(target.end)
     if not reaches_outside(cloud, target.end):
         return Verdict.NO_EXTERNAL
     if not host.settings.uplink:
@@ -234,11 +234,11 @@ def _way_to_floating(cloud: Cloud, source: End, target: Floating) -> Verdict | N
     hindrance = _way_out(cloud, source, target.address) or way_in(cloud, target)
     if hindrance is not None:
         return hindrance
-    is_local = source.seat.host == target.end.seat.host
+    is_local = cloud.gate(source) is cloud.gate(target.end)
     has_face = cloud.face(source) is not None
     if is_local:
         return None if has_face else Verdict.UNKNOWN
-    exempt = _is_exempt(cloud.hosts[source.seat.host], target.address)
+    exempt = _is_exempt(cloud.gate(source), target.address)
     return None if has_face and not exempt else Verdict.UNTRANSLATED
 
 
