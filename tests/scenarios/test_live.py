@@ -49,7 +49,7 @@ def test_a_sound_cloud(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None
     """Scenario 6, sent from the tap without the instance's doing, is seen as predicted."""
     code, seen = live(stage, capsys, "VM_1", "VM_6", *TCP_80)
 
-    assert (code, seen["deviation"]) == (0, None)
+    assert (code, seen["deviation"], seen["drops"]) == (0, None, [])
     assert seen["comparison"] == [
         "TCP SYN on compute1: agree",
         "TCP SYN on compute2: agree",
@@ -79,6 +79,9 @@ def test_somebody_elses_rule(stage: Stage, capsys: pytest.CaptureFixture[str]) -
     assert seen["deviation"].startswith("packets against prediction: TCP SYN on compute1: path")
     assert "br102:out" in seen["deviation"]
     assert seen["layers"][0] == {"layer": "kernel against desired state", "deviations": []}
+    (drop,) = seen["drops"]
+    assert drop.startswith("compute1: the kernel dropped a packet of it on br10")
+    assert "NETFILTER_DROP" in drop
 
 
 def test_what_cannot_be_sent(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from trunkline.errors import KernelError, ServerUnavailable
 from trunkline.hoststate import HostConfig
 from trunkline.kernel import inject, netns, spaces
 from trunkline.kernel.capture import Capture
+from trunkline.kernel.drops import Drop, Drops
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.ownership import space_mark
 from trunkline.snapshot import HostSnapshot
@@ -29,6 +30,7 @@ VLAN_MATE = re.compile(r"vlan\d+t")  # the trunk's end of a tc-BPF device, which
 ANSWER_S = 1.0  # for the packet's way there and back
 LATE_S = 0.1
 DRIFT_MAX = 50
+OF_WATCHING = "OTHERHOST"  # of a bridge: the copies that it takes in because the capture asks it to
 
 
 def take_part(
@@ -37,9 +39,10 @@ def take_part(
     """Take part in a live trace and return the report.
 
     Returns:
-        ``seen`` (sightings), ``spaces`` (those that were watched too), ``drift`` (commands, the
-        host against its snapshot), ``revisions`` (of the snapshot, before and after),
-        ``problems`` (sentences).
+        ``seen`` (sightings), ``spaces`` (those that were watched too), ``drops`` (reason,
+        function, device and space each, or a sentence: why it is not known), ``drift``
+        (commands, the host against its snapshot), ``revisions`` (of the snapshot, before and
+        after), ``problems`` (sentences).
 
     Raises:
         KernelError: This host cannot capture or be read.
@@ -49,6 +52,7 @@ def take_part(
     before = _snapshot(client)
     drift = _drift(config, before)
     with ExitStack() as open_ones:
+        heard = _hear_drops(shot, open_ones)
         captures = {"": open_ones.enter_context(_capture(shot))}
         for space in spaces.marked(space_mark(config.state_dir)):
             with netns.enter(space):
@@ -58,9 +62,11 @@ def take_part(
         seen = _seen(shot, captures, ANSWER_S if order["frame"] else 0)
         meet("sent")
         seen |= _seen(shot, captures, LATE_S)
+        drops = heard if isinstance(heard, str) else _told(heard.take(), captures)
     return {
         "seen": [seen_out(one) for one in seen],
         "spaces": [space for space in captures if space],
+        "drops": drops,
         "drift": drift,
         "revisions": [before.revision, _snapshot(client).revision],
         "problems": problems,
@@ -71,6 +77,36 @@ def _capture(shot: Shot) -> Capture:
     """Return a capture on all devices of the namespace that this thread is in."""
     bridges = [name for _, name in socket.if_nameindex() if BRIDGE.fullmatch(name)]
     return Capture(shot.number, bridges)
+
+
+def _hear_drops(shot: Shot, open_ones: ExitStack) -> Drops | str:
+    """Return what hears why the kernel drops the shot's packets, or why it cannot."""
+    try:
+        return open_ones.enter_context(Drops(shot.number))
+    except KernelError as error:
+        return f"why the kernel drops packets is not known: {error}"
+
+
+def _told(drops: Iterable[Drop], captures: Iterable[str]) -> list[list[str]]:
+    """Return drops on this host and in its spaces, as plain data, equal ones once."""
+    homes = {netns.inode(space) if space else netns.here(): space for space in captures}
+    found: dict[tuple[str, str, str, str], None] = {}
+    for drop in drops:
+        if drop.namespace in homes:
+            space = homes[drop.namespace]
+            device = _device(space, drop.device)
+            if not (drop.reason == OF_WATCHING and BRIDGE.fullmatch(device)):
+                found[drop.reason, drop.location, device, space] = None
+    return [list(one) for one in found]
+
+
+def _device(space: str, index: int) -> str:
+    """Return the name of a device; of one that went meanwhile, its index."""
+    with ExitStack() as inside, suppress(OSError):
+        if space:
+            inside.enter_context(netns.enter(space))
+        return socket.if_indextoname(index)
+    return f"device {index}"
 
 
 def _snapshot(client: AgentClient) -> HostSnapshot:

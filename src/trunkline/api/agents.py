@@ -29,7 +29,8 @@ from trunkline.trace.live import seen_in, seen_out
 WAIT_MAX_S = 60
 MEETING_LOOK_S = 0.5
 SENTENCE_MAX = 1000
-REPORT_KEYS = {"heard", "problems", "seen", "spaces", "drift", "revisions"}
+DROP = ("reason", "function", "device", "space")
+REPORT_KEYS = {"heard", "problems", "seen", "spaces", "drops", "drift", "revisions"}
 
 status_name = one_of(*PortStatus)
 
@@ -155,10 +156,20 @@ def _live_report(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "seen": [seen_out(seen_in(one)) for one in _field(report, "seen", list, [])],
         "spaces": _sentences(report, "spaces"),
+        "drops": _drops(report.get("drops", [])),
         "drift": _sentences(report, "drift"),
         "revisions": [int(before), int(after)],
         "problems": _sentences(report, "problems"),
     }
+
+
+def _drops(told: Any) -> str | list[list[str]]:
+    """Return why packets were dropped: reason, function, device, space; or why nobody knows."""
+    if isinstance(told, str):
+        return told[:SENTENCE_MAX]
+    if not isinstance(told, list) or any(len(one) != len(DROP) for one in told):
+        raise ValueError(f"drops is no list of {', '.join(DROP)}")
+    return [[str(word)[:SENTENCE_MAX] for word in one] for one in told]
 
 
 def _sentences(report: Mapping[str, Any], key: str) -> list[str]:

@@ -170,6 +170,7 @@ def run_check(args: Namespace) -> int:
 def run_doctor(args: Namespace) -> int:
     """Say what this machine offers, what is chosen because of it, and what is missing."""
     from trunkline.agent.config import load  # noqa: PLC0415
+    from trunkline.kernel import drops  # noqa: PLC0415
     from trunkline.kernel.linux import LinuxKernel  # noqa: PLC0415
 
     unconfigured = args.config == DEFAULT_CONFIG and not DEFAULT_CONFIG.exists()
@@ -180,6 +181,8 @@ def run_doctor(args: Namespace) -> int:
     print(f"VLAN devices      {MAKINGS[facts.vlan_making]}")
     filtered = "on our bridges only" if facts.bridge_netfilter else "impossible: no br_netfilter"
     print(f"bridged packets   filtered {filtered}")
+    silent = drops.missing()
+    print(f"drop reasons      {f'not told by live traces: {silent}' if silent else 'told'}")
     if config is None:
         print(f"configuration     none at {DEFAULT_CONFIG}: NICs and server are not looked at")
     else:

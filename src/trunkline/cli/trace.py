@@ -110,6 +110,7 @@ def _lines_observed(observed: dict[str, Any]) -> Iterator[str]:
     yield "\nSeen by the hosts, against what was predicted:"
     for line in (*observed["comparison"], *_unsure(observed)):
         yield f"  {line}"
+    yield from (f"  {line}" for line in observed["drops"])
     found = observed["deviation"]
     yield f"First deviation: {found}" if found else "Nothing that was seen deviates."
 

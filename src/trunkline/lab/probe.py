@@ -30,6 +30,7 @@ PING_SIZE = HEADERS + 20  # what a nonce needs
 DNS_PORT = 53
 OFFERED_KBPS, RATE_PORT, RATE_SIZE, UDP_HEADERS = 24_000, 5202, 1200, 28
 SETTLING_S, MEASURED_S, TICK_S = 1.0, 2.0, 0.002
+NONCE_BYTES = 16
 PORT = 5201  # what the listening side of a TCP or UDP probe listens on
 
 
@@ -53,7 +54,11 @@ class Answer:
 
 
 def ping(
-    namespace: str, destination: IPv4Address, timeout_s: float, size: int = PING_SIZE
+    namespace: str,
+    destination: IPv4Address,
+    timeout_s: float,
+    size: int = PING_SIZE,
+    nonce: bytes | None = None,
 ) -> Answer:
     """Send one ICMP echo request that nobody may fragment, and wait for what comes back.
 
@@ -62,11 +67,12 @@ def ping(
         destination: Whither.
         timeout_s: How long to wait for an answer.
         size: Of the whole IP packet, in bytes.
+        nonce: 16 bytes; None makes one up.
 
     Raises:
         OSError: The namespace's own routing has no way to the destination.
     """
-    nonce = secrets.token_bytes(16)
+    nonce = nonce or secrets.token_bytes(NONCE_BYTES)
     number = secrets.randbits(16)
     with netns.socket(namespace, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
         sock.setsockopt(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
@@ -151,10 +157,15 @@ def _sent_back(
 
 
 def udp(
-    namespace: str, peer: str, destination: IPv4Address, timeout_s: float, port: int = PORT
+    namespace: str,
+    peer: str,
+    destination: IPv4Address,
+    timeout_s: float,
+    port: int = PORT,
+    nonce: bytes | None = None,
 ) -> Answer:
     """Send the nonce by UDP to a socket in the namespace ``peer``, and have it sent back."""
-    nonce = secrets.token_bytes(16)
+    nonce = nonce or secrets.token_bytes(NONCE_BYTES)
     with ExitStack() as stack:
         server = stack.enter_context(netns.socket(peer, socket.AF_INET, socket.SOCK_DGRAM))
         client = stack.enter_context(netns.socket(namespace, socket.AF_INET, socket.SOCK_DGRAM))

@@ -5,6 +5,7 @@ Decides who is meant. A probe is sent by the instance itself, from its namespace
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -12,9 +13,10 @@ from trunkline.advice import advise
 from trunkline.errors import Invalid
 from trunkline.lab.cloud import Seat
 from trunkline.lab.diagnose import Diagnosis, HostsReadBack, diagnose
+from trunkline.lab.drops import hearing_drops
 from trunkline.lab.evidence import met
 from trunkline.lab.predict import Prediction
-from trunkline.lab.probe import PING_SIZE
+from trunkline.lab.probe import NONCE_BYTES, PING_SIZE
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.state import Lab
 from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
@@ -60,11 +62,13 @@ class Finding:
 
     Attributes:
         met: What the probe met, for people.
+        drops: What the kernel said of packets of the probe that it dropped, as sentences.
     """
 
     prediction: Prediction
     met: str
     diagnosis: Diagnosis
+    drops: tuple[str, ...] = ()
 
 
 def predict(lab: Lab, asked: Question, *, with_advice: bool) -> Trace:
@@ -138,27 +142,31 @@ def shoot(stage: Stage, hosts: HostsReadBack, asked: Question) -> Finding:
     flow = _flow(stage, asked)
     if flow.source is None or flow.source_address is not None:
         raise Invalid("--live: a probe is what an instance sends by itself: from no other source")
+    nonce = secrets.token_bytes(NONCE_BYTES)
     try:
-        shot = _probe(stage, asked, flow)
+        with hearing_drops(stage, nonce) as drops:
+            shot = _probe(stage, asked, flow, nonce)
     except OSError as error:  # its own kernel refuses: it has no route, or no address
         raise Invalid(f"--live: {asked.source} cannot send that: {error.strerror}") from error
     found = diagnose(stage, hosts, shot.prediction, lambda cloud: trace(cloud, flow))
-    return Finding(shot.prediction, met(shot), found)
+    return Finding(shot.prediction, met(shot), found, tuple(drops))
 
 
-def _probe(stage: Stage, asked: Question, flow: Flow) -> Shot:
+def _probe(stage: Stage, asked: Question, flow: Flow, nonce: bytes) -> Shot:
     if flow.destination == stage.seats[asked.source].address:
         raise Invalid(f"--live: {asked.source} has {flow.destination}: nothing leaves it")
     predicted = trace(stage.traced(), flow)
     answers = (step.part == "error" for step in predicted.steps)
     hope = predicted.disposition is Disposition.DELIVERED or any(answers)
     if flow.protocol == ICMP:
-        return stage.ping(asked.source, flow.destination, size=_ping_size(asked), hope=hope)
+        size = _ping_size(asked)
+        return stage.ping(asked.source, flow.destination, size=size, hope=hope, nonce=nonce)
     if flow.protocol not in (TCP, UDP) or flow.port is None:
         raise Invalid("--live: probes are icmp, tcp and udp")
-    send = stage.tcp if flow.protocol == TCP else stage.udp
-    peer = _listener(stage, flow.destination)
-    return send(asked.source, peer, flow.destination, port=flow.port, hope=hope)
+    ends = asked.source, _listener(stage, flow.destination), flow.destination
+    if flow.protocol == UDP:
+        return stage.udp(*ends, port=flow.port, hope=hope, nonce=nonce)
+    return stage.tcp(*ends, port=flow.port, hope=hope)
 
 
 def _ping_size(asked: Question) -> int:
@@ -185,4 +193,5 @@ def tell(found: Finding) -> str:
     lines += [f"deviates: {one.text}" for one in prediction.deviations]
     if not prediction.deviations:
         lines.append(f"All {len(prediction.comparison)} steps were seen as predicted.")
+    lines += found.drops
     return "\n".join([*lines, *found.diagnosis.lines()])

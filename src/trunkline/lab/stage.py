@@ -147,12 +147,20 @@ class Stage:
         return Flow(self.seats[instance].port_id, to, protocol, port)
 
     def ping(
-        self, instance: str, to: IPv4Address, *, size: int = probe.PING_SIZE, hope: bool = True
+        self,
+        instance: str,
+        to: IPv4Address,
+        *,
+        size: int = probe.PING_SIZE,
+        hope: bool = True,
+        nonce: bytes | None = None,
     ) -> Shot:
         """Ping from an instance; without hope of an answer the wait for it is short."""
         namespace, patience_s = self.lab.namespace(instance), _patience_s(hope=hope)
         flow = replace(self.flow(instance, to, ICMP), size=size)
-        return self.shoot(flow, lambda: probe.ping(namespace, to, patience_s, size), carrying)
+        return self.shoot(
+            flow, lambda: probe.ping(namespace, to, patience_s, size, nonce), carrying
+        )
 
     def lease(self, instance: str) -> Take:
         """Have another DHCP client in an instance ask for its lease; it is put to no use."""
@@ -190,13 +198,14 @@ class Stage:
         *,
         port: int = probe.PORT,
         hope: bool = True,
+        nonce: bytes | None = None,
     ) -> Shot:
         """Send by UDP from an instance to another."""
         a, b = self.lab.namespace(instance), self.lab.namespace(peer)
         address = to or self.seats[peer].address
         return self.shoot(
             self.flow(instance, address, UDP, port),
-            lambda: probe.udp(a, b, address, _patience_s(hope=hope), port),
+            lambda: probe.udp(a, b, address, _patience_s(hope=hope), port, nonce),
             carrying,
         )
 

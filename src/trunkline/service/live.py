@@ -79,7 +79,8 @@ def outcome(tx: Transaction, record: Mapping[str, Any]) -> dict[str, Any] | None
 
     Its keys: ``status`` (RUNNING, DONE, or GONE: too old), ``silent_hosts``, ``changed`` (hosts
     whose snapshot moved meanwhile), ``problems``, ``layers`` (name and deviations, in order),
-    ``deviation`` (the first one as a sentence, or null), ``comparison`` (step by step).
+    ``deviation`` (the first one as a sentence, or null), ``comparison`` (step by step), ``drops``
+    (what the kernels said of packets of the probe that they dropped, as sentences).
     """
     if record["live"] is None:
         return None
@@ -98,6 +99,7 @@ def outcome(tx: Transaction, record: Mapping[str, Any]) -> dict[str, Any] | None
         "layers": layers,
         "deviation": found,
         "comparison": [one.text for one in compared],
+        "drops": list(chain.from_iterable(_drops(record["live"], *one) for one in told.items())),
     }
 
 
@@ -129,6 +131,18 @@ def _by_node(
     for space in report.get("spaces", ()):
         if space in routers:
             yield routers[space], [one for one in every if one.space == space]
+
+
+def _drops(live: Mapping[str, Any], host: str, report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a host's kernel said of packets of the probe that it dropped."""
+    drops = report.get("drops", [])
+    if isinstance(drops, str):
+        yield f"{host}: {drops}"
+        return
+    routers = live.get("routers", {}).get(host, {})
+    for reason, function, device, space in drops:
+        node = routers.get(space, space) if space else host
+        yield f"{node}: the kernel dropped a packet of it on {device}: {reason}, in {function}"
 
 
 def _layers(told: Mapping[str, Any], compared: Sequence[Comparison]) -> list[dict[str, Any]]:
