@@ -19,7 +19,7 @@ BROADCAST = b"\xff" * 6
 MAGIC = b"trunkline\0"
 COPIES = 2  # one frame may be lost and is no finding
 
-_TAG = struct.Struct(">HHH")  # TPID, tag, ethertype
+_TAG, _KIND = struct.Struct(">HH"), struct.Struct(">H")  # TPID and tag; ethertype
 _BODY = struct.Struct(">10s16sHHH")  # magic, nonce, sender, lane, size
 SIZE_MIN = 46  # bytes: IEEE 802.3's shortest payload
 SIZES = (SIZE_MIN, 576, 1280, 1400, 1450, 1496, 1500, 4000, 8996)
@@ -29,10 +29,14 @@ carries that counts the tag's four bytes as payload."""
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One VLAN of one physical network, and the payload sizes to try on it, in bytes."""
+    """One segment of one physical network, and the payload sizes to try on it, in bytes.
+
+    Attributes:
+        vlan_id: None: its frames have no tag (a flat network's).
+    """
 
     physical_network: str
-    vlan_id: int
+    vlan_id: int | None
     sizes: tuple[int, ...]
 
 
@@ -84,10 +88,11 @@ def sizes_up_to(mtu: int) -> tuple[int, ...]:
 
 
 def encode_frame(order: ProbeOrder, lane: int, size: int, mac: bytes) -> bytes:
-    """Return a tagged frame with this many bytes of payload behind the ethertype."""
+    """Return a frame, tagged as its lane is, with this many bytes behind the ethertype."""
     body = _BODY.pack(MAGIC, order.nonce, order.sender, lane, size)
-    tag = _TAG.pack(TPID, order.lanes[lane].vlan_id, ETHERTYPE)
-    return BROADCAST + mac + tag + body.ljust(size, b"\0")
+    vlan_id = order.lanes[lane].vlan_id
+    tag = b"" if vlan_id is None else _TAG.pack(TPID, vlan_id)
+    return BROADCAST + mac + tag + _KIND.pack(ETHERTYPE) + body.ljust(size, b"\0")
 
 
 def decode_frame(nonce: bytes, payload: bytes) -> ProbeFrame | None:
@@ -116,7 +121,10 @@ def order_in(data: Mapping[str, Any]) -> ProbeOrder:
     Raises:
         KeyError, TypeError, ValueError: It is none.
     """
-    lanes = tuple(Lane(str(n), int(v), tuple(map(int, sizes))) for n, v, sizes in data["lanes"])
+    lanes = tuple(
+        Lane(str(name), None if vlan_id is None else int(vlan_id), tuple(map(int, sizes)))
+        for name, vlan_id, sizes in data["lanes"]
+    )
     return ProbeOrder(
         bytes.fromhex(data["nonce"]), int(data["sender"]), lanes, float(data["frames_per_s"])
     )

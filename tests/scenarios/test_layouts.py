@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from trunkline.cli.main import main
 from trunkline.errors import Invalid
 from trunkline.kernel import netns
 from trunkline.lab import build
 from trunkline.lab.scenarios import ALL, play
 from trunkline.lab.scenarios.layouts import tagged_act
 from trunkline.lab.stage import Stage
+from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Report
 from trunkline.lab.waiting import until
 
@@ -26,6 +30,35 @@ def failed(report: Report) -> list[str]:
 def test_flat(flat: Stage, key: str) -> None:
     """One untagged segment for all tenants, from the first lease to the last wall."""
     assert failed(play(flat, ALL[key])) == []
+
+
+def test_a_flat_network_is_probed_without_a_tag(
+    flat: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The switch is asked with untagged frames too, which no instance sees; losses are named."""
+    hook = "type filter hook forward priority 0"
+    lose = f"table bridge t {{ chain f {{ {hook}; ether type 0x88b5 drop; }}; }}"
+    to_server = ("--server", flat.lab.api, "--token", flat.lab.tokens()["admin"])
+    ends = ("--host", "compute1", "--host", "compute2", "--json")
+
+    with flat.capture() as capture:
+        assert main(["probe", *ends, *to_server]) == 0
+        frames = [f for f in capture.frames() if f.tagged[12:14] == b"\x88\xb5"]
+    found = json.loads(capsys.readouterr().out)
+    assert ("carried", None) in {(p["carriage"], p["vlan_id"]) for p in found["paths"]}
+    places = {(f.node, f.device) for f in frames}
+    assert ("compute2", build.TRUNK) in places
+    assert not {node for node, _ in places} & set(flat.topology.instances)
+    assert not {d for n, d in places if n != SWITCH and d.startswith(("tap", "br"))}
+
+    switch = flat.lab.namespace(SWITCH)
+    assert netns.run(switch, ["nft", "-f", "-"], stdin=lose).returncode == 0
+    try:
+        assert main(["probe", *ends, *to_server]) == 1
+    finally:
+        netns.run(switch, ["nft", "delete", "table", "bridge", "t"])
+    faults = json.loads(capsys.readouterr().out)["faults"]
+    assert "The untagged segment on physnet1, compute1 to compute2: not carried" in faults[0]
 
 
 def test_flat_without_the_wall_between_tags(flat: Stage) -> None:

@@ -53,6 +53,26 @@ def test_a_frame_says_what_it_is() -> None:
     assert decode_frame(ORDER.nonce, frame[18:]) == ProbeFrame(1, 1, 1496)
 
 
+def test_untagged_frames_are_a_lane_of_their_own() -> None:
+    """A flat network's frames carry no tag; ones that come with a tag are astray."""
+    lanes = (LANES[0], Lane("physnet1", None, (46, 1500)))
+    order = replace(ORDER, lanes=lanes)
+    frame = encode_frame(order, 1, 1500, b"\x02" * 6)
+    assert frame[12:14] == bytes.fromhex("88b5")
+    assert len(frame) == 14 + 1500
+    assert order_in(order_out(order)) == order
+
+    plain = Heard("eth0", None, ProbeFrame(0, 1, 1500), 2)
+    native = Heard("eth0", 100, ProbeFrame(1, 1, 1500), 2)
+    report = judge(lanes, ranks([native], [plain]))
+    ways = {(p.vlan_id, p.source): p.carriage for p in report.paths}
+    assert (ways[None, "a"], ways[None, "b"]) == (Carriage.CARRIED, Carriage.NOT_CARRIED)
+    assert [stray.text for stray in report.strays] == [
+        "frames that b sent on the untagged segment of physnet1 reach a by eth0 with tag 100"
+    ]
+    assert pruned([p for p in report.paths if p.source == "b"])["a"] >= {None}
+
+
 @pytest.mark.parametrize(
     "payload",
     [

@@ -20,7 +20,10 @@ LIMIT_S = 180.0  # the server's own limits are shorter
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Register the command."""
-    text = "see what the switches carry: each VLAN, between each two hosts, both ways"
+    text = (
+        "see what the switches carry: each VLAN, and untagged frames where a network is flat,"
+        " between each two hosts, both ways"
+    )
     parser = commands.add_parser("probe", help=text, description=text)
     parser.add_argument("--host", action="append", dest="hosts", help="only these; repeat it")
     parser.add_argument(
@@ -56,7 +59,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield a row per VLAN and pair of hosts, then what is wrong."""
     yield f"{'VLAN':<16}{'from':<16}{'to':<16}carried"
     for path in found["paths"]:
-        vlan = f"{path['physical_network']}:{path['vlan_id']}"
+        number = "untagged" if path["vlan_id"] is None else path["vlan_id"]
+        vlan = f"{path['physical_network']}:{number}"
         yield f"{vlan:<16}{path['source']:<16}{path['destination']:<16}{_carried(path)}"
     for problem in found["problems"]:
         yield f"problem: {problem}"

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 
 from trunkline.db.engine import Transaction, format_time
 from trunkline.db.tables import hosts, networks, probe_hosts, probes
@@ -33,6 +33,7 @@ FRAMES_PER_S = 200  # that one host sends at most
 FRAMES_PER_S_ALL = 1000  # that come out of each switch port at most
 SEND_S_MAX = 120
 PATHS_MAX = 20_000
+IS_FLAT = and_(networks.c.network_type == "flat", networks.c.external.is_(False))
 KEPT = {WIRE: 10, TRACE: 100}
 
 
@@ -72,7 +73,7 @@ def create(tx: Transaction, _caller: Caller, values: Record) -> Record:
         tx: The transaction.
         _caller: Whom the policy has let in.
         values: ``hosts``: names, None is all whose agents live; ``vlan_ids``: None is all of the
-            cloud's.
+            cloud's, and what its flat networks send without a tag.
 
     Raises:
         Invalid: A host or VLAN is unknown, or it is too much for one probe.
@@ -197,7 +198,7 @@ def _lanes(
     rows = tx.connection.execute(
         select(networks.c.id, networks.c.physical_network, networks.c.segmentation_id)
         .add_columns(networks.c.mtu)
-        .where(networks.c.segmentation_id.is_not(None))
+        .where(networks.c.segmentation_id.is_not(None) | IS_FLAT)
         .order_by(networks.c.physical_network, networks.c.segmentation_id)
     ).all()
     there = {name for trunks in cabling.values() for name in trunks}
@@ -211,7 +212,7 @@ def _lanes(
         if row.physical_network in there and (vlan_ids is None or row.segmentation_id in vlan_ids)
     ]
     if not chosen:
-        raise Conflict("No network has a VLAN on these hosts' trunks.", "Conflict")
+        raise Conflict("No network has a segment on these hosts' trunks.", "Conflict")
     lanes = (
         Lane(row.physical_network, row.segmentation_id, sizes_up_to(row.mtu)) for row in chosen
     )
@@ -343,7 +344,7 @@ def _known(tx: Transaction) -> tuple[str, tuple[WirePath, ...], tuple[Stray, ...
     """
     at: str = ""
     strays: tuple[Stray, ...] = ()
-    paths: dict[tuple[str, int, str, str], WirePath] = {}
+    paths: dict[tuple[str, int | None, str, str], WirePath] = {}
     of_wires = select(probes).where(probes.c.kind == WIRE)
     newest_first = of_wires.order_by(probes.c.serial.desc())
     for record in map(dict, tx.connection.execute(newest_first).mappings()):
@@ -380,7 +381,7 @@ def faults_by_host(tx: Transaction) -> tuple[str, dict[str, list[str]]]:
     return at, found
 
 
-def of_the_switch(tx: Transaction) -> tuple[dict[str, frozenset[int]], str]:
+def of_the_switch(tx: Transaction) -> tuple[dict[str, frozenset[int | None]], str]:
     """Return the tags that switch ports are known not to carry, and the time of the last probe.
 
     The time is empty if there was none.

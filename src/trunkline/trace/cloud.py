@@ -312,7 +312,8 @@ class Cloud:
         left_out: Ports of which a walk does not tell that they hear broadcasts, unless they are
             its ends: a host may have thousands.
         switch: What the wire between the trunks is called.
-        pruned: By host, the tags that the switch's port is known not to carry.
+        pruned: By host, the tags that the switch's port is known not to carry; None stands for
+            frames without one.
         probed_at: When that was last seen by a probe; empty if it is taken for granted.
     """
 
@@ -322,7 +323,7 @@ class Cloud:
     unplugged: frozenset[PortId] = frozenset()
     left_out: frozenset[PortId] = frozenset()
     switch: str = "switch"
-    pruned: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    pruned: Mapping[str, frozenset[int | None]] = field(default_factory=dict)
     probed_at: str = ""
 
     @cached_property

@@ -257,7 +257,8 @@ class SwitchNode:
         tag = passage.frame.tag
         if tag not in self._wiring.cloud.pruned.get(port, ()):
             return False
-        text = f"the switch does not carry tag {tag} on {port}'s port"
+        what = "frames without a tag" if tag is None else f"tag {tag}"
+        text = f"the switch does not carry {what} on {port}'s port"
         if self._learned.get(passage.frame.destination_mac, port) == port:
             passage.end(Disposition.NO_VLAN, Decision(Stage.TAG, port, text))
         return True

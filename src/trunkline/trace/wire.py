@@ -40,16 +40,17 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class WirePath:
-    """A VLAN from one host to another.
+    """A segment from one host to another.
 
     Attributes:
+        vlan_id: None: frames without a tag.
         largest: The largest payload that arrived, in bytes; 0 is none.
         wanted: The network's MTU.
         needed: Whether both hosts serve the network.
     """
 
     physical_network: str
-    vlan_id: int
+    vlan_id: int | None
     source: str
     destination: str
     carriage: Carriage
@@ -60,14 +61,17 @@ class WirePath:
     @property
     def text(self) -> str:
         """Return the path as a sentence."""
-        way = f"VLAN {self.vlan_id} on {self.physical_network}, {self.source} to {self.destination}"
+        what = _lane(self.vlan_id)
+        way = f"{what[0].upper()}{what[1:]} on {self.physical_network}"
+        way += f", {self.source} to {self.destination}"
         match self.carriage:
             case Carriage.CARRIED:
                 return f"{way}: carried, frames of {self.wanted} bytes"
             case Carriage.TOO_SMALL:
                 return f"{way}: carried up to {self.largest} bytes, {self.wanted} are needed"
             case Carriage.NOT_CARRIED:
-                return f"{way}: not carried; allow the VLAN on both switch ports"
+                lacking = "the VLAN" if self.vlan_id is not None else "a native VLAN, the same one,"
+                return f"{way}: not carried; allow {lacking} on both switch ports"
         return f"{way}: unknown, an agent did not answer"
 
 
@@ -76,7 +80,7 @@ class Stray:
     """Frames that arrived where they should not."""
 
     physical_network: str
-    vlan_id: int
+    vlan_id: int | None
     source: str
     destination: str
     nic: str
@@ -85,7 +89,7 @@ class Stray:
     @property
     def text(self) -> str:
         """Return the finding as a sentence."""
-        sent = f"frames that {self.source} sent on VLAN {self.vlan_id} of {self.physical_network}"
+        sent = f"frames that {self.source} sent on {_lane(self.vlan_id)} of {self.physical_network}"
         if self.source == self.destination:
             return f"{sent} come back to it by {self.nic}: there is a loop"
         how = "untagged" if self.tag is None else f"with tag {self.tag}"
@@ -110,6 +114,10 @@ class WireReport:
         bad = [p.text for p in self.paths if p.needed and p.carriage is not Carriage.CARRIED]
         lost = [f"host {name}: its agent did not answer in time" for name in self.silent]
         return (*bad, *(stray.text for stray in self.strays), *lost)
+
+
+def _lane(vlan_id: int | None) -> str:
+    return "the untagged segment" if vlan_id is None else f"VLAN {vlan_id}"
 
 
 def judge(lanes: tuple[Lane, ...], ranks: tuple[Rank, ...]) -> WireReport:
@@ -174,13 +182,14 @@ def _path(number: int, lane: Lane, source: Rank, destination: Rank, largest: int
     )
 
 
-def pruned(paths: Iterable[WirePath]) -> dict[str, frozenset[int]]:
+def pruned(paths: Iterable[WirePath]) -> dict[str, frozenset[int | None]]:
     """Return the tags that no other host could exchange with a host, either way, by host.
 
+    None stands for frames without one.
     Between two hosts that is both of them: which port prunes cannot be told from outside.
     """
-    lost: dict[str, set[int]] = {}
-    kept: dict[str, set[int]] = {}
+    lost: dict[str, set[int | None]] = {}
+    kept: dict[str, set[int | None]] = {}
     for path in paths:
         found = lost if path.carriage is Carriage.NOT_CARRIED else kept
         for host in (path.source, path.destination):
