@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import NamedTuple
+
+from trunkline.model import IpAddress
 
 
 class VlanMaking(StrEnum):
@@ -36,6 +38,8 @@ class HostConfig:
             does not serve. False gives the article's original behaviour (scenario 6b): the
             packet follows the default route out of the uplink.
         metadata: Whether 169.254.169.254 leads to this host's metadata proxy.
+        route_ipv6: Whether tenants' IPv6, which nothing translates, leaves by the uplink and
+            comes in there. False refuses it.
     """
 
     host: str
@@ -46,6 +50,7 @@ class HostConfig:
     state_dir: str
     guard_absent_prefixes: bool = True
     metadata: bool = False
+    route_ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,10 @@ class HostFacts:
             say what to load or install.
         transits: Address of the host's end of each transit to a space that is there, by link:
             they stay while others come and go.
+        foreign_prefixes6: Likewise of IPv6, but for link-local ones.
+        ipv6_forwarding: The sysctl of a link that makes it route IPv6: ``force_forwarding``
+            (Linux 6.17), which is of no concern to others; or ``forwarding``, where the
+            administrator has made this host a router for IPv6. None: it routes none.
     """
 
     vlan_making: VlanMaking | None
@@ -77,14 +86,20 @@ class HostFacts:
     trunk_mtus: Mapping[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     transits: tuple[tuple[str, IPv4Interface], ...] = ()
+    foreign_prefixes6: tuple[tuple[IPv6Network, str], ...] = ()
+    ipv6_forwarding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
     """A tenant network's bridge.
 
-    That bridged IPv4 packets are filtered is a property of each bridge, so bridges that are not
-    ours are never filtered because of us.
+    That bridged packets are filtered is a property of each bridge, so bridges that are not ours
+    are never filtered because of us.
+
+    Attributes:
+        nf_call_ip6tables: Off for a network without IPv6, on whose bridge the host itself
+            speaks none either.
     """
 
     name: str
@@ -93,6 +108,7 @@ class Bridge:
     alias: str
     up: bool = True
     nf_call_iptables: bool = True
+    nf_call_ip6tables: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +173,7 @@ class Address:
     """An address of ours on a link: a gateway on a bridge, or a floating IP on the uplink."""
 
     link: str
-    address: IPv4Interface
+    address: IPv4Interface | IPv6Interface
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +300,7 @@ class HostState:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One entry of the connection tracking table (IPv4).
+    """One entry of the connection tracking table, all of whose addresses are of one family.
 
     Attributes:
         source, destination: Of the first packet, before translation.
@@ -295,12 +311,12 @@ class Connection:
     """
 
     protocol: int
-    source: IPv4Address
-    destination: IPv4Address
+    source: IpAddress
+    destination: IpAddress
     source_port: int
     destination_port: int
-    reply_source: IPv4Address
-    reply_destination: IPv4Address
+    reply_source: IpAddress
+    reply_destination: IpAddress
     reply_source_port: int
     reply_destination_port: int
     zone: int = 0

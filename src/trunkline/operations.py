@@ -36,6 +36,7 @@ class CreateBridge:
         return (
             f"ip link add {b.name} address {b.mac} mtu {b.mtu} group {LINK_GROUP} type bridge"
             f" forward_delay 0 stp_state 0 mcast_snooping 0 nf_call_iptables 1"
+            f" nf_call_ip6tables {int(b.nf_call_ip6tables)}"
             f" && ip link set {b.name} up alias {quote(b.alias)}"
         )
 
@@ -105,8 +106,9 @@ class ChangeLink:
     Attributes:
         changes: Pairs in ``ip link set`` order. Keys: ``mtu``, ``address``, ``alias``,
             ``master`` (the empty string unplugs), ``state`` (up, down), for bridges
-            ``nf_call_iptables``, for bridge ports ``hairpin`` (on, off). Of a cable, ``mtu``
-            and ``state`` are for both ends, and ``address`` is for the end in the space.
+            ``nf_call_iptables`` and ``nf_call_ip6tables``, whose 0 also ends all IPv6 that the
+            bridge has itself; for bridge ports ``hairpin`` (on, off). Of a cable, ``mtu`` and
+            ``state`` are for both ends, and ``address`` is for the end in the space.
     """
 
     name: str
@@ -123,8 +125,8 @@ class ChangeLink:
                     words.append(value)
                 case "hairpin", _:
                     words.append(f"type bridge_slave hairpin {value}")
-                case "nf_call_iptables", _:
-                    words.append(f"type bridge nf_call_iptables {value}")
+                case "nf_call_iptables" | "nf_call_ip6tables", _:
+                    words.append(f"type bridge {key} {value}")
                 case _:
                     words.append(f"{key} {quote(value)}")
         return f"ip link set {self.name} {' '.join(words)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from typing import Any
 
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
@@ -68,6 +68,8 @@ def encode(config: HostConfig, facts: HostFacts, reading: Reading | None = None)
         "trunk_mtus": dict(facts.trunk_mtus),
         "missing": list(facts.missing),
         "transits": [[link, str(address)] for link, address in facts.transits],
+        "foreign_prefixes6": [[str(prefix), link] for prefix, link in facts.foreign_prefixes6],
+        "ipv6_forwarding": facts.ipv6_forwarding,
         "cabling": {
             "trunks": dict(config.trunks),
             "uplink": config.uplink,
@@ -75,6 +77,7 @@ def encode(config: HostConfig, facts: HostFacts, reading: Reading | None = None)
             "snat_exempt": [str(prefix) for prefix in config.snat_exempt],
             "guard_absent_prefixes": config.guard_absent_prefixes,
             "metadata": config.metadata,
+            "route_ipv6": config.route_ipv6,
         },
     }
 
@@ -112,6 +115,7 @@ def _config(host: str, data: Mapping[str, Any]) -> HostConfig:
         state_dir="",
         guard_absent_prefixes=bool(data["guard_absent_prefixes"]),
         metadata=bool(data.get("metadata", False)),
+        route_ipv6=bool(data.get("route_ipv6", False)),
     )
 
 
@@ -133,6 +137,11 @@ def _facts(data: Mapping[str, Any]) -> HostFacts:
         transits=tuple(
             (str(link), IPv4Interface(str(address))) for link, address in data.get("transits", ())
         ),
+        foreign_prefixes6=tuple(
+            (IPv6Network(str(prefix)), str(link))
+            for prefix, link in data.get("foreign_prefixes6", ())
+        ),
+        ipv6_forwarding=data.get("ipv6_forwarding"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 import pytest
 from worlds import HOST, UPLINK_ADDRESS, World, read
@@ -44,6 +44,7 @@ from trunkline.operations import (
 BR100 = Bridge("br100", "0a:00:00:00:00:01", 1500, "trunkline network=one")
 TAP = "tap00000001-aa"
 GATEWAY = Address("br100", IPv4Interface("10.0.0.1/24"))
+GATEWAY6 = Address("br100", IPv6Interface("2001:db8::1/64"))
 FLOATING = Address("eth1", IPv4Interface("91.208.23.11/32"))
 FORWARDING = "net.ipv4.conf.br100.forwarding"
 
@@ -249,6 +250,26 @@ def test_addresses_of_ours_and_no_others(world: World) -> None:
         run(world, AnnounceAddress(Address("eth9", FLOATING.address)))
     with pytest.raises(Rejected):
         run(world, AnnouncePort("tap0000000a-aa", "fa:16:3e:00:00:0a", "vlan100"))
+
+
+def test_a_bridge_speaks_ipv6_only_where_its_network_has_it(world: World) -> None:
+    """An address of IPv6 needs it switched on, reads back, and goes with its being filtered."""
+    key = "net.ipv6.conf.br100.disable_ipv6"
+    run(world, CreateBridge(replace(BR100, nf_call_ip6tables=True)))
+    with pytest.raises(Rejected):
+        run(world, AddAddress(GATEWAY6))
+
+    run(world, SetSysctl(key, "0"), AddAddress(GATEWAY), AddAddress(GATEWAY6))
+    found = read(world, key)
+    assert found.bridges["br100"].nf_call_ip6tables
+    assert found.addresses == {GATEWAY, GATEWAY6}
+    assert found.sysctls == {key: "0"}
+
+    run(world, ChangeLink("br100", (("nf_call_ip6tables", "0"),)))
+    found = read(world, key)
+    assert found.bridges == {"br100": BR100}
+    assert found.addresses == {GATEWAY}
+    assert found.sysctls == {key: "1"}
 
 
 def test_a_floating_ip_does_not_become_the_uplinks_own_address(world: World) -> None:

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def rules() -> Iterator[Rule]:
                     port_max=high,
                     remote_prefix=prefix,
                 )
+    yield from rules6()
+
+
+def rules6() -> Iterator[Rule]:
+    """Yield a rule of every form that there is for IPv6 only."""
+    prefixes = (None, *map(IPv6Network, ("::/0", "2001:db8::/32", "2001:db8:1::/64", "fd00::7")))
+    services: list[tuple[int | None, int | None, int | None]] = [(None, None, None)]
+    services += [(58, None, None), (6, 22, 22), (17, 1, 65535), (43, None, None)]
+    services += [(58, kind, None) for kind in range(256)]
+    services += [(58, kind, code) for kind in (1, 128, 3) for code in (*range(8), 255)]
+    for number, (prefix, one) in enumerate(product(prefixes, services)):
+        yield Rule(RuleId(f"rule6-{number}"), Direction.INGRESS, 6, *one, prefix)
 
 
 def test_every_form_of_rule_reads_back_as_it_was_written(linux: World) -> None:
@@ -454,6 +467,24 @@ def test_tracked_connections_are_read_and_cut(linux: World) -> None:
 
     linux.kernel.run(linux.config, CutConnections(tuple(found.values())))
     assert linux.kernel.connections() == {"": ()}
+
+
+def test_tracked_connections_of_ipv6_are_read_and_cut(linux: World) -> None:
+    """The same in IPv6, where ICMP is another protocol with other types."""
+    built(linux)
+    here, there = IPv6Interface("fd00::105/64"), IPv6Interface("fd00::1/64")
+    for namespace, own in ((HOST, here), (WIRE, there)):
+        words = ["ip", "addr", "add", str(own), "dev", "eth1", "nodad"]
+        assert netns.run(namespace, words).returncode == 0
+    assert netns.run(HOST, ["ping", "-c", "1", "-e", "77", str(there.ip)]).returncode == 0
+
+    (echo,) = [c for c in linux.kernel.connections()[""] if c.protocol == 58]
+    assert (echo.source, echo.destination) == (here.ip, there.ip)
+    assert (echo.reply_source, echo.reply_destination) == (there.ip, here.ip)
+    assert (echo.source_port, echo.destination_port) == (77, 128)
+
+    linux.kernel.run(linux.config, CutConnections((echo, echo)))
+    assert echo not in linux.kernel.connections()[""]
 
 
 def test_an_address_is_announced_on_the_wire(linux: World) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
 from trunkline.model import (
+    AddressMode,
     AddressPair,
     Bandwidth,
     DhcpOption,
@@ -50,6 +51,7 @@ FACTS = HostFacts(
     links=frozenset({"lo", "eth0", "eth1"}),
     uplink_address=IPv4Address("91.207.15.105"),
     foreign_prefixes=((IPv4Network("91.207.15.0/24"), "eth1"),),
+    ipv6_forwarding="force_forwarding",
 )
 ROUTER = RouterView(
     RouterId("router"),
@@ -285,6 +287,75 @@ PLACED_HERE = replace(
     guests=(VM2,),
 )
 
+
+# The article's networks with IPv6 beside IPv4, one by SLAAC and one by DHCPv6.
+def subnet6(vlan_id: int, mode: AddressMode, **more: object) -> SubnetView:
+    """Return a network's IPv6 subnet."""
+    return SubnetView(
+        id=SubnetId(f"subnet6-{vlan_id}"),
+        cidr=IPv6Network(f"2001:db8:{vlan_id}::/64"),
+        gateway=IPv6Address(f"2001:db8:{vlan_id}::1"),
+        address_mode=mode,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def dual(view: PortView, address: str) -> PortView:
+    """Return a port with an IPv6 address besides."""
+    fixed = FixedIp(
+        SubnetId(view.fixed_ips[0].subnet_id.replace("subnet", "subnet6-")), IPv6Address(address)
+    )
+    return replace(view, fixed_ips=(*view.fixed_ips, fixed))
+
+
+def with_ipv6(view: NetworkView, mode: AddressMode, **more: object) -> NetworkView:
+    """Return a network with an IPv6 subnet besides."""
+    assert view.vlan_id
+    return replace(view, subnets=(*view.subnets, subnet6(view.vlan_id, mode, **more)))
+
+
+SLAAC1 = "2001:db8:100:0:f816:3eff:fe00:1"
+DUAL1 = dual(VM1, SLAAC1)
+DUAL2 = dual(VM2, "2001:db8:100:0:f816:3eff:fe00:2")
+DUAL3 = dual(VM3, "2001:db8:102::33")
+PREFIXES6 = tuple(IPv6Network(f"2001:db8:{number}::/64") for number in (100, 102, 104))
+RULES6 = (
+    Rule(RuleId("out6"), Direction.EGRESS, 6),
+    Rule(RuleId("self6"), Direction.INGRESS, 6, remote_group_id=GROUP1),
+    Rule(RuleId("echo6"), Direction.INGRESS, 6, 58, 128, 0),
+    Rule(RuleId("web6"), Direction.INGRESS, 6, 6, 80, 80, IPv6Network("2001:db8:102::/64")),
+)
+DUAL = replace(
+    ARTICLE,
+    revision=19,
+    networks=(with_ipv6(NET100, AddressMode.SLAAC), with_ipv6(NET102, AddressMode.STATEFUL)),
+    ports=(DUAL1, DUAL2, DUAL3),
+    groups=(group(GROUP1, *OPEN1.rules[1:], *RULES6), group(GROUP2, *OPEN2.rules[1:], *RULES6)),
+    members={(GROUP1, DOMAIN): (*MEMBERS[GROUP1, DOMAIN], IPv6Address(SLAAC1))},
+    tenant_prefixes=(*PREFIXES, *PREFIXES6),
+)
+DUAL_PAIRS = replace(
+    DUAL,
+    revision=20,
+    networks=(
+        with_ipv6(NET100, AddressMode.STATELESS, dns_servers=(IPv6Address("2001:db8::53"),)),
+        NET102,
+    ),
+    routers=(replace(ROUTER, admin_up=False),),
+    ports=(
+        replace(
+            DUAL1,
+            pairs=(
+                AddressPair(VM1.mac, IPv4Network("10.0.0.128/25")),
+                AddressPair(VM1.mac, IPv6Network("2001:db8:100::a00/120")),
+                AddressPair("fa:16:3e:77:77:77", IPv6Network("2001:db8:100::99/128")),
+            ),
+        ),
+        DUAL2,
+        DUAL3,
+    ),
+)
+
 INSTANCES = (VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE)
 STATES = {
     "empty": EMPTY,
@@ -308,4 +379,6 @@ STATES = {
     "standby": STANDBY,
     "router elsewhere": ELSEWHERE,
     "router placed here": PLACED_HERE,
+    "both families": DUAL,
+    "both families, pairs, router down": DUAL_PAIRS,
 }

@@ -8,6 +8,7 @@ routing_source = "91.207.15.105"   # omit: the uplink's own first address
 snat_exempt = ["172.16.0.0/12"]    # destinations that see instances' own addresses
 state_dir = "/var/lib/trunkline"
 guard_absent_prefixes = true       # false: scenario 6b as the article has it
+route_ipv6 = false                 # true: tenants' IPv6 leaves by the uplink, and comes in there
 [trunks]
 physnet1 = "eth0"                  # physical network = NIC
 [metadata]                         # omit: instances find nothing at 169.254.169.254
@@ -38,6 +39,7 @@ KEYS = {
     "snat_exempt",
     "state_dir",
     "guard_absent_prefixes",
+    "route_ipv6",
     "trunks",
     "metadata",
 }
@@ -94,6 +96,7 @@ def parse(values: dict[str, Any]) -> AgentConfig:
         state_dir=_state_dir(_of_type(values, "state_dir", str, "/var/lib/trunkline")),
         guard_absent_prefixes=_of_type(values, "guard_absent_prefixes", bool, True),  # noqa: FBT003 - a value of the file, not an argument
         metadata=metadata is not None,
+        route_ipv6=_of_type(values, "route_ipv6", bool, False),  # noqa: FBT003 - as above
     )
     return AgentConfig(_required(values, "server"), _required(values, "token"), host, metadata)
 

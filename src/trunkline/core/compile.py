@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from trunkline.core.anycast import compile_anycast_chains, compile_anycast_sets
 from trunkline.core.arrivals import compile_standby_set
 from trunkline.core.dhcp import compile_dhcp
+from trunkline.core.family import V6
 from trunkline.core.filter import (
     compile_filter_chains,
     compile_group_chains,
@@ -31,6 +32,14 @@ from trunkline.core.filter import (
     zone_chain,
 )
 from trunkline.core.flat import compile_flat_chains, compile_flat_sets
+from trunkline.core.ipv6 import (
+    compile_ipv6_sets,
+    compile_ipv6_spoof_sets,
+    forward6_chain,
+    straight_set,
+    with_ipv6,
+    with_ipv6_spoofing,
+)
 from trunkline.core.limits import (
     compile_floating_limits,
     compile_port_limits,
@@ -42,6 +51,7 @@ from trunkline.core.links import (
     choose_served,
     compile_bridges,
     compile_gateways,
+    compile_ipv6_sysctls,
     compile_plugs,
     compile_sysctls,
     compile_untagged,
@@ -93,6 +103,7 @@ class Ground:
         served: All networks that this host serves.
         here: Those that the host itself routes, as the default router.
         segments: Those that its bridges only switch; a space or another host routes.
+        ipv6: Those of them that have an IPv6 subnet.
         router: The default router, if a network of it is here.
         spaces: The other routers.
         floating: Of ports on the default router.
@@ -104,6 +115,7 @@ class Ground:
     served: tuple[Served, ...]
     here: tuple[Served, ...]
     segments: tuple[Served, ...]
+    ipv6: tuple[Served, ...]
     router: RouterView | None
     spaces: tuple[Space, ...]
     floating: tuple[FloatingView, ...]
@@ -113,6 +125,17 @@ class Ground:
     def routed(self) -> bool:
         """Return whether the default router routes."""
         return self.router is None or self.router.admin_up
+
+    @property
+    def gate(self) -> str | None:
+        """Return the uplink, if the default router's networks may leave by it."""
+        out = self.router is None or self.router.has_gateway
+        return self.config.uplink if out else None
+
+    @property
+    def ipv6_gate(self) -> str | None:
+        """Return the uplink, if their IPv6 may."""
+        return self.gate if self.config.route_ipv6 else None
 
     @property
     def face(self) -> IPv4Address | None:
@@ -141,7 +164,8 @@ def compile_host(
         plugs=compile_plugs(served, snapshot.ports, ground.floating),
         addresses=compile_gateways(ground.here) | floating | transit_addresses(ground.spaces),
         sysctls=compile_sysctls(ground.here, usable.uplink, routed=ground.routed)
-        | compile_space_sysctls(ground.segments, ground.spaces, usable.uplink),
+        | compile_space_sysctls(ground.segments, ground.spaces, usable.uplink)
+        | compile_ipv6_sysctls(ground.ipv6, ground.ipv6_gate, facts, routed=ground.routed),
         tables=_tables(snapshot, ground),
         dhcp={s.bridge: dhcp[s.bridge] for s in ground.here if s.bridge in dhcp},
         cables=compile_cables(ground.spaces, config.host),
@@ -183,6 +207,7 @@ def _ground(
         served=served,
         here=same(tuple(s for s in served if not s.switched)),
         segments=tuple(s for s in served if s.switched),
+        ipv6=same(tuple(s for s in served if s.has_ipv6)),
         router=router,
         spaces=spaces,
         floating=tuple(f for f in snapshot.floating_ips if f.domain == domain),
@@ -222,6 +247,9 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         ways = [space.link for space in ground.spaces if space.transit is not None]
         sets += compile_segment_sets(ground.served, ways)
         chains.append(zone_chain())
+    if ground.ipv6:
+        more, chains = _ipv6_rules(snapshot, ground, chains)
+        sets += more
     limited = floating_limits(ground.floating, ground.floating_elsewhere)
     maps, limit_chains = compile_floating_limits(limited, ground.config.uplink)
     return _table("inet", [*sets, *maps], [*chains, *limit_chains], limited[0] if maps else {})
@@ -234,15 +262,34 @@ def _asking(ground: Ground) -> tuple[str, ...]:
     return ("bridges", "segments") if ground.spaces else ("bridges",)
 
 
+def _ipv6_rules(
+    snapshot: HostSnapshot, ground: Ground, chains: list[Chain]
+) -> tuple[list[NftSet], list[Chain]]:
+    """Return the sets that IPv6 adds, and all chains."""
+    served, ports = ground.ipv6, snapshot.ports
+    sets = compile_ipv6_sets(
+        served, ports, snapshot.members, snapshot.tenant_prefixes, ground.config.host
+    )
+    sets += [] if ground.routed else [straight_set(ground.here)]
+    forward = forward6_chain(
+        ground.ipv6_gate,
+        guard=ground.config.guard_absent_prefixes,
+        routed=ground.routed,
+        spaces=bool(ground.segments),
+    )
+    pairs = pair_combinations(served, ports, V6)
+    judging = compile_group_chains(snapshot.groups, served, ports, pairs, V6)
+    return sets, [*with_ipv6(chains, ground.config.uplink, forward), *judging]
+
+
 def _walls(ground: Ground) -> list[Chain]:
     """Return the chains on what passes between instances, the host itself and the outside."""
     uplink, guard = ground.config.uplink, ground.config.guard_absent_prefixes
     metadata = ground.config.metadata
-    gate = uplink if ground.router is None or ground.router.has_gateway else None
     if not ground.segments:
-        return [*input_chains(metadata=metadata), forward_chain(gate, guard=guard)]
+        return [*input_chains(metadata=metadata), forward_chain(ground.gate, guard=guard)]
     inward = input_chains("iifname @transits", "iifname @segments", metadata=metadata)
-    return [*inward, forward_chain(gate, guard=guard, spaces=uplink or "")]
+    return [*inward, forward_chain(ground.gate, guard=guard, spaces=uplink or "")]
 
 
 def _translations(ground: Ground) -> list[Chain]:
@@ -266,6 +313,9 @@ def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_anycast_chains(),
         *compile_flat_chains(ground.served),
     ]
+    if ground.ipv6:
+        sets += compile_ipv6_spoof_sets(ground.ipv6, snapshot.ports)
+        chains = with_ipv6_spoofing(chains)
     limited = port_limits(ground.served, snapshot.ports)
     maps, limit_chains = compile_port_limits(limited)
     return _table("bridge", [*sets, *maps], [*chains, *limit_chains], limited[0])

@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
+from itertools import chain
 
-from trunkline.core.filter import ICMP, PROTOCOLS_WITH_PORTS
+from trunkline.core.family import V4, V6, link_local
+from trunkline.core.filter import PROTOCOLS_WITH_PORTS, own_addresses
+from trunkline.core.links import gateway_mac
 from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.core.pairs import paired_ports, shared
 from trunkline.core.spaces import TRANSIT
@@ -25,10 +28,9 @@ from trunkline.model import Direction, DomainId, IpAddress, IpNetwork, NetworkId
 from trunkline.ownership import TABLE, bridge_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
-IPV4 = 4
 UDP = 17
-DHCP_SERVER_PORT, DHCP_CLIENT_PORT, DNS_PORT = 67, 68, 53
-GATEWAY_SERVICES = {(UDP, DHCP_SERVER_PORT), (UDP, DNS_PORT), (6, DNS_PORT)}
+DHCP_SERVER_PORTS, DNS_PORT = (67, 547), 53
+GATEWAY_SERVICES = {*((UDP, port) for port in (*DHCP_SERVER_PORTS, DNS_PORT)), (6, DNS_PORT)}
 
 
 Zone = tuple[str, int]
@@ -87,25 +89,27 @@ def _zones(state: HostState) -> dict[str, int]:
     return {b.strip('"'): int(zone) for b, zone in zones.elements.items()} if zones else {}
 
 
-def _gone(desired: HostState, actual: HostState) -> dict[Zone, set[IPv4Address]]:
+def _gone(desired: HostState, actual: HostState) -> dict[Zone, set[IpAddress]]:
     """Return the addresses that instances of this host had, and have no more, by zone."""
-    gone: dict[Zone, set[IPv4Address]] = {}
+    gone: dict[Zone, set[IpAddress]] = {}
     before, after = _guarded(actual), _guarded(desired)
     for key in before:
         gone[key] = before[key] - after.get(key, set())
     return gone
 
 
-def _guarded(state: HostState) -> dict[Zone, set[IPv4Address]]:
+def _guarded(state: HostState) -> dict[Zone, set[IpAddress]]:
     """Return the instance addresses that a state's ingress rules know of, by zone."""
     table = state.tables.get(("inet", TABLE))
-    elements = table.sets["ingress"].elements if table and "ingress" in table.sets else {}
+    names = (f"ingress{family.suffix}" for family in (V4, V6))
+    found_sets = (table.sets[name] for name in names if name in table.sets) if table else ()
+    elements = chain.from_iterable(found.elements for found in found_sets)
     zones = _zones(state)
     spaces = {c.bridge: c.space for c in state.cables.values() if c.bridge}
-    found: dict[Zone, set[IPv4Address]] = {}
+    found: dict[Zone, set[IpAddress]] = {}
     for key in elements:
         link, _, text = key.partition(" . ")
-        bridge, address = link.strip('"'), IPv4Address(text)
+        bridge, address = link.strip('"'), ip_address(text)
         found.setdefault(("", zones.get(bridge, 0)), set()).add(address)
         if bridge in spaces:
             found.setdefault((spaces[bridge], 0), set()).add(address)
@@ -114,7 +118,7 @@ def _guarded(state: HostState) -> dict[Zone, set[IPv4Address]]:
 
 def _sources(
     desired: HostState, space: str, face: IPv4Address | None
-) -> frozenset[IPv4Address | None]:
+) -> frozenset[IpAddress | None]:
     """Return what a table's translations may give instances that have no floating IP."""
     own = desired.spaces[space].addresses if space in desired.spaces else ()
     return frozenset({face, *(a.address.ip for a in own if a.link == TRANSIT)})
@@ -131,8 +135,8 @@ class Judge:
     """
 
     snapshot: HostSnapshot
-    sources: frozenset[IPv4Address | None]
-    gone: frozenset[IPv4Address] = frozenset()
+    sources: frozenset[IpAddress | None]
+    gone: frozenset[IpAddress] = frozenset()
     networks: frozenset[NetworkId] | None = None
 
     def wants(self, connection: Connection) -> bool:
@@ -160,7 +164,8 @@ class Judge:
     def _ports(self) -> dict[IpAddress, PortView]:
         here = {network.id for network in self._here}
         ports = (port for port in self.snapshot.ports if port.network_id in here)
-        return {f.address: port for port in ports for f in port.fixed_ips}
+        every = ((address, port) for port in ports for address in _addresses(port))
+        return dict(every)
 
     @cached_property
     def _paired(self) -> list[PortView]:
@@ -171,7 +176,7 @@ class Judge:
     def _pairs(self) -> list[tuple[IpNetwork, PortView]]:
         return [(pair.prefix, p) for p in self._paired for pair in p.pairs]
 
-    def _port_at(self, address: IPv4Address) -> PortView | None:
+    def _port_at(self, address: IpAddress) -> PortView | None:
         """Return the port whose groups judge for an address: its own, or one of its pairs."""
         port = self._ports.get(address)
         if port is not None or not self._pairs:
@@ -196,15 +201,17 @@ class Judge:
 
     @cached_property
     def _gateways(self) -> frozenset[IpAddress]:
-        return frozenset(
-            subnet.gateway
-            for network in self._here
-            for subnet in network.subnets
-            if subnet.gateway is not None
-        )
+        """Return this host's own addresses, those that the kernel gives it included."""
+        held = ((n, s.gateway) for n in self._here for s in n.subnets if s.gateway is not None)
+        found: set[IpAddress] = set()
+        for network, address in held:
+            found.add(address)
+            if address.version == V6.version:
+                found.add(link_local(gateway_mac(network, self.snapshot.host)))
+        return frozenset(found)
 
     @cached_property
-    def _floating(self) -> dict[IPv4Address, IPv4Address]:
+    def _floating(self) -> dict[IpAddress, IPv4Address]:
         floating = (f for f in self.snapshot.floating_ips if f.domain in self._domains)
         return {f.address: f.fixed_address for f in floating}
 
@@ -212,7 +219,7 @@ class Judge:
     def _behind(self) -> frozenset[IPv4Address]:
         return frozenset(self._floating.values())
 
-    def _is_tenant(self, address: IPv4Address) -> bool:
+    def _is_tenant(self, address: IpAddress) -> bool:
         return address in self._ports or any(
             address in prefix for prefix in self.snapshot.tenant_prefixes
         )
@@ -220,8 +227,10 @@ class Judge:
     def _translated_as_now(self, c: Connection) -> bool:
         """Return whether translations of tenant addresses are still today's.
 
-        Translations of anybody else's addresses are not ours to judge.
+        Translations of anybody else's addresses are not ours to judge. In IPv6 there are none.
         """
+        if c.source.version == V6.version:
+            return True
         if _is_metadata(c):
             return c.reply_source in self._gateways
         if c.destination != c.reply_source and self._is_tenant(c.reply_source):
@@ -240,7 +249,7 @@ class Judge:
         return untranslated and c.destination in self._behind and not self._is_tenant(c.source)
 
     def _permits(
-        self, port: PortView | None, direction: Direction, peer: IPv4Address, c: Connection
+        self, port: PortView | None, direction: Direction, peer: IpAddress, c: Connection
     ) -> bool:
         """Return whether a port's groups allow a connection; nobody's port allows all."""
         if port is None or not port.port_security or self._is_service(direction, peer, c):
@@ -251,25 +260,31 @@ class Judge:
             for rule in self._rules.get(group_id, ())
         )
 
-    def _is_service(self, direction: Direction, peer: IPv4Address, c: Connection) -> bool:
+    def _is_service(self, direction: Direction, peer: IpAddress, c: Connection) -> bool:
         """Return whether this is DHCP or DNS of the own gateway, which groups do not govern."""
         if direction is Direction.EGRESS:
             service = (c.protocol, c.destination_port)
             return _is_metadata(c) or (peer in self._gateways and service in GATEWAY_SERVICES)
-        return peer in self._gateways and (c.protocol, c.source_port) == (UDP, DHCP_SERVER_PORT)
+        answered = c.protocol == UDP and c.source_port in DHCP_SERVER_PORTS
+        return peer in self._gateways and answered
 
-    def _matches(self, rule: Rule, direction: Direction, peer: IPv4Address, c: Connection) -> bool:
+    def _matches(self, rule: Rule, direction: Direction, peer: IpAddress, c: Connection) -> bool:
         return (
             rule.direction == direction
-            and rule.ethertype == IPV4
+            and rule.ethertype == peer.version
             and self._is_peer(rule, peer)
             and _is_service_of(rule, direction, c)
         )
 
-    def _is_peer(self, rule: Rule, peer: IPv4Address) -> bool:
+    def _is_peer(self, rule: Rule, peer: IpAddress) -> bool:
         if rule.remote_group_id is not None:
             return peer in self._members.get(rule.remote_group_id, ())
         return rule.remote_prefix is None or peer in rule.remote_prefix
+
+
+def _addresses(port: PortView) -> list[IpAddress]:
+    """Return the addresses of a port alone; a link-local one is one only on its own segment."""
+    return [*own_addresses(port, V4), *own_addresses(port, V6)]
 
 
 def _is_metadata(c: Connection) -> bool:
@@ -286,7 +301,7 @@ def _is_service_of(rule: Rule, direction: Direction, c: Connection) -> bool:
         return False
     if rule.port_min is None:
         return True
-    if c.protocol == ICMP:
+    if c.protocol in (V4.icmp, V6.icmp):
         return _icmp_fits(rule, c)
     if c.protocol not in PROTOCOLS_WITH_PORTS:
         return True

@@ -1,4 +1,4 @@
-"""DHCP and DNS: one dnsmasq per served network that has a subnet with DHCP.
+"""DHCP, router advertisements and DNS: one dnsmasq per served network that needs one of them.
 
 Static leases only, and only for the instances that live on this host: a server must be silent
 to everybody else's, because the segment reaches every host (article, scenario 1). Where a router
@@ -15,14 +15,26 @@ from collections.abc import Iterable
 from json import dumps
 from sys import intern
 
+from trunkline.core.family import V4
 from trunkline.core.gather import gather, unions_by_key, unique
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import DhcpServer
-from trunkline.model import IpAddress, SubnetId
+from trunkline.model import AddressMode, IpAddress, SubnetId
 from trunkline.snapshot import NameView, NetworkView, PortView, SubnetView
 
 LEASE_TIME_S = 86400  # nova's dhcp_lease_time since Juno
+LEASE6_TIME_S = 1800
+"""Of an address that DHCPv6 gives out: dnsmasq keeps it for the client that it knows by its DUID
+(RFC 8415, 11), and an instance that is made anew on the same port has another."""
+LEASES_MAX = 2**24  # of a subnet: more than there can be ports, and less than dnsmasq can count
+ADVERTISED_EVERY_S = 600  # RFC 4861, 6.2.1: MaxRtrAdvInterval's default
+RANGE_MODES = {
+    AddressMode.SLAAC: "ra-only",
+    AddressMode.STATELESS: "ra-stateless",
+    AddressMode.STATEFUL: "static",
+}
+"""dnsmasq's words for what it advertises and serves (dnsmasq(8), --dhcp-range)."""
 
 
 def compile_dhcp(
@@ -83,7 +95,7 @@ def _port_files(
     for port in ports:
         place = places.get(port.network_id)
         known = place is not None and port.active  # else its other host would answer it too
-        line = _host_line(port, _dhcp_subnets(place.network)) if place and known else ""
+        line = _host_line(port, place.network) if place and known else ""
         if place and line:
             mine = files.setdefault(place.bridge, {})
             mine[intern(f"hosts/{port.id}")] = intern(line)
@@ -101,7 +113,7 @@ def _name_files(
     places = by_network(served)
     for name in names:
         place = places.get(name.network_id)
-        if place and _dhcp_subnets(place.network):
+        if place and _has_server(place.network):
             lines = (f"{address} {label}" for label, address in name.records)
             mine = files.setdefault(place.bridge, {})
             mine[intern(f"names/{name.id}")] = intern("\n".join(lines))
@@ -120,6 +132,8 @@ def _instance_files(
         if place and port.device_id and _dhcp_subnets(place.network):
             said = {"device_id": port.device_id, "project_id": port.project_id}
             for fixed in port.fixed_ips:
+                if fixed.address.version != V4.version:
+                    continue  # the proxy is reached by IPv4
                 mine = files.setdefault(place.bridge, {})
                 name = intern(f"instances/{fixed.address}")
                 mine[name] = intern(dumps(said, sort_keys=True))
@@ -127,15 +141,33 @@ def _instance_files(
 
 
 def _dhcp_subnets(network: NetworkView) -> dict[SubnetId, SubnetView]:
-    return {s.id: s for s in network.subnets if s.enable_dhcp and s.gateway is not None}
+    """Return the IPv4 subnets that have DHCP, by id."""
+    subnets = (s for s in network.subnets if s.cidr.version == V4.version)
+    return {s.id: s for s in subnets if s.enable_dhcp and s.gateway is not None}
 
 
-def _host_line(port: PortView, subnets: dict[SubnetId, SubnetView]) -> str:
-    """Return the port's ``dhcp-host`` line; dnsmasq honours one address per MAC and range."""
-    for fixed in port.fixed_ips:
-        if fixed.subnet_id in subnets:
-            return f"{port.mac},{fixed.address},{port.hostname}"
-    return ""
+def _advertised(network: NetworkView) -> dict[SubnetId, SubnetView]:
+    """Return the subnets that instances are told of by router advertisements, by id."""
+    return {s.id: s for s in network.subnets if s.address_mode and s.gateway is not None}
+
+
+def _has_server(network: NetworkView) -> bool:
+    return bool(_dhcp_subnets(network) or _advertised(network))
+
+
+def _host_line(port: PortView, network: NetworkView) -> str:
+    """Return the port's ``dhcp-host`` line; dnsmasq honours one address per MAC and range.
+
+    Of IPv6, only what is not made by the instance itself is in it. dnsmasq takes the MAC from its
+    host's neighbour table.
+    """
+    ranges, ranges6 = _dhcp_subnets(network), _advertised(network)
+    given = [str(f.address) for f in port.fixed_ips if f.subnet_id in ranges][:1]
+    mine6 = [f for f in port.fixed_ips if f.subnet_id in ranges6]
+    given += [
+        f"[{f.address}]" for f in mine6 if ranges6[f.subnet_id].address_mode is AddressMode.STATEFUL
+    ]
+    return ",".join([port.mac, *given, port.hostname]) if given or mine6 else ""
 
 
 def _option_tag(port: PortView) -> str:
@@ -177,24 +209,43 @@ def _config(served: Served) -> str:
     ignored outright, which makes ``dhcp-authoritative`` safe: it answers a known client that
     asks for its address back after a restart, and never refuses another host's client.
     """
-    subnets = _dhcp_subnets(served.network).values()
+    network = served.network
+    subnets, subnets6 = _dhcp_subnets(network).values(), _advertised(network).values()
+    leases = sum(min(s.cidr.num_addresses, LEASES_MAX) for s in (*subnets, *subnets6))
     lines = [
         f"interface={served.bridge}",
         "except-interface=lo",
         "bind-interfaces",
         "no-hosts",
         "expand-hosts",
-        f"domain={served.network.dns_domain}",
-        f"local=/{served.network.dns_domain}/",  # never asked of anybody else
+        f"domain={network.dns_domain}",
+        f"local=/{network.dns_domain}/",  # never asked of anybody else
         "bogus-priv",
         "dhcp-authoritative",
         "dhcp-ignore=tag:!known",
-        f"dhcp-lease-max={sum(s.cidr.num_addresses for s in subnets)}",
-        f"dhcp-option=option:mtu,{served.network.mtu}",
+        f"dhcp-lease-max={leases}",
+        f"dhcp-option=option:mtu,{network.mtu}",
     ]
     for subnet in subnets:
-        lines += _subnet_lines(subnet, served.network.router_of(subnet))
+        lines += _subnet_lines(subnet, network.router_of(subnet))
+    if subnets6:
+        lines += ["enable-ra", f"ra-param={served.bridge},mtu:{network.mtu},{ADVERTISED_EVERY_S}"]
+    for subnet in subnets6:
+        lines += _subnet6_lines(subnet)
     return "\n".join(lines) + "\n"
+
+
+def _subnet6_lines(subnet: SubnetView) -> list[str]:
+    """Return the lines of one IPv6 subnet; without resolvers of its own, dnsmasq names itself."""
+    tag = f"subnet-{subnet.id[:8]}"
+    mode = RANGE_MODES[subnet.address_mode or AddressMode.SLAAC]
+    first, length = subnet.cidr.network_address, subnet.cidr.prefixlen
+    time_s = LEASE6_TIME_S if subnet.address_mode is AddressMode.STATEFUL else LEASE_TIME_S
+    lines = [f"dhcp-range=set:{tag},{first},{mode},{length},{time_s}s"]
+    if subnet.dns_servers:
+        dns = ",".join(f"[{server}]" for server in subnet.dns_servers)
+        lines.append(f"dhcp-option=tag:{tag},option6:dns-server,{dns}")
+    return lines
 
 
 def _subnet_lines(subnet: SubnetView, router: IpAddress | None) -> list[str]:

@@ -49,11 +49,12 @@ CHANGES = {
     "bridge": "master",
     "up": "state",
     "nf_call_iptables": "nf_call_iptables",
+    "nf_call_ip6tables": "nf_call_ip6tables",
 }
 """Word in an operation by attribute of a link; what a link has not does not differ."""
 
-TEXTS = {"state": "up", "nf_call_iptables": "1"}
-"""What these are always changed to: a wanted link is up, and a wanted bridge filters."""
+TEXTS = {"state": "up"}
+"""What this is always changed to: a wanted link is up."""
 
 
 def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
@@ -254,7 +255,8 @@ def _link_changes(wanted: Link, present: Link) -> tuple[tuple[str, str], ...]:
     for attribute, word in CHANGES.items():
         value = getattr(wanted, attribute, None)
         if value != getattr(present, attribute, None):
-            found.append((word, TEXTS.get(word) or str(value or "")))
+            text = str(int(value)) if isinstance(value, bool) else str(value or "")
+            found.append((word, TEXTS.get(word) or text))
     return tuple(found)
 
 

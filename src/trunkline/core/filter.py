@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
-from ipaddress import IPv4Network
 from sys import intern
 
 from trunkline import ownership
+from trunkline.core.family import V4, V6, Family, link_local
 from trunkline.core.gather import gather, pieces
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
@@ -28,10 +28,11 @@ from trunkline.core.nat import METADATA, nft_prefix
 from trunkline.core.pairs import (
     Combination,
     Groups,
-    compile_pair_spoof_sets,
     groups_by_address,
     groups_by_mac,
     groups_by_prefix,
+    pair_macs,
+    pair_prefixes,
     paired_ports,
 )
 from trunkline.hoststate import Chain, Hook, NftSet
@@ -41,7 +42,7 @@ from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView
 
 PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
-ICMP = 1
+ICMP_NAMES = {V4.icmp: "icmp"}  # what nft's grammar has a name for by itself
 ZONES = 2**16  # nf_conntrack_zones_common.h: a zone is 16 bits
 
 # Egress after conntrack (-200) and before DNAT (-100); ingress after SNAT (100).
@@ -51,10 +52,12 @@ WAYS = ("iifname", "oifname")
 BRIDGE_PREROUTING_PRIORITY, BRIDGE_FORWARD_PRIORITY = -300, -200
 
 
-def groups_chain(direction: Direction, group_ids: tuple[GroupId, ...], scope: str = "") -> str:
+def groups_chain(
+    direction: Direction, group_ids: tuple[GroupId, ...], scope: str = "", family: Family = V4
+) -> str:
     """Return the name of the chain of ports of a scope that are in exactly these groups."""
     digest = sha256(",".join((*group_ids, scope) if scope else group_ids).encode()).hexdigest()[:16]
-    return f"{direction}-{digest}"
+    return f"{direction}{family.suffix}-{digest}"
 
 
 def compile_group_chains(
@@ -62,6 +65,7 @@ def compile_group_chains(
     served: tuple[Served, ...],
     ports: tuple[PortView, ...],
     more: Collection[Combination] = (),
+    family: Family = V4,
 ) -> list[Chain]:
     """Return a chain per group and per combination of groups in use, each way and by scope.
 
@@ -70,25 +74,30 @@ def compile_group_chains(
         served: The networks that are here.
         ports: The ports whose combinations are needed.
         more: Combinations that are needed besides.
+        family: Of the packets that they judge.
     """
     known = {group.id: group for group in groups}
-    combinations = {*more, *gather(_all_of, _combinations, ports, served)}
-    used = {(g, scope) for scope, combination in combinations for g in combination if g in known}
-    chains = [_group_chain(known[g], d, scope) for g, scope in sorted(used) for d in Direction]
+    combinations = {*more, *gather(_all_of, _combinations, ports, served, family)}
+    used = sorted({(g, scope) for scope, some in combinations for g in some if g in known})
+    chains = [_group_chain(known[g], d, scope, family) for g, scope in used for d in Direction]
     for scope, combination in sorted(combinations):
         present = tuple(g for g in combination if g in known)
         for direction in Direction:
-            jumps = tuple(f"jump {_group_name(g, direction, scope)}" for g in present)
-            name = groups_chain(direction, combination, scope)
+            jumps = tuple(f"jump {_group_name(g, direction, scope, family)}" for g in present)
+            name = groups_chain(direction, combination, scope, family)
             chains.append(Chain(name, ("ct state invalid drop", *jumps, "drop")))
     return chains
 
 
 @kept()
-def _combinations(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> set[Combination]:
-    """Return the combinations that ports are in."""
+def _combinations(
+    served: tuple[Served, ...], family: Family, ports: tuple[PortView, ...]
+) -> set[Combination]:
+    """Return the combinations that ports with addresses of a family are in."""
     places = by_network(served)
-    bound = (p for p in ports if p.port_security and p.network_id in places)
+    bound = (
+        p for p in ports if p.port_security and p.network_id in places and own_addresses(p, family)
+    )
     return {(places[p.network_id].scope, p.group_ids) for p in bound}
 
 
@@ -96,8 +105,17 @@ def _all_of(parts: Iterable[set[Combination]]) -> set[Combination]:
     return set[Combination]().union(*parts)
 
 
-def _group_name(group_id: GroupId, direction: Direction, scope: str) -> str:
-    return f"group-{_scoped(group_id, scope)}-{direction}"
+def own_addresses(port: PortView, family: Family) -> list[IpAddress]:
+    """Return what a port may send from and is reached at, but for its pairs.
+
+    In IPv6, who has an address has the link-local one of its MAC, too.
+    """
+    mine = [f.address for f in port.fixed_ips if f.address.version == family.version]
+    return [*mine, link_local(port.mac)] if mine and family is V6 else mine
+
+
+def _group_name(group_id: GroupId, direction: Direction, scope: str, family: Family) -> str:
+    return f"group{family.suffix}-{_scoped(group_id, scope)}-{direction}"
 
 
 def _scoped(group_id: GroupId, scope: str) -> str:
@@ -105,28 +123,34 @@ def _scoped(group_id: GroupId, scope: str) -> str:
 
 
 @kept()
-def _group_chain(group: GroupView, direction: Direction, scope: str) -> Chain:
+def _group_chain(group: GroupView, direction: Direction, scope: str, family: Family) -> Chain:
     rules = tuple(
         rule_text(rule, scope)
         for rule in group.rules
-        if rule.direction == direction and rule.ethertype == 4  # noqa: PLR2004 - the IP version
+        if rule.direction == direction and rule.ethertype == family.version
     )
-    return Chain(_group_name(group.id, direction, scope), rules)
+    return Chain(_group_name(group.id, direction, scope, family), rules)
 
 
 def rule_text(rule: Rule, scope: str = "") -> str:
     """Return a security group rule as an nft rule; its comment names the API object."""
-    peer = "saddr" if rule.direction == Direction.INGRESS else "daddr"
+    family = V6 if rule.ethertype == V6.version else V4
+    side = "saddr" if rule.direction == Direction.INGRESS else "daddr"
+    peer = f"{family.ip} {side}"
     words = []
     if rule.remote_group_id is not None:
-        words.append(f"ip {peer} @members-{_scoped(rule.remote_group_id, scope)}")
+        words.append(f"{peer} @{_members_name(rule.remote_group_id, scope, family)}")
     elif rule.remote_prefix is not None and rule.remote_prefix.prefixlen > 0:
-        words.append(f"ip {peer} {nft_prefix(rule.remote_prefix)}")
-    words += _service_words(rule)
+        words.append(f"{peer} {nft_prefix(rule.remote_prefix)}")
+    words += _service_words(rule, family)
     return " ".join([*words, f'accept comment "rule={rule.id}"'])
 
 
-def _service_words(rule: Rule) -> list[str]:
+def _members_name(group_id: GroupId, scope: str, family: Family) -> str:
+    return f"members{family.suffix}-{_scoped(group_id, scope)}"
+
+
+def _service_words(rule: Rule, family: Family) -> list[str]:
     """Return the matches on protocol and ports, or on ICMP type and code."""
     if rule.protocol is None:
         return []
@@ -135,17 +159,19 @@ def _service_words(rule: Rule) -> list[str]:
         last = rule.port_min if rule.port_max is None else rule.port_max
         ports = f"{rule.port_min}" if last == rule.port_min else f"{rule.port_min}-{last}"
         return [f"{name} dport {ports}"]
-    if rule.protocol == ICMP and rule.port_min is not None:
-        code = [] if rule.port_max is None else [f"icmp code {rule.port_max}"]
-        return [f"icmp type {rule.port_min}", *code]
-    return [f"meta l4proto {name or ('icmp' if rule.protocol == ICMP else rule.protocol)}"]
+    if rule.protocol == family.icmp and rule.port_min is not None:
+        word = family.icmp_word
+        code = [] if rule.port_max is None else [f"{word} code {rule.port_max}"]
+        return [f"{word} type {rule.port_min}", *code]
+    return [f"meta l4proto {name or ICMP_NAMES.get(rule.protocol, rule.protocol)}"]
 
 
-def prefix_set(name: str, prefixes: Iterable[IpNetwork]) -> NftSet:
-    """Return a set of prefixes."""
-    mine = (prefix for prefix in prefixes if isinstance(prefix, IPv4Network))
+def prefix_set(name: str, prefixes: Iterable[IpNetwork], family: Family = V4) -> NftSet:
+    """Return a set of those of some prefixes that are of a family."""
+    mine = (prefix for prefix in prefixes if prefix.version == family.version)
     elements = dict.fromkeys(map(nft_prefix, mine), "")
-    return NftSet(name, "type ipv4_addr", interval=True, elements=elements)
+    name += family.suffix
+    return NftSet(name, f"type {family.address_type}", interval=True, elements=elements)
 
 
 def name_set(name: str, links: Iterable[str]) -> NftSet:
@@ -159,65 +185,75 @@ def gateway_set(served: Iterable[Served]) -> NftSet:
         f'"{s.bridge}" . {subnet.gateway}': ""
         for s in served
         for subnet in s.network.subnets
-        if subnet.gateway is not None
+        if subnet.gateway is not None and subnet.gateway.version == V4.version
     }
     return NftSet("gateways", "typeof iifname . ip saddr", elements=gateways)
 
 
-def compile_port_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
+def compile_port_sets(
+    served: tuple[Served, ...], ports: tuple[PortView, ...], family: Family = V4
+) -> list[NftSet]:
     """Return the maps from a port's bridge and address to its groups."""
-    egress, ingress = pieces(_group_elements, ports, served)
-    claims = groups_by_address(served, paired_ports(ports))
-    judged = Joined((_verdicts(served, Direction.INGRESS, claims), *ingress))
-    out, into = "typeof iifname . ip saddr : verdict", "typeof oifname . ip daddr : verdict"
+    egress, ingress = pieces(_group_elements, ports, served, family)
+    claims = groups_by_address(served, paired_ports(ports), family)
+    judged = Joined((_verdicts(served, Direction.INGRESS, claims, family), *ingress))
+    out = f"typeof iifname . {family.ip} saddr : verdict"
+    into = f"typeof oifname . {family.ip} daddr : verdict"
     return [
-        *_pair_sets(served, ports),
-        NftSet("egress", out, is_map=True, elements=Joined(egress)),
-        NftSet("ingress", into, is_map=True, elements=judged),
+        *_pair_sets(served, ports, family),
+        NftSet(f"egress{family.suffix}", out, is_map=True, elements=Joined(egress)),
+        NftSet(f"ingress{family.suffix}", into, is_map=True, elements=judged),
     ]
 
 
-def _pair_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
+def _pair_sets(
+    served: tuple[Served, ...], ports: tuple[PortView, ...], family: Family
+) -> list[NftSet]:
     """Return who judges for address pairs, besides the single addresses in ``ingress``."""
     paired = paired_ports(ports)
+    macs = groups_by_mac(served, paired, family)
+    prefixes = groups_by_prefix(served, paired, family)
     return [
         NftSet(
-            "egress_macs",
+            f"egress_macs{family.suffix}",
             "typeof iifname . ether saddr : verdict",
             is_map=True,
-            elements=_verdicts(served, Direction.EGRESS, groups_by_mac(served, paired)),
+            elements=_verdicts(served, Direction.EGRESS, macs, family),
         ),
         NftSet(
-            "ingress_prefixes",
-            "typeof oifname . ip daddr : verdict",
+            f"ingress_prefixes{family.suffix}",
+            f"typeof oifname . {family.ip} daddr : verdict",
             is_map=True,
             interval=True,
-            elements=_verdicts(served, Direction.INGRESS, groups_by_prefix(served, paired)),
+            elements=_verdicts(served, Direction.INGRESS, prefixes, family),
         ),
     ]
 
 
 def _verdicts(
-    served: tuple[Served, ...], direction: Direction, judges: Mapping[str, Groups]
+    served: tuple[Served, ...], direction: Direction, judges: Mapping[str, Groups], family: Family
 ) -> dict[str, str]:
     scopes = scopes_by_bridge(served)
-    return {
-        intern(key): intern(f"goto {groups_chain(direction, groups, scopes[bridge_of(key)])}")
+    chains = {
+        key: groups_chain(direction, groups, scopes[bridge_of(key)], family)
         for key, groups in judges.items()
     }
+    return {intern(key): intern(f"goto {chain}") for key, chain in chains.items()}
 
 
 def compile_member_sets(
-    members: Mapping[GroupDomain, tuple[IpAddress, ...]], served: tuple[Served, ...]
+    members: Mapping[GroupDomain, tuple[IpAddress, ...]],
+    served: tuple[Served, ...],
+    family: Family = V4,
 ) -> list[NftSet]:
     """Return each named group's addresses as a set, one per domain that is here."""
     scopes = {s.network.domain: s.scope for s in served}
     sets = []
     for (group_id, domain), who in members.items():
         if domain in scopes:
-            (elements,) = pieces(_texts, who)
-            name = f"members-{_scoped(group_id, scopes[domain])}"
-            sets.append(NftSet(name, "type ipv4_addr", elements=Joined(elements)))
+            (elements,) = pieces(_texts, who, family)
+            name = _members_name(group_id, scopes[domain], family)
+            sets.append(NftSet(name, f"type {family.address_type}", elements=Joined(elements)))
     return sets
 
 
@@ -241,13 +277,13 @@ def _zone(served: Served) -> int:
 
 
 @kept()
-def _texts(addresses: tuple[IpAddress, ...]) -> tuple[dict[str, str]]:
-    return (_interned(map(str, addresses)),)
+def _texts(family: Family, addresses: tuple[IpAddress, ...]) -> tuple[dict[str, str]]:
+    return (_interned(str(a) for a in addresses if a.version == family.version),)
 
 
 @kept()
 def _group_elements(
-    served: tuple[Served, ...], ports: tuple[PortView, ...]
+    served: tuple[Served, ...], family: Family, ports: tuple[PortView, ...]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return egress and ingress verdicts by bridge and address."""
     places = by_network(served)
@@ -256,11 +292,11 @@ def _group_elements(
     for port in ports:
         if port.network_id in places and port.port_security:
             bridge, scope = places[port.network_id].bridge, places[port.network_id].scope
-            out = intern(f"goto {groups_chain(Direction.EGRESS, port.group_ids, scope)}")
-            into = intern(f"goto {groups_chain(Direction.INGRESS, port.group_ids, scope)}")
-            keys = _interned(f'"{bridge}" . {fixed.address}' for fixed in port.fixed_ips)
-            egress |= dict.fromkeys(keys, out)
-            ingress |= dict.fromkeys(keys, into)
+            out = groups_chain(Direction.EGRESS, port.group_ids, scope, family)
+            into = groups_chain(Direction.INGRESS, port.group_ids, scope, family)
+            keys = _interned(f'"{bridge}" . {a}' for a in own_addresses(port, family))
+            egress |= dict.fromkeys(keys, intern(f"goto {out}"))
+            ingress |= dict.fromkeys(keys, intern(f"goto {into}"))
     return egress, ingress
 
 
@@ -414,27 +450,41 @@ def _space_rules(uplink: str) -> list[str]:
 
 
 def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
-    """Return which interface may send with which MAC and address."""
-    taps, macs, addresses = pieces(_spoof_elements, ports, served)
-    more_macs, more_addresses, prefixes = compile_pair_spoof_sets(served, paired_ports(ports))
+    """Return which interface may send with which MAC and IPv4 address."""
+    taps, macs, addresses = pieces(_spoof_elements, ports, served, V4)
+    paired = paired_ports(ports)
+    more_macs = pair_macs(served, paired)
+    more, prefixes = pair_addresses(served, paired, V4)
     own = "typeof iifname . ether saddr . ip saddr"
     return [
-        prefixes,
+        NftSet("prefixes", own, interval=True, elements=prefixes),
         NftSet("ports", "type ifname", elements=Joined(taps)),
         NftSet("macs", "typeof iifname . ether saddr", elements=Joined((*macs, more_macs))),
-        NftSet("addresses", own, elements=Joined((*addresses, more_addresses))),
+        NftSet("addresses", own, elements=Joined((*addresses, more))),
     ]
+
+
+def pair_addresses(
+    served: tuple[Served, ...], paired: Iterable[PortView], family: Family
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what ports may send from by their pairs: single addresses, and prefixes."""
+    single: dict[str, str] = {}
+    wide: dict[str, str] = {}
+    for sender, prefix in pair_prefixes(served, paired, family):
+        elements = single if prefix.prefixlen == family.single else wide
+        elements[f"{sender} . {nft_prefix(prefix)}"] = ""
+    return single, wide
 
 
 @kept()
 def _spoof_elements(
-    served: tuple[Served, ...], ports: tuple[PortView, ...]
+    served: tuple[Served, ...], family: Family, ports: tuple[PortView, ...]
 ) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Return interfaces, interfaces with their MAC, and both with each address."""
+    """Return interfaces, interfaces with their MAC, and both with each address of a family."""
     places = by_network(served)
     bound = [p for p in ports if p.network_id in places and p.port_security]
     taps = {p.id: f'"{ownership.tap_name(p.id)}"' for p in bound}
-    pairs = (f"{taps[p.id]} . {p.mac} . {f.address}" for p in bound for f in p.fixed_ips)
+    pairs = (f"{taps[p.id]} . {p.mac} . {a}" for p in bound for a in own_addresses(p, family))
     return (
         _interned(taps.values()),
         _interned(f"{taps[p.id]} . {p.mac}" for p in bound),

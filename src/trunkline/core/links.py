@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import IPv4Interface
+from ipaddress import ip_interface
 from sys import intern
 
 from trunkline import ownership
+from trunkline.core.family import V4, V6
 from trunkline.core.gather import pieces
 from trunkline.core.kept import kept
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
@@ -31,6 +32,13 @@ BRIDGE_SYSCTLS = {
     "arp_announce": "2",
 }
 UPLINK_SYSCTLS = {"forwarding": "1", "rp_filter": "2"}
+IPV6_SYSCTLS = {
+    # Nobody tells this host where to send its own packets; its address is of its MAC, and at
+    # once: MAC and address are chosen by us.
+    "accept_ra": "0",
+    "accept_dad": "0",
+    "addr_gen_mode": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,11 @@ class Served:
         """Return the bridge's port towards the switch: a VLAN device, or the NIC itself."""
         vlan_id = self.network.vlan_id
         return self.trunk if vlan_id is None else ownership.vlan_name(vlan_id)
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Return whether the network has an IPv6 subnet."""
+        return any(subnet.cidr.version == V6.version for subnet in self.network.subnets)
 
 
 def choose_served(
@@ -99,7 +112,8 @@ def _choose(
         else:
             fitting, shortfall = _fitted(network, trunk, facts)
             problems += shortfall
-            served[bridge] = replace(place, network=fitting)
+            served[bridge], shortfall = _without_ipv6(replace(place, network=fitting), facts)
+            problems += shortfall
     return same(tuple(served.values())), tuple(problems)
 
 
@@ -178,6 +192,39 @@ def _fitted(
     return replace(network, mtu=limit), (Problem(f"network {network.id}", text),)
 
 
+def _without_ipv6(served: Served, facts: HostFacts) -> tuple[Served, tuple[Problem, ...]]:
+    """Return a network without its IPv6 subnets, and why, where they cannot be served here."""
+    hindrance = _ipv6_hindrance(served, facts) if served.has_ipv6 else ""
+    if not hindrance:
+        return served, ()
+    network = served.network
+    left = tuple(s for s in network.subnets if s.cidr.version == V4.version)
+    text = f"its IPv6 subnets are not served here: {hindrance}"
+    problem = Problem(f"network {network.id}", text)
+    return replace(served, network=replace(network, subnets=left)), (problem,)
+
+
+def _ipv6_hindrance(served: Served, facts: HostFacts) -> str:
+    network = served.network
+    if served.switched:
+        return "only the default router routes IPv6, where it is placed nowhere; use that"
+    if network.gateway_mode is not GatewayMode.PER_HOST:
+        return f"its gateway is {network.gateway_mode}; IPv6 needs {GatewayMode.PER_HOST}"
+    if facts.ipv6_forwarding is None:
+        return (
+            "this kernel cannot route IPv6 between single links (Linux 6.17 can); set"
+            " net.ipv6.conf.all.forwarding=1, and accept_ra=2 on NICs that learn routes by it"
+        )
+    for subnet in network.subnets:
+        for prefix, link in facts.foreign_prefixes6:
+            if subnet.cidr.overlaps(prefix):
+                return (
+                    f"subnet {subnet.cidr} overlaps {prefix} on {link} of this host; list such"
+                    " prefixes as reserved_prefixes"
+                )
+    return ""
+
+
 def _overlap(network: NetworkView, facts: HostFacts) -> str:
     for subnet in network.subnets:
         for prefix, link in facts.foreign_prefixes:
@@ -212,6 +259,7 @@ def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
             mac=_bridge_mac(s, host),
             mtu=s.network.mtu,
             alias=ownership.alias(s.network.id, s.trunk if s.network.vlan_id is None else ""),
+            nf_call_ip6tables=s.has_ipv6,
         )
         for s in served
     }
@@ -288,7 +336,7 @@ def bridge_of(element: str) -> str:
 def compile_gateways(served: Iterable[Served]) -> frozenset[Address]:
     """Return the host's own address on each subnet that it serves."""
     return frozenset(
-        Address(s.bridge, IPv4Interface((subnet.gateway, subnet.cidr.prefixlen)))
+        Address(s.bridge, ip_interface((subnet.gateway, subnet.cidr.prefixlen)))
         for s in served
         for subnet in s.network.subnets
         if subnet.gateway is not None
@@ -310,4 +358,29 @@ def compile_sysctls(
     wanted = bridge_sysctls(served, routed=routed)
     if uplink and wanted:
         wanted |= {f"net.ipv4.conf.{uplink}.{key}": v for key, v in UPLINK_SYSCTLS.items()}
+    return wanted
+
+
+def compile_ipv6_sysctls(
+    served: Iterable[Served], uplink: str | None, facts: HostFacts, *, routed: bool
+) -> dict[str, str]:
+    """Return the sysctls of bridges whose network has IPv6; IPv6 itself is switched on last.
+
+    Args:
+        served: The networks with IPv6.
+        uplink: The external NIC, if tenants' IPv6 may leave by it.
+        facts: What this kernel routes by.
+        routed: Whether the default router routes.
+    """
+    routes = "1" if routed else "0"
+    values = {**IPV6_SYSCTLS, "forwarding": routes, facts.ipv6_forwarding or "": routes}
+    values |= {"disable_ipv6": "0"}
+    wanted = {
+        f"net.ipv6.conf.{s.bridge}.{key}": value
+        for s in served
+        for key, value in values.items()
+        if key
+    }
+    if uplink and wanted and facts.ipv6_forwarding == "force_forwarding":
+        wanted[f"net.ipv6.conf.{uplink}.force_forwarding"] = routes
     return wanted

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from trunkline.hoststate import Address, Chain, Hook, HostConfig, HostFacts, NftSet, Problem
+from trunkline.model import IpNetwork
 from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView
 
@@ -139,6 +140,7 @@ def compile_metadata_chains(*, metadata: bool) -> list[Chain]:
     return [Chain("nat-metadata", (rule,), Hook("nat", "prerouting", DSTNAT))]
 
 
-def nft_prefix(prefix: object) -> str:
+def nft_prefix(prefix: IpNetwork) -> str:
     """Return a prefix as nft prints it: a single address has no length."""
-    return str(prefix).removesuffix("/32")
+    single = prefix.prefixlen == prefix.max_prefixlen
+    return str(prefix.network_address) if single else str(prefix)

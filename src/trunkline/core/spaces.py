@@ -213,12 +213,11 @@ def extra_routes(router: RouterView | None, served: Iterable[Served]) -> tuple[R
     """Return a router's own routes; one whose next hop's network is not here leads nowhere."""
     if router is None or not router.admin_up:
         return ()
-    subnets = ((subnet.cidr, s.bridge) for s in served for subnet in s.network.subnets)
-    places = [(cidr, bridge) for cidr, bridge in subnets if isinstance(cidr, IPv4Network)]
+    places = [(subnet.cidr, s.bridge) for s in served for subnet in s.network.subnets]
     return tuple(_extra_route(route, places) for route in router.routes)
 
 
-def _extra_route(route: HostRoute, places: list[tuple[IPv4Network, str]]) -> Route:
+def _extra_route(route: HostRoute, places: list[tuple[IpNetwork, str]]) -> Route:
     for cidr, bridge in places:
         if route.nexthop in cidr:
             return Route(route.destination, route.nexthop, bridge)

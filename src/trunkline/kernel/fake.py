@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from trunkline.errors import Rejected
 from trunkline.hoststate import (
@@ -61,6 +61,11 @@ DEFAULT_SYSCTLS = {
     "arp_ignore": "0",
     "arp_announce": "0",
     "proxy_delay": "80",
+    "disable_ipv6": "1",
+    "accept_ra": "1",
+    "accept_dad": "1",
+    "addr_gen_mode": "0",
+    "force_forwarding": "0",
 }
 
 
@@ -80,10 +85,12 @@ class FakeKernel:
         links: Collection[str] = ("lo", "eth0", "eth1"),
         making: VlanMaking | None = VlanMaking.KERNEL,
         uplink_address: IPv4Address | None = None,
+        ipv6_forwarding: str | None = "force_forwarding",
     ) -> None:
         self.foreign_links = set(links)
         self.making = making
         self.uplink_address = uplink_address
+        self.ipv6_forwarding = ipv6_forwarding
         self.bridges: dict[str, Bridge] = {}
         self.vlans: dict[str, Vlan] = {}
         self.taps: dict[str, Plug] = {}
@@ -129,8 +136,9 @@ class FakeKernel:
             transits=tuple(
                 (a.link, a.address)
                 for a in sorted(self.addresses, key=str)
-                if a.link in self.cables
+                if a.link in self.cables and isinstance(a.address, IPv4Interface)
             ),
+            ipv6_forwarding=self.ipv6_forwarding,
         )
 
     def read(
@@ -206,8 +214,7 @@ class FakeKernel:
                 _refuse(not plugged, f"{tap} is no bridge port")
                 _refuse(vlan not in self.vlans, f"no link {vlan}")
             case SetSysctl(key, value):
-                _refuse(self._link_of(key) not in self._links(), f"no sysctl {key}")
-                self.sysctls[key] = value
+                self._set_sysctl(key, value)
             case RunNft(script):
                 self._run_nft(script)
             case StartDhcp(server):
@@ -247,6 +254,13 @@ class FakeKernel:
             case RemoveProxy(address):
                 _refuse(address not in self.proxies, f"{address} is not there")
                 self.proxies.remove(address)
+
+    def _set_sysctl(self, key: str, value: str) -> None:
+        link = self._link_of(key)
+        _refuse(link not in self._links(), f"no sysctl {key}")
+        self.sysctls[key] = value
+        if key.endswith(".disable_ipv6") and value == "1":
+            self.addresses = {a for a in self.addresses if a.link != link or not _is_ipv6(a)}
 
     def _run_nft(self, script: tuple[str, ...]) -> None:
         try:
@@ -300,6 +314,8 @@ class FakeKernel:
         self._must_be_bridge(changes.get("master", ""))
         if name in self.bridges:
             self.bridges[name] = _changed_bridge(self.bridges[name], changes)
+            if changes.get("nf_call_ip6tables") == "0":
+                self._set_sysctl(f"net.ipv6.conf.{name}.disable_ipv6", "1")
         elif name in self.vlans:
             self.vlans[name] = _changed_vlan(self.vlans[name], changes)
         elif name in self.cables:
@@ -347,6 +363,8 @@ class FakeKernel:
     def _add_address(self, address: Address) -> None:
         _refuse(address.link not in self._links(), f"no link {address.link}")
         _refuse(address in self.addresses, f"{address} exists")
+        silent = self._sysctl(f"net.ipv6.conf.{address.link}.disable_ipv6") == "1"
+        _refuse(_is_ipv6(address) and silent, f"IPv6 is disabled on {address.link}")
         self.addresses.add(address)
 
     def _start_dhcp(self, server: DhcpServer) -> None:
@@ -360,7 +378,7 @@ class FakeKernel:
         self.dhcp[operation.bridge] = replace(server, files=files | dict(operation.write))
 
     def _link_of(self, key: str) -> str:
-        return key.removeprefix("net.ipv4.").partition(".")[2].rpartition(".")[0]
+        return key.split(".", 3)[3].rpartition(".")[0]
 
     def _sysctl(self, key: str) -> str:
         return self.sysctls.get(key, DEFAULT_SYSCTLS[key.rpartition(".")[2]])
@@ -371,6 +389,10 @@ def _refuse(condition: bool, words: str) -> None:  # noqa: FBT001 - reads as a s
         raise Rejected(words)
 
 
+def _is_ipv6(address: Address) -> bool:
+    return isinstance(address.address, IPv6Interface)
+
+
 def _changed_bridge(bridge: Bridge, changes: dict[str, str]) -> Bridge:
     return replace(
         bridge,
@@ -378,8 +400,8 @@ def _changed_bridge(bridge: Bridge, changes: dict[str, str]) -> Bridge:
         mac=changes.get("address", bridge.mac),
         alias=changes.get("alias", bridge.alias),
         up=_up(changes, up=bridge.up),
-        nf_call_iptables=changes.get("nf_call_iptables", "1" if bridge.nf_call_iptables else "0")
-        == "1",
+        nf_call_iptables=_flag(changes, "nf_call_iptables", now=bridge.nf_call_iptables),
+        nf_call_ip6tables=_flag(changes, "nf_call_ip6tables", now=bridge.nf_call_ip6tables),
     )
 
 
@@ -418,6 +440,10 @@ def _changed_plug(plug: Plug, changes: dict[str, str]) -> Plug:
 
 def _up(changes: dict[str, str], *, up: bool) -> bool:
     return changes["state"] == "up" if "state" in changes else up
+
+
+def _flag(changes: dict[str, str], key: str, *, now: bool) -> bool:
+    return changes.get(key, str(int(now))) == "1"
 
 
 def _master(changes: dict[str, str], bridge: str | None) -> str | None:

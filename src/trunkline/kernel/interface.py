@@ -67,7 +67,7 @@ class Kernel(Protocol):
     def connections(
         self, spaces: Collection[str] | None = None
     ) -> Mapping[str, tuple[Connection, ...]]:
-        """Return IPv4 connection tracking tables: the host's (no name) and of spaces, None: all."""
+        """Return connection tracking tables: the host's (no name) and of spaces, None: all."""
         ...
 
     def wait(self, timeout_s: float, wake_fd: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Links and IPv4 addresses of a namespace, kept current by the kernel's notifications.
+"""Links and addresses of a namespace, kept current by the kernel's notifications.
 
 A reading costs a dump once; afterwards the kernel tells what changed (rtnetlink(7)), and an
 unchanged host costs one empty ``recv``. What is ours among all this is not decided here.
@@ -12,7 +12,7 @@ import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from trunkline.kernel import netlink
 from trunkline.kernel.netlink import number, text
@@ -22,7 +22,8 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER = 36, 37, 44, 45
 NEWNETCONF = 80
-GROUPS = 0x1 | 0x8 | 0x10 | 1 << 23  # link, tc, IPv4 address, IPv4 netconf
+# Link, tc, IPv4 and IPv6 address, IPv4 and IPv6 netconf.
+GROUPS = 0x1 | 0x8 | 0x10 | 0x100 | 1 << 23 | 1 << 24
 
 IFF_UP, IFF_PROMISC = 0x1, 0x100  # if.h
 
@@ -31,7 +32,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 20, 27, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_PROTINFO, IFLA_BRPORT_MODE = 12, 4
-IFLA_VLAN_ID, IFLA_BR_NF_CALL_IPTABLES = 1, 36
+IFLA_VLAN_ID, IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 1, 36, 37
 IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
 NETCONFA_IFINDEX, NETCONFA_ALL, NETCONFA_DEFAULT = 1, -1, -2
 
@@ -39,6 +40,13 @@ SKIP_STATISTICS = netlink.attribute(IFLA_EXT_MASK, struct.pack("=I", 8))  # RTEX
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+
+
+IPV6 = 6
+_INTERFACES: dict[int, type[IPv4Interface | IPv6Interface]] = {
+    socket.AF_INET: IPv4Interface,
+    socket.AF_INET6: IPv6Interface,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Link:
     alias: str
     vlan_id: int
     nf_call_iptables: bool
+    nf_call_ip6tables: bool
     hairpin: bool
     abroad: int = 0
 
@@ -85,7 +94,7 @@ class Links:
     def __init__(self) -> None:
         self.by_index: dict[int, Link] = {}
         self.by_name: dict[str, Link] = {}
-        self.addresses: dict[tuple[int, IPv4Interface], int] = {}
+        self.addresses: dict[tuple[int, IPv4Interface | IPv6Interface], int] = {}
         self.changed: set[str] = set()
         self.addresses_version = self.tc_version = 0
         self.stale_sysctls: set[int] = set()
@@ -145,7 +154,7 @@ class Links:
         request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + SKIP_STATISTICS
         for body in netlink.dump(netlink.ROUTE, GETLINK, request):
             self._note(NEWLINK, body)
-        request = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
+        request = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
         for body in netlink.dump(netlink.ROUTE, GETADDR, request):
             self._note(NEWADDR, body)
         self._known = True
@@ -200,11 +209,15 @@ class Links:
 
     def _note_address(self, kind: int, body: bytes) -> None:
         family, length, _, _, index = _ADDRESS.unpack_from(body)
-        if family != socket.AF_INET:
+        make = _INTERFACES.get(family)
+        if make is None:
             return
         found = netlink.attributes(body, _ADDRESS.size)
         raw = found.get(IFA_LOCAL, found.get(IFA_ADDRESS, b""))  # the latter: a tunnel's far end
-        key = (index, IPv4Interface((raw, length)))
+        interface = make((raw, length))
+        if interface.version == IPV6 and interface.is_link_local:
+            return  # the kernel's own business
+        key = (index, interface)
         protocol = number(found.get(IFA_PROTO))
         if kind == DELADDR:
             self.addresses_version += self.addresses.pop(key, None) is not None
@@ -239,6 +252,7 @@ def _decode_link(body: bytes) -> Link:
         alias=text(found.get(IFLA_IFALIAS)),
         vlan_id=number(data.get(IFLA_VLAN_ID)) if kind == "vlan" else 0,
         nf_call_iptables=kind == "bridge" and bool(number(data.get(IFLA_BR_NF_CALL_IPTABLES))),
+        nf_call_ip6tables=kind == "bridge" and bool(number(data.get(IFLA_BR_NF_CALL_IP6TABLES))),
         hairpin=bool(number(port.get(IFLA_BRPORT_MODE))),
         abroad=number(found.get(IFLA_LINK)) if abroad else 0,
     )

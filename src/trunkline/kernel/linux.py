@@ -15,7 +15,7 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -73,6 +73,7 @@ from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, TAP_ID, plugged_tr
 VLAN_NAME = re.compile(r"vlan\d+")
 WAY_NAME = re.compile(r"gw(\d+|-.{1,12})|tr.{11}")
 TAP_NAME = re.compile(r"tap.{11}")
+IFA_F_NODAD = 0x02  # if_addr.h
 NTF_MASTER, NUD_REACHABLE = 0x04, 0x02  # neighbour.h; on a bridge the latter is a learned MAC
 CHANGES = {"mtu": "mtu", "address": "address", "alias": "ifalias", "state": "state"}
 
@@ -236,11 +237,13 @@ class LinuxKernel:
 
     def _find_facts(self, config: HostConfig) -> HostFacts:
         by_index = self._links.by_index
-        foreign = [
+        every = [
             (by_index[index], interface)
             for (index, interface), protocol in self._links.addresses.items()
             if protocol != ADDRESS_PROTOCOL and index in by_index and not _is_ours(by_index[index])
         ]
+        foreign = [(link, i) for link, i in every if isinstance(i, IPv4Interface)]
+        foreign6 = [(link, i) for link, i in every if isinstance(i, IPv6Interface)]
         return HostFacts(
             vlan_making=self._features.vlan_making,
             links=frozenset(filter(self._is_foreign, self._links.by_name)),
@@ -254,12 +257,14 @@ class LinuxKernel:
             missing=self._features.missing,
             foreign_masters=tuple(sorted(self._foreign_masters())),
             transits=tuple(sorted(self._transits(), key=str)),
+            foreign_prefixes6=tuple((i.network, link.name) for link, i in foreign6),
+            ipv6_forwarding=_ipv6_forwarding(),
         )
 
     def _transits(self) -> Iterator[tuple[str, IPv4Interface]]:
         for index, interface in self._links.addresses:
             link = self._links.by_index.get(index)
-            if link is not None and _is_transit(link):
+            if link is not None and _is_transit(link) and isinstance(interface, IPv4Interface):
                 yield link.name, interface
 
     def _foreign_masters(self) -> Iterator[tuple[str, str]]:
@@ -525,6 +530,7 @@ class LinuxKernel:
             br_stp_state=0,
             br_mcast_snooping=0,
             br_nf_call_iptables=1,
+            br_nf_call_ip6tables=int(bridge.nf_call_ip6tables),
         )
         self._finish(bridge.name, bridge.alias, {})
 
@@ -568,9 +574,10 @@ class LinuxKernel:
             _no_ipv6(name)
         if plain:
             self._rtnl.link("set", index=index, **plain)
-        if "nf_call_iptables" in changes:
-            value = int(changes["nf_call_iptables"])
-            self._rtnl.link("set", index=index, kind="bridge", br_nf_call_iptables=value)
+        self._change_bridge(index, {k: v for k, v in changes.items() if k.startswith("nf_call_")})
+        if changes.get("nf_call_ip6tables") == "0":
+            _no_ipv6(name)
+            self._sysctls.pop(f"net.ipv6.conf.{name}.disable_ipv6", None)
         if "hairpin" in changes:
             mode = int(changes["hairpin"] == "on")
             self._rtnl.link("set", index=index, kind="bridge_slave", mode=mode)
@@ -578,6 +585,11 @@ class LinuxKernel:
         if mate is not None and _is_ours(mate):
             self._rtnl.link("set", index=mate.index, **_shared(plain))
         self._read_back(index)
+
+    def _change_bridge(self, index: int, changes: Mapping[str, str]) -> None:
+        calls = {f"br_{key}": int(value) for key, value in changes.items()}
+        if calls:
+            self._rtnl.link("set", index=index, kind="bridge", **calls)
 
     def _plug_trunk(self, trunk: str, bridge: str | None) -> None:
         link = self._links.by_index[self._index(trunk)]
@@ -617,7 +629,9 @@ class LinuxKernel:
     def _address(self, verb: str, address: Address) -> None:
         interface = address.address
         more: dict[str, object] = {}
-        if interface.network.prefixlen < interface.max_prefixlen - 1:
+        if isinstance(interface, IPv6Interface):
+            more["flags"] = IFA_F_NODAD  # the server hands it out once; nobody need wait for it
+        elif interface.network.prefixlen < interface.max_prefixlen - 1:
             more["broadcast"] = str(interface.network.broadcast_address)
         self._rtnl.addr(
             verb,
@@ -669,6 +683,13 @@ def _no_ipv6(link: str) -> None:
         sysctl.write(key, "1")
 
 
+def _ipv6_forwarding() -> str | None:
+    """Return the sysctl by which a link routes IPv6; see ``HostFacts.ipv6_forwarding``."""
+    if sysctl.read("net.ipv6.conf.default.force_forwarding") is not None:
+        return "force_forwarding"
+    return "forwarding" if sysctl.read("net.ipv6.conf.all.forwarding") == "1" else None
+
+
 def _shared(changes: Mapping[str, object]) -> dict[str, object]:
     """Return the changes that hold for both ends of a tc-BPF VLAN device."""
     return {k: v for k, v in changes.items() if k in ("mtu", "state")}
@@ -697,4 +718,5 @@ def _is_transit(link: Link) -> bool:
 
 
 def _bridge(link: Link) -> Bridge:
-    return Bridge(link.name, link.mac, link.mtu, link.alias, link.up, link.nf_call_iptables)
+    calls = link.nf_call_iptables, link.nf_call_ip6tables
+    return Bridge(link.name, link.mac, link.mtu, link.alias, link.up, *calls)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from itertools import pairwise
 from sys import intern
 
@@ -52,6 +52,35 @@ ICMP_TYPES = {
     "address-mask-request": 17,
     "address-mask-reply": 18,
 }
+ICMPV6_TYPES = {
+    "destination-unreachable": 1,
+    "packet-too-big": 2,
+    "time-exceeded": 3,
+    "parameter-problem": 4,
+    "echo-request": 128,
+    "echo-reply": 129,
+    "mld-listener-query": 130,
+    "mld-listener-report": 131,
+    "mld-listener-done": 132,
+    "mld-listener-reduction": 132,
+    "nd-router-solicit": 133,
+    "nd-router-advert": 134,
+    "nd-neighbor-solicit": 135,
+    "nd-neighbor-advert": 136,
+    "nd-redirect": 137,
+    "router-renumbering": 138,
+    "ind-neighbor-solicit": 141,
+    "ind-neighbor-advert": 142,
+    "mld2-listener-report": 143,
+}
+ICMPV6_CODES = {
+    "no-route": 0,
+    "admin-prohibited": 1,
+    "addr-unreachable": 3,
+    "port-unreachable": 4,
+    "policy-fail": 5,
+    "reject-route": 6,
+}
 ICMP_CODES = {
     "net-unreachable": 0,
     "host-unreachable": 1,
@@ -68,9 +97,11 @@ _QUOTED = re.compile(r'"[^"]*"')
 _PROTOCOL = re.compile(r"(?<=meta l4proto )\d+\b|(?<=ip protocol )\d+\b")
 _ICMP_TYPE = re.compile(r"(?<=icmp type )[a-z-]+")
 _ICMP_CODE = re.compile(r"(?<=icmp code )[a-z-]+")
-_REJECT = re.compile(r"(?<=reject with icmp )(?!type )")
+_ICMPV6_TYPE = re.compile(r"(?<=icmpv6 type )[a-z][a-z0-9-]+")
+_ICMPV6_CODE = re.compile(r"(?<=icmpv6 code )[a-z-]+")
+_REJECT = re.compile(r"(?<=reject with icmp )(?!type )|(?<=reject with icmpv6 )(?!type )")
 _REFERRED_CHAIN = re.compile(r"\b(?:jump|goto) ([\w-]+)")
-_REFERRED_SET = re.compile(r"@([\w-]+)")
+_REFERRED_SET = re.compile(r"@([\w-]+)(?![\w,-])")  # @th,64,128 is bytes of a header
 _BASE_CHAIN = re.compile(r"type (\w+) hook (\w+) priority (-?\d+); policy (\w+);")
 _OPENING = re.compile(r"(table|set|map|chain|limit) (?:(\w+) )?([\w-]+) \{")
 
@@ -83,6 +114,8 @@ def canonical(rule: str) -> str:
     if "icmp" in body:
         body = _ICMP_TYPE.sub(lambda m: str(ICMP_TYPES.get(m[0], m[0])), body)
         body = _ICMP_CODE.sub(lambda m: str(ICMP_CODES.get(m[0], m[0])), body)
+        body = _ICMPV6_TYPE.sub(lambda m: str(ICMPV6_TYPES.get(m[0], m[0])), body)
+        body = _ICMPV6_CODE.sub(lambda m: str(ICMPV6_CODES.get(m[0], m[0])), body)
         body = _REJECT.sub("type ", body)
     return body + (comment[0] if comment else "")
 
@@ -191,10 +224,10 @@ class _Set:
     def check_intervals(self) -> None:
         """Refuse prefixes that overlap without being equal, what stands before them being so."""
         split = (element.rpartition(" . ") for element in self.elements)
-        ordered = sorted((fields, IPv4Network(prefix)) for fields, _, prefix in split)
-        for (fields, first), (others, second) in pairwise(ordered):
-            if fields == others and first.overlaps(second):
-                raise RefusedScriptError(f"{first} and {second} overlap")
+        ordered = sorted((fields, _interval(text)) for fields, _, text in split)
+        for (fields, (_, end)), (others, (start, _)) in pairwise(ordered):
+            if fields == others and start <= end:
+                raise RefusedScriptError(f"two intervals overlap at {start:#x}")
 
 
 @dataclass(slots=True)
@@ -410,7 +443,23 @@ def _elements(text: str) -> Iterator[tuple[str, str]]:
     for part in text.split(","):
         element, _, value = part.strip().partition(" : ")
         if element:
-            yield intern(element.removesuffix("/32")), intern(value)
+            yield intern(_single(element)), intern(value)
+
+
+def _single(element: str) -> str:
+    """Return an element as nft prints it: an IPv4 prefix that is one address has no length."""
+    if element.endswith("/32") and ":" not in element.rpartition(" . ")[2]:
+        return element.removesuffix("/32")
+    return element
+
+
+def _interval(text: str) -> tuple[int, int]:
+    """Return first and last of an interval's field: a prefix, an address, or numbers in hex."""
+    if text.startswith("0x"):
+        first, _, last = text.partition("-")
+        return int(first, 16), int(last or first, 16)
+    prefix = ip_network(text)
+    return int(prefix.network_address), int(prefix.broadcast_address)
 
 
 def _hook(base: re.Match[str]) -> Hook:

@@ -12,6 +12,7 @@ from trunkline.lab.predict import Prediction
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Check, Seen, on_trunk
+from trunkline.model import IpAddress
 from trunkline.ownership import cable_name
 
 
@@ -134,7 +135,7 @@ def tracked(
     return Check(f"{host} tracks {text}", bool(found), f"{len(found)} entries")
 
 
-def _face(every: Collection[Connection], first: Connection) -> IPv4Address:
+def _face(every: Collection[Connection], first: Connection) -> IpAddress:
     """Return what a connection's source becomes, translated once or, out of a space, twice."""
     own = first.reply_destination
     again = (

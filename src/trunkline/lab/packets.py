@@ -11,15 +11,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import dpkt
+
+from trunkline.model import IpAddress
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 VLAN_TPID = 0x8100  # IEEE 802.1Q
 VLAN_ID_MASK = 0x0FFF
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST = 0, 3, 8  # RFC 792
 HOST_UNREACHABLE = 1
+ECHO6_REQUEST, ECHO6_REPLY, UNREACHABLE6 = 128, 129, 1  # RFC 4443
+SOLICIT_ROUTER, ADVERTISE_ROUTER, SOLICIT, ADVERTISE = 133, 134, 135, 136  # RFC 4861
+NO_ROUTE, PROHIBITED = 0, 1
+ICMP, ICMPV6 = 1, 58
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +40,25 @@ class Arp:
 
 @dataclass(frozen=True, slots=True)
 class Ip:
-    """An IPv4 header, and what the walk needs of the layer above.
+    """An IP header, and what the walk needs of the layer above.
 
     Attributes:
+        ttl: Or hop limit.
         ports: Source and destination, with TCP and UDP.
         flags: TCP flags as letters, such as ``SA``.
-        icmp: Type and code.
+        icmp: Type and code, of either family's.
         quoted: With an ICMP error, source and destination of the packet it is about.
     """
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IpAddress
+    destination: IpAddress
     ttl: int
     protocol: int
     payload: bytes
     ports: tuple[int, int] | None = None
     flags: str = ""
     icmp: tuple[int, int] | None = None
-    quoted: tuple[IPv4Address, IPv4Address] | None = None
+    quoted: tuple[IpAddress, IpAddress] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +127,10 @@ class Frame:
 
     @cached_property
     def ip(self) -> Ip | None:
-        """Return its IPv4 header, if it has one."""
+        """Return its IP header, if it has one."""
         ip = self._parsed
+        if isinstance(ip, dpkt.ip6.IP6):
+            return _ip6(ip)
         return _ip(ip) if isinstance(ip, dpkt.ip.IP) else None
 
     @cached_property
@@ -177,6 +186,39 @@ def _ip(ip: dpkt.ip.IP) -> Ip:
         icmp=icmp,
         quoted=quoted,
     )
+
+
+def _ip6(ip: dpkt.ip6.IP6) -> Ip:
+    ports: tuple[int, int] | None = None
+    icmp: tuple[int, int] | None = None
+    quoted = None
+    flags = ""
+    data = bytes(ip.data)
+    match ip.data:
+        case dpkt.tcp.TCP() as tcp:
+            ports, flags = (tcp.sport, tcp.dport), "".join(_flags(tcp.flags))
+        case dpkt.udp.UDP() as udp:
+            ports = (udp.sport, udp.dport)
+        case dpkt.icmp6.ICMP6() as message:
+            icmp, quoted = (message.type, message.code), _quoted6(data[8:], message.type)
+    return Ip(
+        source=IPv6Address(ip.src),
+        destination=IPv6Address(ip.dst),
+        ttl=ip.hlim,
+        protocol=ip.p,
+        payload=data,
+        ports=ports,
+        flags=flags,
+        icmp=icmp,
+        quoted=quoted,
+    )
+
+
+def _quoted6(data: bytes, icmp_type: int) -> tuple[IPv6Address, IPv6Address] | None:
+    """Return source and destination of the packet that an ICMPv6 error is about."""
+    if icmp_type >= ECHO6_REQUEST or len(data) < dpkt.ip6.IP6.__hdr_len__:
+        return None
+    return IPv6Address(data[8:24]), IPv6Address(data[24:40])
 
 
 def _flags(flags: int) -> Iterator[str]:

@@ -15,23 +15,68 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import dpkt
 
 from trunkline.kernel import netns
-from trunkline.lab.packets import ECHO_REPLY, ECHO_REQUEST, UNREACHABLE
+from trunkline.lab.packets import (
+    ECHO6_REPLY,
+    ECHO6_REQUEST,
+    ECHO_REPLY,
+    ECHO_REQUEST,
+    UNREACHABLE,
+    UNREACHABLE6,
+)
+from trunkline.model import IpAddress
 
-IP_RECVERR, SOL_IP = 11, 0  # linux/in.h
-IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3  # likewise: DF, and no heed of what was learned
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
-HEADERS = 24  # of IP, and the first half of ICMP's
+HEADERS = 24  # of IPv4, and the first half of ICMP's
 PING_SIZE = HEADERS + 20  # what a nonce needs
 DNS_PORT = 53
 OFFERED_KBPS, RATE_PORT, RATE_SIZE, UDP_HEADERS = 24_000, 5202, 1200, 28
 SETTLING_S, MEASURED_S, TICK_S = 1.0, 2.0, 0.002
 NONCE_BYTES = 16
 PORT = 5201  # what the listening side of a TCP or UDP probe listens on
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """How sockets of one version of IP are used.
+
+    Attributes:
+        level: Of its options (linux/in.h, linux/in6.h): errors are told, and packets are sent
+            whole, without heed of what was learned of the path.
+        header: Its bytes that a raw socket hands over with a message.
+        echo: Types of echo request, echo reply and destination unreachable.
+    """
+
+    family: int
+    level: int
+    recverr: int
+    mtu_discover: int
+    any: str
+    icmp: int
+    header: int
+    echo: tuple[int, int, int]
+
+
+PMTUDISC_PROBE = 3
+_VERSIONS = {
+    4: _Version(
+        socket.AF_INET,
+        0,
+        11,
+        10,
+        "0.0.0.0",  # noqa: S104 - an instance's every address
+        1,
+        20,
+        (ECHO_REQUEST, ECHO_REPLY, UNREACHABLE),
+    ),
+    6: _Version(
+        socket.AF_INET6, 41, 25, 23, "::", 58, 0, (ECHO6_REQUEST, ECHO6_REPLY, UNREACHABLE6)
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +93,14 @@ class Answer:
 
     kind: str
     nonce: bytes
-    by: IPv4Address | None = None
+    by: IpAddress | None = None
     icmp: tuple[int, int] | None = None
     after_s: float = 0.0
 
 
 def ping(
     namespace: str,
-    destination: IPv4Address,
+    destination: IpAddress,
     timeout_s: float,
     size: int = PING_SIZE,
     nonce: bytes | None = None,
@@ -66,7 +111,7 @@ def ping(
         namespace: Whence.
         destination: Whither.
         timeout_s: How long to wait for an answer.
-        size: Of the whole IP packet, in bytes.
+        size: Of the whole IP packet, in bytes, if it had an IPv4 header.
         nonce: 16 bytes; None makes one up.
 
     Raises:
@@ -74,27 +119,30 @@ def ping(
     """
     nonce = nonce or secrets.token_bytes(NONCE_BYTES)
     number = secrets.randbits(16)
-    with netns.socket(namespace, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-        sock.setsockopt(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+    ip = _VERSIONS[destination.version]
+    with netns.socket(namespace, ip.family, socket.SOCK_RAW, ip.icmp) as sock:
+        sock.setsockopt(ip.level, ip.mtu_discover, PMTUDISC_PROBE)
         start = time.monotonic()
-        sock.sendto(_echo_request(number, nonce, size), (str(destination), 0))
+        sock.sendto(_echo_request(ip.echo[0], number, nonce, size), (str(destination), 0))
         while (left_s := timeout_s - (time.monotonic() - start)) > 0:
             if not select.select([sock], [], [], left_s)[0]:
                 break
-            packet, (sender, _) = sock.recvfrom(2048)
-            found = _answers(packet[20:], nonce)
+            packet, sender = sock.recvfrom(2048)
+            found = _answers(packet[ip.header :], nonce, ip.echo)
             if found:
                 kind, icmp = found
                 after_s = time.monotonic() - start
-                return Answer(kind, nonce, IPv4Address(sender), icmp, after_s)
+                by = ip_address(sender[0].partition("%")[0])
+                return Answer(kind, nonce, by, icmp, after_s)
     return Answer("silence", nonce, after_s=timeout_s)
 
 
-def _echo_request(number: int, nonce: bytes, size: int) -> bytes:
+def _echo_request(kind: int, number: int, nonce: bytes, size: int) -> bytes:
+    """Return the message; of ICMPv6 the kernel fills in another checksum."""
     body = struct.pack(">HH", number, 1) + nonce
     body += bytes(size - HEADERS - len(body))
-    check = checksum(struct.pack(">BBH", ECHO_REQUEST, 0, 0) + body)
-    return struct.pack(">BBH", ECHO_REQUEST, 0, check) + body
+    check = checksum(struct.pack(">BBH", kind, 0, 0) + body)
+    return struct.pack(">BBH", kind, 0, check) + body
 
 
 def checksum(data: bytes) -> int:
@@ -105,27 +153,30 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _answers(icmp: bytes, nonce: bytes) -> tuple[str, tuple[int, int] | None] | None:
+def _answers(
+    icmp: bytes, nonce: bytes, echo: tuple[int, int, int]
+) -> tuple[str, tuple[int, int] | None] | None:
     """Return what an ICMP message says about the probe; None if it is about something else."""
     if nonce not in icmp:
         return None
-    if icmp[0] == ECHO_REPLY:
+    if icmp[0] == echo[1]:
         return "reply", None
-    if icmp[0] == UNREACHABLE:
+    if icmp[0] == echo[2]:
         return "error", (icmp[0], icmp[1])
     return None
 
 
 def tcp(
-    namespace: str, peer: str, destination: IPv4Address, timeout_s: float, port: int = PORT
+    namespace: str, peer: str, destination: IpAddress, timeout_s: float, port: int = PORT
 ) -> Answer:
     """Connect by TCP to a listener in the namespace ``peer``, and have the nonce sent back."""
     nonce = secrets.token_bytes(16)
+    ip = _VERSIONS[destination.version]
     with ExitStack() as stack:
-        listener = stack.enter_context(netns.socket(peer, socket.AF_INET, socket.SOCK_STREAM))
-        client = stack.enter_context(netns.socket(namespace, socket.AF_INET, socket.SOCK_STREAM))
+        listener = stack.enter_context(netns.socket(peer, ip.family, socket.SOCK_STREAM))
+        client = stack.enter_context(netns.socket(namespace, ip.family, socket.SOCK_STREAM))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", port))  # noqa: S104 - the instance's every address
+        listener.bind((ip.any, port))
         listener.listen()
         start = time.monotonic()
         client.settimeout(0)
@@ -146,12 +197,12 @@ def _sent_back(
     listener.settimeout(timeout_s)
     start = time.monotonic()
     with suppress(TimeoutError):
-        server, (_, _) = listener.accept()
+        server, _ = listener.accept()
         with server:
             server.settimeout(timeout_s)
             server.sendall(server.recv(len(nonce)))
             if client.recv(len(nonce)) == nonce:
-                peer = IPv4Address(client.getpeername()[0])
+                peer = ip_address(client.getpeername()[0])
                 return Answer("reply", nonce, peer, after_s=time.monotonic() - start)
     return Answer("silence", nonce, after_s=timeout_s)
 
@@ -159,18 +210,19 @@ def _sent_back(
 def udp(
     namespace: str,
     peer: str,
-    destination: IPv4Address,
+    destination: IpAddress,
     timeout_s: float,
     port: int = PORT,
     nonce: bytes | None = None,
 ) -> Answer:
     """Send the nonce by UDP to a socket in the namespace ``peer``, and have it sent back."""
     nonce = nonce or secrets.token_bytes(NONCE_BYTES)
+    ip = _VERSIONS[destination.version]
     with ExitStack() as stack:
-        server = stack.enter_context(netns.socket(peer, socket.AF_INET, socket.SOCK_DGRAM))
-        client = stack.enter_context(netns.socket(namespace, socket.AF_INET, socket.SOCK_DGRAM))
-        client.setsockopt(SOL_IP, IP_RECVERR, 1)
-        server.bind(("0.0.0.0", port))  # noqa: S104 - the instance's every address
+        server = stack.enter_context(netns.socket(peer, ip.family, socket.SOCK_DGRAM))
+        client = stack.enter_context(netns.socket(namespace, ip.family, socket.SOCK_DGRAM))
+        client.setsockopt(ip.level, ip.recverr, 1)
+        server.bind((ip.any, port))
         client.connect((str(destination), port))
         start = time.monotonic()
         client.send(nonce)

@@ -14,10 +14,17 @@ from ipaddress import IPv4Address
 
 from trunkline.lab.packets import (
     BROADCAST,
+    ECHO6_REPLY,
+    ECHO6_REQUEST,
     ECHO_REPLY,
     ECHO_REQUEST,
     HOST_UNREACHABLE,
+    ICMP,
+    ICMPV6,
+    NO_ROUTE,
+    PROHIBITED,
     UNREACHABLE,
+    UNREACHABLE6,
     Frame,
     Ip,
 )
@@ -25,6 +32,22 @@ from trunkline.trace.packets import UDP
 from trunkline.trace.packets import Arp as TracedArp
 from trunkline.trace.passage import kernel_order
 from trunkline.trace.steps import HOST, INSTANCE, ROUTER, SWITCH, Header, Sighting, Step
+
+PARTS = {
+    (ICMP, ECHO_REQUEST): "request",
+    (ICMP, ECHO_REPLY): "reply",
+    (ICMPV6, ECHO6_REQUEST): "request",
+    (ICMPV6, ECHO6_REPLY): "reply",
+}
+NAMES = {
+    ("ICMP", ECHO_REQUEST, 0): "echo request",
+    ("ICMP", ECHO_REPLY, 0): "echo reply",
+    ("ICMP", UNREACHABLE, HOST_UNREACHABLE): "host unreachable",
+    ("ICMPv6", ECHO6_REQUEST, 0): "echo request",
+    ("ICMPv6", ECHO6_REPLY, 0): "echo reply",
+    ("ICMPv6", UNREACHABLE6, NO_ROUTE): "no route",
+    ("ICMPv6", UNREACHABLE6, PROHIBITED): "prohibited",
+}
 
 Select = Callable[[Frame], str | None]
 """Names the packet that a frame is a sighting of; None for a frame of no interest."""
@@ -221,7 +244,7 @@ def _part(frame: Frame) -> str:
     if frame.ip is None:
         return "request"
     if frame.ip.icmp:
-        return {ECHO_REQUEST: "request", ECHO_REPLY: "reply"}.get(frame.ip.icmp[0], "error")
+        return PARTS.get((frame.ip.protocol, frame.ip.icmp[0]), "error")
     return "reply" if "A" in frame.ip.flags and "S" in frame.ip.flags else "request"
 
 
@@ -240,12 +263,9 @@ def carrying(nonce: bytes) -> Select:
             return None
         if ip.icmp is None:
             return _data_name(ip)
-        names = {
-            (ECHO_REQUEST, 0): "ICMP echo request",
-            (ECHO_REPLY, 0): "ICMP echo reply",
-            (UNREACHABLE, HOST_UNREACHABLE): "ICMP host unreachable",
-        }
-        return names.get(ip.icmp, f"ICMP type {ip.icmp[0]} code {ip.icmp[1]}")
+        word = "ICMPv6" if ip.protocol == ICMPV6 else "ICMP"
+        names = NAMES.get((word, *ip.icmp), "type {} code {}".format(*ip.icmp))
+        return f"{word} {names}"
 
     return select
 

@@ -6,13 +6,21 @@ snapshot here: what happens to a packet is read off the host states alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NamedTuple
 
-from trunkline.hoststate import Cable, DhcpServer, HostConfig, HostFacts, HostState, Problem
+from trunkline.hoststate import (
+    Address,
+    Cable,
+    DhcpServer,
+    HostConfig,
+    HostFacts,
+    HostState,
+    Problem,
+)
 from trunkline.model import DomainId, HostName, PortId
 from trunkline.ownership import space_name, tap_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
@@ -49,6 +57,13 @@ class Way(NamedTuple):
     via: IPv4Address | None = None
 
 
+def ipv4(addresses: Iterable[Address]) -> Iterator[tuple[str, IPv4Interface]]:
+    """Yield link and address of those that a walk can come by: it is of IPv4."""
+    for own in addresses:
+        if isinstance(own.address, IPv4Interface):
+            yield own.link, own.address
+
+
 def ways(state: HostState, more: Mapping[IPv4Network, str]) -> Iterator[Way]:
     """Yield the ways of a namespace: connected ones, and its routes.
 
@@ -56,7 +71,7 @@ def ways(state: HostState, more: Mapping[IPv4Network, str]) -> Iterator[Way]:
         state: Of the namespace.
         more: Links by prefix, of addresses that are not ours.
     """
-    connected = {**{a.address.network: a.link for a in state.addresses}, **more}
+    connected = {**{own.network: link for link, own in ipv4(state.addresses)}, **more}
     for prefix, link in connected.items():
         if prefix.prefixlen < prefix.max_prefixlen:
             yield Way(prefix, link)
@@ -110,8 +125,8 @@ class TracedHost:
         found: dict[IPv4Address, str] = {}
         if self.uplink and self.facts.uplink_address:  # first: it is the uplink's usual source
             found[self.facts.uplink_address] = self.uplink
-        ours = sorted(self.state.addresses, key=lambda a: a.address.ip)
-        return found | {a.address.ip: a.link for a in ours}
+        ours = sorted((own.ip, link) for link, own in ipv4(self.state.addresses))
+        return found | dict(ours)
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:
@@ -141,7 +156,7 @@ class TracedHost:
     @cached_property
     def proxied(self) -> frozenset[tuple[str, IPv4Address]]:
         """Return the addresses that live in a space, and for which a link answers."""
-        return frozenset((a.link, a.address.ip) for a in self.state.proxies)
+        return frozenset((link, own.ip) for link, own in ipv4(self.state.proxies))
 
     def answers_for(self, address: IPv4Address) -> bool:
         """Return whether the host answers for an address on its uplink."""
@@ -258,8 +273,7 @@ class TracedSpace:
     @cached_property
     def own(self) -> dict[IPv4Address, str]:
         """Return the link of each of its addresses."""
-        ours = sorted(self.state.addresses, key=lambda a: a.address.ip)
-        return {a.address.ip: a.link for a in ours}
+        return dict(sorted((own.ip, link) for link, own in ipv4(self.state.addresses)))
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:

@@ -57,9 +57,11 @@ class _Range:
 def offer(server: DhcpServer, mac: str) -> Lease | None:
     """Return what a server offers to a client; None if it stays silent."""
     line = next((line for line in server.leases if line.split(",")[0] == mac), None)
-    if line is None:
+    given = (word for word in (line or "").split(",")[1:-1] if not word.startswith("["))
+    found = next(given, None)
+    if line is None or found is None:
         return None
-    address = IPv4Address(line.split(",")[1])
+    address = IPv4Address(found)
     for one in _ranges(server.config):
         if address in one.prefix:
             return Lease(address, one.prefix, one.server, one.routes, line)

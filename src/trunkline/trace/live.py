@@ -87,6 +87,8 @@ def frame_of(shot: Shot, step: Step, size: int) -> bytes:
     """Return the Ethernet frame that an instance would send, with IP packet of this size."""
     assert step.before is not None
     source, destination = step.before.source, step.before.destination
+    assert isinstance(source, IPv4Address)  # no other flow is traced
+    assert isinstance(destination, IPv4Address)
     body = _body(shot, source, destination, size - _IP.size)
     head = _ip(shot.protocol, source, destination, _IP.size + len(body), shot.number & 0xFFFF)
     ethernet = _mac(step.receiver_mac) + _mac(step.sender_mac) + struct.pack(">H", ETH_P_IP)

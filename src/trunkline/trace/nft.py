@@ -131,6 +131,7 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
     ("ip6", "daddr"): lambda _: None,
     ("icmpv6", "type"): lambda _: None,
     ("icmpv6", "code"): lambda _: None,
+    ("@th,64,128",): lambda _: None,  # in neighbour discovery, the address that it is about
 }
 """What a packet shows, by the words that name it; None where it has no such thing."""
 
@@ -298,7 +299,10 @@ class _Parser:
     def rejection(self, verb: str) -> Statement:
         if self._peek() != "with":
             return Statement(verb, "port-unreachable")
-        self._expect("with", "icmp", "type")
+        self._expect("with")
+        if self._next() not in ("icmp", "icmpv6"):
+            raise KeyError(verb)
+        self._expect("type")
         return Statement(verb, self._next())
 
     def redirection(self, verb: str) -> Statement:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address
 
+from trunkline.model import IpAddress
 from trunkline.trace.cloud import ApiObject
 from trunkline.trace.nft import PassedOver
 
@@ -87,8 +87,8 @@ class Sighting:
 class Header:
     """What a packet shows of itself: addresses, and with IP its time to live."""
 
-    source: IPv4Address
-    destination: IPv4Address
+    source: IpAddress
+    destination: IpAddress
     ttl: int | None = None
 
 

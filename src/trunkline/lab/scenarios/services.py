@@ -23,7 +23,7 @@ from trunkline.lab.topology import INTERNET, SWITCH, GroupRule
 from trunkline.lab.verdict import Act, Check, Seen, laws
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import asking_for, carrying, walk
-from trunkline.model import PortId, PortStatus
+from trunkline.model import IpAddress, PortId, PortStatus
 from trunkline.ownership import tap_name
 from trunkline.trace.packets import FRAGMENTATION_NEEDED
 
@@ -457,7 +457,7 @@ def _exempt_act(stage: Stage, target: IPv4Address) -> Act:
     return witnessed(stage, title, seen, carried, checks, leak=True)
 
 
-def _sources(frames: Seen) -> set[IPv4Address]:
+def _sources(frames: Seen) -> set[IpAddress]:
     return {f.ip.source for f in frames if f.ip}
 
 
