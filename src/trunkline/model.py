@@ -109,7 +109,10 @@ class FixedIp:
 
 
 def by_family(value: IpAddress | IpNetwork) -> tuple[int, Any]:
-    """Return the key that sorts addresses, or prefixes, of both families: IPv4 first."""
+    """Return the key that sorts addresses, or prefixes, of both families: IPv4 first.
+
+    Addresses alone sort as numbers in the same way, and thousands of them faster.
+    """
     return value.version, value
 
 

@@ -247,9 +247,9 @@ class HostSnapshot:
         routers: Those that ``networks`` are on. Sorted.
         guests: Ports bound to other hosts whose router is placed here, and so their DHCP server;
             without groups, limits and pairs, which are their own hosts' business.
-        members: Fixed addresses, on any host, of the ports of a group in a domain, sorted, IPv4
-            first. There is an entry, maybe an empty one, where a port of this host in the domain
-            is in a group that names the group as its remote group.
+        members: Fixed addresses, on any host, of the ports of a group in a domain, sorted as
+            numbers: IPv4 first. There is an entry, maybe an empty one, where a port of this host
+            in the domain is in a group that names the group as its remote group.
         tenant_prefixes: What the subnets of all tenant networks of the cloud cover, on this host
             or not: what must never leave by the uplink, and what is source-translated. Domains
             may overlap, these do not. IPv4 first, sorted. IPv6 is translated nowhere.
@@ -358,8 +358,7 @@ def assemble(
         names=Parted.of(by_kind["names"], _id, old.names),
         groups=Parted.of(by_kind["group"], _id, old.groups),
         members={
-            key: Parted.of(members[key], by_family, old.members.get(key, ()))
-            for key in sorted(members)
+            key: Parted.of(members[key], int, old.members.get(key, ())) for key in sorted(members)
         },
         floating_ips=Parted.of(by_kind["floating_ips"], _id, old.floating_ips),
         tenant_prefixes=tuple(

@@ -81,6 +81,27 @@ def test_a_networks_life(say: Say, cloud: Cloud) -> None:
     assert say("net", "show", "better")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [
+        ((), "slaac"),
+        (("--ipv6", "dhcpv6-stateful"), "dhcpv6-stateful"),
+        (("--ipv6", "none"), None),
+        (("--no-dhcp",), None),
+    ],
+)
+def test_a_subnet_of_ipv6(say: Say, options: tuple[str, ...], mode: str | None) -> None:
+    """A prefix with colons is enough; how instances get their addresses can be said."""
+    network = made(say, "net", "create", "dual")
+
+    words = ("--net", network["id"], "--prefix", "fd00:2::/64", *options)
+    subnet = made(say, "subnet", "create", "dual", *words)
+    say("net", "delete", network["id"])
+
+    assert (subnet["ip_version"], subnet["cidr"]) == (6, "fd00:2::/64")
+    assert subnet["ipv6_ra_mode"] == subnet["ipv6_address_mode"] == mode
+
+
 def test_a_network_whose_subnet_is_refused_is_not_left_behind(say: Say) -> None:
     """Network and subnet are made together or not at all."""
     code, _, complaint = say("net", "create", "half", "--prefix", "192.168.7.0/24")

@@ -102,7 +102,7 @@ def test_dhcp_options_reach_the_ports_host(cloud: Cloud) -> None:
         ([{"opt_name": "mtu", "opt_value": ""}], "is empty"),
         ([{"opt_name": "mtu"}], "is not a string"),
         ([{"opt_name": "mtu", "opt_value": "1"}] * 2, "is there twice"),
-        ([{"opt_name": "mtu", "opt_value": "1", "ip_version": 6}], "IPv6"),
+        ([{"opt_name": "mtu", "opt_value": "1", "ip_version": 6}], "ip_version"),
         ("mtu", "is not a list"),
     ],
 )

@@ -168,6 +168,7 @@ def test_a_subnet_keeps_what_it_is_given(cloud: Cloud) -> None:
         ({"cidr": "192.168.7.0/24"}, "cidr"),
         ({"cidr": "2001:db8::/64"}, "cidr"),
         ({"ip_version": 6}, "ip_version"),
+        ({"ip_version": 5}, "ip_version"),
         ({"gateway_ip": "10.251.0.1"}, "gateway_ip"),
         ({"gateway_ip": "10.250.0.0"}, "gateway_ip"),
         ({"gateway_ip": "10.250.0.255"}, "gateway_ip"),

@@ -38,8 +38,10 @@ def at_once(cloud: Cloud, request: Callable[[ApiClient, int], Any]) -> list[Any]
 
 
 def test_fifty_ports_at_once(cloud: Cloud) -> None:
-    """Each gets an address and a MAC of its own, and each is there afterwards."""
+    """Each gets an address of both families and a MAC of its own, and is there afterwards."""
     network = cloud.network()
+    six = {"network_id": network["id"], "ip_version": 6, "cidr": "fd00:50::/64"}
+    cloud.alice.create("subnets", six)
 
     def create(client: ApiClient, number: int) -> Any:
         wish = {"network_id": network["id"], "project_id": "p1", "device_owner": "compute:nova"}
@@ -47,7 +49,8 @@ def test_fifty_ports_at_once(cloud: Cloud) -> None:
 
     made = at_once(cloud, create)
 
-    assert len({port["fixed_ips"][0]["ip_address"] for port in made}) == CLIENTS
+    assert [len(port["fixed_ips"]) for port in made] == [2] * CLIENTS
+    assert len({ip["ip_address"] for port in made for ip in port["fixed_ips"]}) == 2 * CLIENTS
     assert len({port["mac_address"] for port in made}) == CLIENTS
     stored = cloud.admin.list("ports", network_id=network["id"], device_owner="compute:nova")
     assert {port["id"] for port in stored} == {port["id"] for port in made}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from itertools import islice
 
 import pytest
@@ -12,15 +12,20 @@ from hypothesis import strategies as st
 from trunkline.core.allocate import (
     Pool,
     default_pools,
+    eui64,
+    is_usable,
     mac_address,
     next_address,
     next_prefix,
     next_vlan,
+    uncovered,
     usable,
     walk,
+    within,
 )
 
 NET = IPv4Network("10.0.0.0/24")
+NET6 = IPv6Network("fd00::/64")
 
 
 def pool(first: str, last: str) -> Pool:
@@ -37,6 +42,13 @@ def texts(pools: list[Pool], cursor: str | None = None, count: int = 300) -> lis
 def test_usable_leaves_network_and_broadcast_out() -> None:
     """An interface never gets the first or the last address of a subnet."""
     assert usable(NET) == pool("10.0.0.1", "10.0.0.254")
+
+
+def test_usable_of_ipv6_leaves_the_routers_anycast_address_out() -> None:
+    """The first address of a subnet means every router there; the last one is like others."""
+    assert usable(NET6) == (IPv6Address("fd00::1"), IPv6Address("fd00::ffff:ffff:ffff:ffff"))
+    assert not is_usable(IPv6Address("fd00::"), NET6)
+    assert not is_usable(IPv4Address("10.0.0.1"), NET6)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +114,49 @@ def test_walk_of_a_large_pool_costs_nothing() -> None:
     first = next(walk([usable(IPv4Network("10.0.0.0/8"))], IPv4Address("10.255.255.253")))
 
     assert first == IPv4Address("10.255.255.254")
+
+
+def test_walk_of_a_64_costs_nothing() -> None:
+    """Where the cursor stands in 2^64 addresses makes no difference, nor that it wraps."""
+    found = walk([usable(NET6)], IPv6Address("fd00::ffff:ffff:ffff:fffe"))
+
+    assert [str(a) for a in islice(found, 3)] == ["fd00::ffff:ffff:ffff:ffff", "fd00::1", "fd00::2"]
+
+
+@pytest.mark.parametrize(
+    ("mac", "expected"),
+    [
+        ("fa:16:3e:0a:0b:0c", "fd00::f816:3eff:fe0a:b0c"),
+        ("02:00:00:00:00:01", "fd00::ff:fe00:1"),
+        ("34:56:78:9a:bc:de", "fd00::3656:78ff:fe9a:bcde"),  # the example of RFC 4291, appendix A
+    ],
+)
+def test_eui64_is_what_kernels_make_of_a_mac(mac: str, expected: str) -> None:
+    """The universal bit is turned over, and ff:fe is put in the middle."""
+    assert eui64(NET6, mac) == IPv6Address(expected)
+
+
+def test_prefixes_of_both_families_do_not_meet() -> None:
+    """Neither is within the other, and IPv4 comes first."""
+    texts = ("fd00::/64", "10.0.0.0/24", "fd00::/48", "10.0.0.0/8", "::/0")
+
+    assert list(map(str, uncovered(map(ip_network, texts)))) == ["10.0.0.0/8", "::/0"]
+    assert not within(NET, IPv6Network("::/0"))
+    assert within(NET6, IPv6Network("fd00::/48"))
+
+
+def test_next_prefix_of_ipv6_minds_its_own_family() -> None:
+    """Taken IPv4 prefixes are in nobody's way; taken IPv6 ones are passed over."""
+    taken = [NET, NET6, IPv6Network("fd00:0:0:2::/96")]
+
+    found = [next_prefix([IPv6Network("fd00::/48")], length, taken) for length in (64, 63, 62, 48)]
+
+    assert list(map(str, found)) == [
+        "fd00:0:0:1::/64",
+        "fd00:0:0:4::/63",
+        "fd00:0:0:4::/62",
+        "None",
+    ]
 
 
 def test_next_address_is_the_first_free_one() -> None:

@@ -23,7 +23,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -112,7 +112,7 @@ def parse(values: dict[str, Any]) -> ServerConfig:
         audit_retention_days=_days(values.get("audit_retention_days", 365)),
         limits=Limits(
             vlan_ranges={name: _ranges(name, given) for name, given in ranges.items()},
-            reserved_prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
+            reserved_prefixes=tuple(ip_network(prefix) for prefix in prefixes),
             default_router=_boolean(values.get("default_router", True), "default_router"),
             auto_assign_floating_ip=_boolean(
                 values.get("auto_assign_floating_ip", False), "auto_assign_floating_ip"

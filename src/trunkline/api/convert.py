@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from json import dumps
 from typing import Any
 
+from trunkline.core.allocate import BITS
 from trunkline.db.engine import format_time
+from trunkline.model import IpAddress, IpNetwork
 from trunkline.service.security_groups import PROTOCOLS
 from trunkline.service.tags import TAGS_MAX
 
@@ -76,7 +78,7 @@ DHCP_OPTIONS = (
 """The names that dnsmasq has for options (``dnsmasq --help dhcp``)."""
 PAIRS_MAX = 10  # as in Neutron (max_allowed_address_pair)
 TAG_MAX = 255  # as in Neutron
-IPV4_BITS = 32
+IPV6_UNICAST = (IPv6Network("2000::/3"), IPv6Network("fc00::/7"))  # RFC 4291, RFC 4193
 PROFILE_MAX = 4095  # as in Neutron, where it is a column's width
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -258,62 +260,97 @@ def project_id(value: Any) -> str:
     return found
 
 
-@typed(SPELLED, {"const": 4})
+@typed(SPELLED, {"enum": [4, 6]})
 def ip_version(value: Any) -> int:
-    """Return the one IP version that there is for now."""
+    """Return an IP version."""
     found = number(value)
-    if found == 6:  # noqa: PLR2004  it is what the sentence says
-        raise ValueError("6 is IPv6, which this version does not offer; use 4")
-    if found != 4:  # noqa: PLR2004  likewise
-        raise ValueError(f"{quoted(value)} is no IP version; use 4")
+    if found not in BITS:
+        raise ValueError(f"{quoted(value)} is no IP version; use 4 or 6")
     return found
 
 
 @typed(STRING)
-def address(value: Any) -> IPv4Address:
-    """Return an IPv4 address."""
+def address(value: Any) -> IpAddress:
+    """Return an address of either IP version."""
     if not isinstance(value, str):
         raise ValueError(f"{quoted(value)} is not an IP address, which is a string")
-    if ":" in value:
-        raise ValueError(f"{quoted(value)} looks like IPv6, which this version does not offer")
     try:
-        return IPv4Address(value)
+        found = ip_address(value)
     except ValueError:
         raise ValueError(f"{quoted(value)} is not a valid IP address") from None
+    if isinstance(found, IPv6Address):
+        if found.scope_id is not None:
+            raise ValueError(f"{quoted(value)} is not a valid IP address: leave the link out")
+        _require_own(IPv6Network(found))
+    return found
+
+
+def _require_own(found: IPv6Network) -> None:
+    """Raise ValueError for what is IPv4 in other clothes (RFC 4291, 2.5.5), or nothing."""
+    for foreign in (IPv6Network("::/96"), IPv6Network("::ffff:0:0/96")):
+        if found.subnet_of(foreign):
+            raise ValueError(f"{found} is of {foreign}, which no interface on a network has")
 
 
 @typed(STRING)
 def address_text(value: Any) -> str:
-    """Return an IPv4 address in its usual spelling."""
+    """Return an address in its usual spelling."""
     return str(address(value))
 
 
 @typed(STRING)
-def prefix(value: Any) -> IPv4Network:
-    """Return an IPv4 prefix without host bits."""
+def ipv4_text(value: Any) -> str:
+    """Return an IPv4 address, where nothing else makes sense, in its usual spelling."""
+    found = address(value)
+    if found.version != 4:  # noqa: PLR2004  it is what the sentence says
+        raise ValueError(f"{found} is IPv6; here only IPv4 is offered")
+    return str(found)
+
+
+@typed(STRING)
+def prefix(value: Any) -> IpNetwork:
+    """Return a prefix of either IP version, without host bits."""
     if not isinstance(value, str):
         raise ValueError(f"{quoted(value)} is not a valid CIDR, which is a string")
-    if ":" in value:
-        raise ValueError(f"{quoted(value)} looks like IPv6, which this version does not offer")
     try:
-        found = IPv4Network(value, strict=False)
+        found = ip_network(value, strict=False)
+        start, _, length = value.partition("/")
+        spelled = f"{ip_address(start)}/{length}"
     except ValueError:
         raise ValueError(f"{quoted(value)} is not a valid IP subnet") from None
-    if str(found) != value:
+    if str(found) != spelled:
         raise ValueError(f"{quoted(value)} is not a recognized IP subnet cidr, use {found}")
+    if isinstance(found, IPv6Network):
+        _require_own(found)
     return found
 
 
 @typed(STRING)
 def prefix_text(value: Any) -> str:
-    """Return an IPv4 prefix in its usual spelling."""
+    """Return a prefix in its usual spelling."""
     return str(prefix(value))
 
 
 @typed(STRING)
-def tenant_prefix(value: Any) -> IPv4Network:
+def ipv4_prefix_text(value: Any) -> str:
+    """Return an IPv4 prefix, where nothing else makes sense, in its usual spelling."""
+    found = prefix(value)
+    if found.version != 4:  # noqa: PLR2004  it is what the sentence says
+        raise ValueError(f"{found} is IPv6; here only IPv4 is offered")
+    return str(found)
+
+
+@typed(STRING)
+def tenant_prefix(value: Any) -> IpNetwork:
     """Return a prefix that interfaces may have addresses of."""
-    found: IPv4Network = prefix(value)
+    found: IpNetwork = prefix(value)
+    if isinstance(found, IPv6Network):
+        if not any(found.subnet_of(unicast) for unicast in IPV6_UNICAST):
+            raise ValueError(
+                f"{found} is in neither {IPV6_UNICAST[0]}, which is global, nor"
+                f" {IPV6_UNICAST[1]}, which is local to a site"
+            )
+        return found
     first = IPv4Network("0.0.0.0/8")
     for unusable in (
         found.is_loopback,
@@ -328,14 +365,25 @@ def tenant_prefix(value: Any) -> IPv4Network:
 
 
 @typed(STRING)
+def ipv4_tenant_prefix(value: Any) -> IPv4Network:
+    """Return an IPv4 prefix that interfaces may have addresses of."""
+    found = tenant_prefix(value)
+    if not isinstance(found, IPv4Network):
+        raise ValueError(f"{found} is IPv6; here only IPv4 is offered")
+    return found
+
+
+@typed(STRING)
 def any_prefix(value: Any) -> str:
-    """Return an IPv4 or IPv6 prefix in its usual spelling, without host bits."""
+    """Return a prefix of either IP version in its usual spelling, without host bits."""
     if not isinstance(value, str):
         raise ValueError(f"{quoted(value)} is not a valid CIDR, which is a string")
     try:
-        return str(ip_network(value, strict=False))
+        found = ip_network(value, strict=False)
     except ValueError:
         raise ValueError(f"{quoted(value)} is not a valid IP prefix") from None
+    text: str = prefix_text(str(found))
+    return text
 
 
 @typed(STRING)
@@ -431,7 +479,7 @@ def _object(value: Any, known: Container[str]) -> dict[str, Any]:
 
 
 @typed({"type": "object"})
-def pool(value: Any) -> tuple[IPv4Address, IPv4Address]:
+def pool(value: Any) -> tuple[IpAddress, IpAddress]:
     """Return an allocation pool as its first and last address."""
     found = _object(value, ("start", "end"))
     if len(found) != 2:  # noqa: PLR2004  a start and an end
@@ -441,13 +489,13 @@ def pool(value: Any) -> tuple[IPv4Address, IPv4Address]:
 
 @typed({"type": "object"})
 def host_route(value: Any) -> dict[str, str]:
-    """Return a route that DHCP hands out."""
+    """Return a route of IPv4, which DHCP can hand out."""
     found = _object(value, ("destination", "nexthop"))
     if len(found) != 2:  # noqa: PLR2004  a destination and a nexthop
         raise ValueError(f"{quoted(value)} needs destination and nexthop")
     return {
-        "destination": prefix_text(found["destination"]),
-        "nexthop": address_text(found["nexthop"]),
+        "destination": ipv4_prefix_text(found["destination"]),
+        "nexthop": ipv4_text(found["nexthop"]),
     }
 
 
@@ -518,10 +566,16 @@ def address_pair(value: Any) -> dict[str, str]:
         raise ValueError(f"{quoted(value)} needs ip_address")
     given = found["ip_address"]
     wide = isinstance(given, str) and "/" in given
-    pair = {"ip_address": prefix_text(given).removesuffix("/32") if wide else address_text(given)}
+    pair = {"ip_address": _paired(ip_network(prefix(given) if wide else address(given)))}
     if found.get("mac_address") is not None:
         pair["mac_address"] = mac(found["mac_address"])
     return pair
+
+
+def _paired(found: IpNetwork) -> str:
+    if isinstance(found, IPv6Network) and (found.is_multicast or found.is_link_local):
+        raise ValueError(f"{found} holds no addresses that others reach")
+    return str(found[0] if found.num_addresses == 1 else found)
 
 
 def address_pairs(value: Any) -> list[dict[str, str]]:
@@ -559,8 +613,9 @@ def dhcp_option(value: Any) -> dict[str, Any]:
         )
     if not content:
         raise ValueError(f"opt_value of {option} is empty")
-    version = ip_version(found.get("ip_version", 4))
-    return {"opt_name": option, "opt_value": content, "ip_version": version}
+    if ip_version(found.get("ip_version", 4)) != 4:  # noqa: PLR2004  it is what the sentence says
+        raise ValueError(f"{option}: only options of DHCP for IPv4 are offered (ip_version)")
+    return {"opt_name": option, "opt_value": content, "ip_version": 4}
 
 
 def dhcp_options(value: Any) -> list[dict[str, Any]]:

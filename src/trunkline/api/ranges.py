@@ -32,7 +32,7 @@ RANGE = Table(
     "network_range",
     (
         Attribute("name", c.name, Default.REQUIRED),
-        Attribute("cidr", c.tenant_prefix, Default.REQUIRED),
+        Attribute("cidr", c.ipv4_tenant_prefix, Default.REQUIRED),
         Attribute("network_size", c.integer(4, 1 << 24), 256),
         Attribute("num_networks", c.or_null(c.integer(1, network_ranges.NETWORKS_MAX)), None),
         Attribute("vlan_start", c.or_null(c.integer(VLAN_ID_MIN, VLAN_ID_MAX)), None),
@@ -44,7 +44,7 @@ RANGE = Table(
         Attribute("shared", c.boolean, default=False),
         Attribute("tags", c.tags, default=()),
         Attribute("enable_dhcp", c.boolean, default=True),
-        Attribute("dns_nameservers", c.list_of(c.address_text), ()),
+        Attribute("dns_nameservers", c.list_of(c.ipv4_text), ()),
         Attribute("host_routes", c.list_of(c.host_route), ()),
         Attribute("service_types", c.list_of(c.service_type), ()),
     ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from trunkline.api import convert as c
 from trunkline.api.attributes import Attribute, Default, Table
+from trunkline.core.allocate import BITS
 from trunkline.db.engine import Transaction
 from trunkline.model import (
     DNS_DOMAIN,
@@ -15,6 +16,7 @@ from trunkline.model import (
     MTU_MIN,
     VLAN_ID_MAX,
     VLAN_ID_MIN,
+    AddressMode,
     GatewayMode,
     Provisioning,
     host_label,
@@ -146,7 +148,8 @@ NETWORK = Table(
     ),
 )
 
-_PREFIXLEN = c.integer(0, c.IPV4_BITS)
+_PREFIXLEN = c.integer(0, BITS[6])
+_ADDRESS_MODE = c.or_null(c.one_of(*AddressMode))
 
 SUBNET = Table(
     "subnet",
@@ -164,8 +167,8 @@ SUBNET = Table(
         Attribute("enable_dhcp", c.boolean, default=True, put=True, filter=c.boolean),
         Attribute("dns_nameservers", c.list_of(c.address_text), (), put=True, filter=None),
         Attribute("host_routes", c.list_of(c.host_route), (), put=True, filter=None),
-        Attribute("ipv6_ra_mode", always=None, filter=None),
-        Attribute("ipv6_address_mode", always=None, filter=None),
+        Attribute("ipv6_ra_mode", _ADDRESS_MODE, None),
+        Attribute("ipv6_address_mode", _ADDRESS_MODE, None),
         Attribute("service_types", c.list_of(c.service_type), (), put=True, filter=None),
         _TAGS,
     ),
@@ -192,7 +195,7 @@ SUBNETPOOL = Table(
         Attribute("max_prefixlen", _PREFIXLEN, put=True, filter=c.filter_number),
         Attribute(
             "default_quota",
-            c.or_null(c.integer(0, 2**c.IPV4_BITS)),
+            c.or_null(c.integer(0, 2 ** BITS[4])),
             None,
             put=True,
             filter=c.filter_number,
@@ -311,9 +314,9 @@ FLOATING_IP = Table(
     (
         *_standard(),
         Attribute("floating_network_id", c.or_null(c.uuid), None, field="network_id"),
-        Attribute("floating_ip_address", c.or_null(c.address_text), field="ip_address"),
+        Attribute("floating_ip_address", c.or_null(c.ipv4_text), field="ip_address"),
         Attribute("port_id", c.or_null(c.uuid), None, put=True),
-        Attribute("fixed_ip_address", c.or_null(c.address_text), None, put=True),
+        Attribute("fixed_ip_address", c.or_null(c.ipv4_text), None, put=True),
         Attribute("qos_policy_id", c.or_null(c.uuid), None, put=True),
         Attribute("dns_name", c.no_text, always="", filter=None),
         Attribute("dns_domain", c.no_text, always="", filter=None),
@@ -460,7 +463,7 @@ def _with_binding(record: Record, _caller: Caller) -> Record:
 
 def _dns_assignment(record: Record, address: str) -> dict[str, str]:
     """Return what DNS says of one address of a port, as long as it lives on a host."""
-    label = host_label(record["dns_name"], IPv4Address(address))
+    label = host_label(record["dns_name"], ip_address(address))
     domain = record["network_dns_domain"].rstrip(".") or DNS_DOMAIN
     return {"hostname": label, "ip_address": address, "fqdn": f"{label}.{domain}."}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trunkline.cli import access
-from trunkline.cli.kinds import FLOATING_IP, PORT, ROUTER, SECGROUP, Kind
+from trunkline.cli.kinds import FLOATING_IP, PORT, ROUTER, SECGROUP, Kind, ip_version
 from trunkline.cli.lookup import find, find_id
 from trunkline.cli.tables import as_json, details, table
 from trunkline.errors import Invalid, RequestError
@@ -57,7 +57,8 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_subnet(client: ApiClient, network: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Return a new network with a subnet of its own; if that is refused, it is no more."""
-    wish = {"network_id": network["id"], "name": network["name"], "cidr": prefix, "ip_version": 4}
+    wish = {"network_id": network["id"], "name": network["name"], "cidr": prefix}
+    wish |= ip_version(wish)
     if network.get("project_id"):
         wish["project_id"] = network["project_id"]
     try:

@@ -84,7 +84,7 @@ class Kind:
         columns: What a list shows, by the words of its head.
         named_by: The attribute that objects are named by, besides their ids.
         options: Of create and set; without any, there are no such commands.
-        constants: Attributes that create always sets.
+        implied: What the attributes of a create say of others that it sets.
         name_is: What create does with a name: ``needed``, ``optional`` or ``none``.
     """
 
@@ -94,7 +94,7 @@ class Kind:
     columns: dict[str, str]
     named_by: str = "name"
     options: tuple[Option, ...] = ()
-    constants: tuple[tuple[str, Any], ...] = ()
+    implied: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {}
     name_is: str = "needed"
 
 
@@ -134,6 +134,19 @@ NET = Kind(
     ),
 )  # fmt: skip
 
+
+def ip_version(wish: dict[str, Any]) -> dict[str, Any]:
+    """Return which IP version a new subnet is of, which its prefix or its mode says.
+
+    Where no mode is given and instances are to be told anything, they get addresses by SLAAC.
+    """
+    if not (wish.get("ipv6_address_mode") or ":" in str(wish.get("cidr"))):
+        return {"ip_version": 4}
+    usual = "slaac" if wish.get("enable_dhcp", True) else None
+    mode = wish.get("ipv6_address_mode", usual)
+    return {"ip_version": 6, "ipv6_ra_mode": mode, "ipv6_address_mode": mode}
+
+
 SUBNET = Kind(
     "subnet", "subnets", "subnet",
     {"name": "name", "id": "id", "prefix": "cidr", "gateway": "gateway_ip",
@@ -141,7 +154,9 @@ SUBNET = Kind(
     options=(
         *_COMMON,
         _NET,
-        Option("prefix", "cidr", "such as 10.0.0.0/24", on=On.CREATE),
+        Option("prefix", "cidr", "such as 10.0.0.0/24 or fd00:0:0:1::/64", on=On.CREATE),
+        Option("ipv6", "ipv6_address_mode", "of IPv6, and how instances get their addresses: slaac,"
+               " dhcpv6-stateful, dhcpv6-stateless; none: by hand", on=On.CREATE),
         Option("pool", "subnetpool_id", "the pool to cut it from", Form.OBJECT, "subnetpools",
                on=On.CREATE),
         Option("length", "prefixlen", "of a prefix that a pool chooses", on=On.CREATE),
@@ -153,7 +168,7 @@ SUBNET = Kind(
         Option("route", "host_routes", "a route for instances: PREFIX,NEXTHOP", Form.LIST,
                parts=("destination", "nexthop")),
     ),
-    constants=(("ip_version", 4),),
+    implied=ip_version,
 )  # fmt: skip
 
 PORT = Kind(

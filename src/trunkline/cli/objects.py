@@ -121,7 +121,8 @@ def _add_create(parser: ArgumentParser, kind: Kind) -> Run:
 
 def _create(args: Namespace, kind: Kind) -> int:
     with access.connected(args) as client:
-        wish = {**dict(kind.constants), **_wish(client, args, kind)}
+        wish = _wish(client, args, kind)
+        wish |= kind.implied(wish)
         if getattr(args, "new_name", None) is not None:
             wish["name"] = args.new_name
         made = client.create(kind.collection, wish)

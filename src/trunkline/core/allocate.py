@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv6Address, IPv6Network
 from itertools import chain
 
-from trunkline.model import GatewayMode, IpNetwork, Provisioning, by_family
+from trunkline.model import GatewayMode, IpAddress, IpNetwork, Provisioning, by_family
 
 MAC_PREFIX = "fa:16:3e"
 """First half of a made MAC: OpenStack's own, which hypervisors and people recognise."""
 
-IPV4_BITS = 32
+BITS = {4: 32, 6: 128}
+"""How long an address is, by IP version."""
 
-Pool = tuple[IPv4Address, IPv4Address]
+INTERFACE_BITS = 64
+"""How long an IPv6 interface identifier is that is made of a MAC (RFC 4291, 2.5.1)."""
+
+Pool = tuple[IpAddress, IpAddress]
 """First and last address, both included."""
 
 
@@ -56,7 +60,7 @@ class Limits:
     """
 
     vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
-    reserved_prefixes: tuple[IPv4Network, ...] = ()
+    reserved_prefixes: tuple[IpNetwork, ...] = ()
     default_router: bool = True
     auto_assign_floating_ip: bool = False
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
@@ -64,32 +68,45 @@ class Limits:
     gateway: GatewayMode = GatewayMode.PER_HOST
 
 
-def usable(cidr: IPv4Network) -> Pool:
-    """Return the first and last address of a subnet that an interface may carry."""
+def usable(cidr: IpNetwork) -> Pool:
+    """Return the first and last address of a subnet that an interface may carry.
+
+    The first of all means every router of an IPv6 subnet (RFC 4291, 2.6.1); none is a broadcast.
+    """
+    if isinstance(cidr, IPv6Network):
+        return cidr.network_address + 1, cidr.broadcast_address
     return cidr.network_address + 1, cidr.broadcast_address - 1
 
 
-def default_pools(cidr: IPv4Network, gateway: IPv4Address | None) -> list[Pool]:
+def is_usable(address: IpAddress, cidr: IpNetwork) -> bool:
+    """Return whether an interface may carry an address of a subnet, which it may not be in."""
+    first, last = usable(cidr)
+    return address in cidr and int(first) <= int(address) <= int(last)
+
+
+def default_pools(cidr: IpNetwork, gateway: IpAddress | None) -> list[Pool]:
     """Return the pools of a subnet that names none: all usable addresses but the gateway."""
     first, last = usable(cidr)
-    if gateway is None or not first <= gateway <= last:
+    if gateway is None or not is_usable(gateway, cidr):
         return [(first, last)]
     halves = [(first, gateway - 1), (gateway + 1, last)]
-    return [(low, high) for low, high in halves if low <= high]
+    return [(low, high) for low, high in halves if int(low) <= int(high)]
 
 
-def walk(pools: Sequence[Pool], cursor: IPv4Address | None) -> Iterator[IPv4Address]:
-    """Yield every address of the pools once, starting behind the cursor and wrapping around."""
+def walk(pools: Sequence[Pool], cursor: IpAddress | None) -> Iterator[IpAddress]:
+    """Yield every address of the pools once, starting behind the cursor and wrapping around.
+
+    Lazily: the pool of a /64 costs no more than that of a /24.
+    """
     behind = -1 if cursor is None else int(cursor)
     spans = sorted((int(first), int(last)) for first, last in pools)
     ahead = (range(max(first, behind + 1), last + 1) for first, last in spans)
     wrapped = (range(first, min(last, behind) + 1) for first, last in spans)
-    return map(IPv4Address, chain.from_iterable(chain(ahead, wrapped)))
+    kind = type(pools[0][0]) if pools else IPv6Address
+    return map(kind, chain.from_iterable(chain(ahead, wrapped)))
 
 
-def next_address(
-    candidates: Iterable[IPv4Address], taken: Container[IPv4Address]
-) -> IPv4Address | None:
+def next_address(candidates: Iterable[IpAddress], taken: Container[IpAddress]) -> IpAddress | None:
     """Return the first candidate that is not taken; None if all are."""
     return next((address for address in candidates if address not in taken), None)
 
@@ -115,19 +132,29 @@ def within(inner: IpNetwork, outer: IpNetwork) -> bool:
 
 
 def next_prefix(
-    prefixes: Iterable[IPv4Network], length: int, taken: Iterable[IPv4Network]
-) -> IPv4Network | None:
-    """Return the lowest prefix of a length within ``prefixes`` that overlaps none taken."""
-    size = 1 << (IPV4_BITS - length)
-    spans = sorted((int(t.network_address), int(t.broadcast_address) + 1) for t in taken)
-    for prefix in sorted(prefixes):
+    prefixes: Iterable[IpNetwork], length: int, taken: Iterable[IpNetwork]
+) -> IpNetwork | None:
+    """Return the lowest prefix of a length within ``prefixes`` that overlaps none taken.
+
+    What is taken in the other family is in nobody's way.
+    """
+    spans = sorted((t.version, int(t[0]), int(t[-1]) + 1) for t in taken)
+    for prefix in sorted(prefixes, key=by_family):
+        size = 1 << (BITS[prefix.version] - length)
         start, end = int(prefix.network_address), int(prefix.broadcast_address) + 1
-        for low, high in spans:
-            if low < start + size and high > start:
+        for version, low, high in spans:
+            if version == prefix.version and low < start + size and high > start:
                 start = -(-high // size) * size  # the first boundary behind what is taken
         if start + size <= end:
-            return IPv4Network((start, length))
+            return type(prefix)((start, length))
     return None
+
+
+def eui64(cidr: IPv6Network, mac: str) -> IPv6Address:
+    """Return the address that a MAC makes an interface take in a /64 (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return cidr.network_address + int.from_bytes(identifier, "big")
 
 
 def mac_address(entropy: int) -> str:

@@ -288,6 +288,8 @@ subnets = Table(
     Column("cursor", ADDRESS, nullable=True),  # the address chosen last
     Column("subnetpool_id", ID, ForeignKey("subnetpools.id"), nullable=True, index=True),
     Column("service_types", JSON, nullable=False, server_default="[]"),
+    Column("ipv6_ra_mode", String(16), nullable=True),
+    Column("ipv6_address_mode", String(16), nullable=True),
 )
 
 ports = Table(

@@ -1,18 +1,19 @@
-"""Fixed addresses: which of a network's addresses a port gets, given or chosen."""
+"""Fixed addresses: which of a network's addresses a port gets, given, chosen or made of its MAC."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv6Network, ip_address, ip_network
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import BindParameter, bindparam, delete, insert, select, union_all, update
 
-from trunkline.core.allocate import next_address, usable, walk
+from trunkline.core.allocate import eui64, is_usable, next_address, walk
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, reserved_addresses, subnets
 from trunkline.errors import Conflict, Invalid
+from trunkline.model import AddressMode
 from trunkline.service.collections import Record
 
 WINDOW = 16  # candidates looked up at once; the search behind the cursor rarely needs a second
@@ -42,28 +43,96 @@ def subnets_of(tx: Transaction, network_id: str) -> list[Record]:
     return sorted((dict(row) for row in rows), key=lambda row: (row["created_at"], row["id"]))
 
 
-def choose_any(tx: Transaction, available: Sequence[Record], device_owner: str) -> list[FixedIpRow]:
-    """Return one free address of the first subnet that has one; none without subnets.
+def is_automatic(subnet: Record) -> bool:
+    """Return whether instances make their address of a subnet themselves, of their MAC."""
+    return subnet["ipv6_address_mode"] in (AddressMode.SLAAC, AddressMode.STATELESS)
 
-    Subnets with ``service_types`` are only for ports with one of these as ``device_owner``.
+
+def automatic(
+    tx: Transaction,
+    available: Sequence[Record],
+    port: Record,
+    held: Sequence[FixedIpRow] = (),
+) -> list[FixedIpRow]:
+    """Return the addresses that a port's interface makes for itself, given its MAC.
 
     Raises:
-        Conflict: All subnets are exhausted, or none is for such a port.
+        Conflict: Somebody has one of them, or it is reserved.
     """
-    suited = [s for s in available if not s["service_types"] or device_owner in s["service_types"]]
+    suited = [s for s in _suited(available, port["device_owner"]) if is_automatic(s)]
+    rows = [made_of_mac(subnet, port["mac_address"]) for subnet in suited]
+    _require_free(tx, [row for row in rows if row not in held])
+    return rows
+
+
+def made_of_mac(subnet: Record, mac: str) -> FixedIpRow:
+    """Return the address that a MAC makes of an automatic subnet."""
+    return _row(subnet, eui64(IPv6Network(subnet["cidr"]), mac))
+
+
+def without_automatic(
+    available: Sequence[Record], wanted: Sequence[FixedIpRow], *macs: str
+) -> list[FixedIpRow]:
+    """Return the wishes of a request but those that come true by themselves.
+
+    Args:
+        available: The network's subnets.
+        wanted: As in ``resolve``.
+        macs: The port's, and what it had until now.
+
+    Raises:
+        Invalid: One names an address of an automatic subnet that none of the MACs makes.
+    """
+    rest = []
+    for want in wanted:
+        subnet = _subnet_for(available, want)
+        if not is_automatic(subnet):
+            rest.append(want)
+            continue
+        made = [made_of_mac(subnet, mac)["ip_address"] for mac in macs]
+        if want.get("ip_address", made[0]) not in made:
+            raise Invalid(
+                f"IPv6 address {want['ip_address']} cannot be directly assigned to a port on subnet"
+                f" {subnet['id']} as the subnet is configured for automatic addresses (fixed_ips):"
+                f" MAC {macs[0]} makes it {made[0]}.",
+                "AllocationOnAutoAddressSubnet",
+            )
+    return rest
+
+
+def choose_any(tx: Transaction, available: Sequence[Record], device_owner: str) -> list[FixedIpRow]:
+    """Return a free address of each IP version that the network has subnets of to choose from.
+
+    It is of the first such subnet that has one. Subnets with ``service_types`` are only for ports
+    with one of these as ``device_owner``.
+
+    Raises:
+        Conflict: All subnets of a version are exhausted, or none is for such a port.
+    """
+    suited = _suited(available, device_owner)
     if available and not suited:
         raise Conflict(
             f"No valid service subnet for the given device owner {device_owner!r}: all subnets of"
             f" network {available[0]['network_id']} have other service_types.",
             "IpAddressGenerationFailureNoMatchingSubnet",
         )
+    by_version: dict[int, list[Record]] = {}
     for subnet in suited:
+        if not is_automatic(subnet):
+            by_version.setdefault(subnet["ip_version"], []).append(subnet)
+    return [_choose(tx, by_version[version]) for version in sorted(by_version)]
+
+
+def _suited(available: Sequence[Record], device_owner: str) -> list[Record]:
+    return [s for s in available if not s["service_types"] or device_owner in s["service_types"]]
+
+
+def _choose(tx: Transaction, subnets: Sequence[Record]) -> FixedIpRow:
+    for subnet in subnets:
         address = next_free(tx, subnet)
         if address is not None:
-            return [_row(subnet, address)]
-    if suited:
-        raise exhausted(suited[0])
-    return []
+            return _row(subnet, address)
+    raise exhausted(subnets[0])
 
 
 def resolve(
@@ -139,13 +208,13 @@ def exhausted(subnet: Record) -> Conflict:
 
 def next_free(tx: Transaction, subnet: Record, also_taken: Iterable[str] = ()) -> str | None:
     """Return a free address of the pools and move the subnet's cursor there."""
-    pools = [(IPv4Address(p["start"]), IPv4Address(p["end"])) for p in subnet["allocation_pools"]]
-    cursor = subnet["cursor"] and IPv4Address(subnet["cursor"])
+    pools = [(ip_address(p["start"]), ip_address(p["end"])) for p in subnet["allocation_pools"]]
+    cursor = subnet["cursor"] and ip_address(subnet["cursor"])
     window = [str(address) for address in islice(walk(pools, cursor), WINDOW)]
     occupied = taken(tx, subnet, window) | set(also_taken)
     address = next((text for text in window if text not in occupied), None)
     if address is None and len(window) == WINDOW:
-        everything = set(map(IPv4Address, taken(tx, subnet) | occupied))
+        everything = set(map(ip_address, taken(tx, subnet) | occupied))
         found = next_address(walk(pools, cursor), everything)
         address = None if found is None else str(found)
     if address is not None:
@@ -201,8 +270,7 @@ def require_inside(subnet: Record, address: str, attribute: str) -> None:
 
 
 def _fits(subnet: Record, address: str) -> bool:
-    first, last = usable(IPv4Network(subnet["cidr"]))
-    return first <= IPv4Address(address) <= last
+    return is_usable(ip_address(address), ip_network(subnet["cidr"]))
 
 
 def _require_distinct(rows: Sequence[FixedIpRow]) -> None:

@@ -42,6 +42,9 @@ _OF_PROJECT: BindParameter[str] = bindparam("of_project")
 _MINE: ColumnElement[bool] = auto_allocated_topologies.c.project_id == _OF_PROJECT
 
 
+_DEFAULT_POOL = exists().where(subnetpools.c.is_default, subnetpools.c.ip_version == 4)  # noqa: PLR2004 - the IP version
+
+
 def get(tx: Transaction, caller: Caller, project_id: str) -> tuple[str, bool]:
     """Return the id of a project's network, made or taken if there is none; and whether it was.
 
@@ -159,6 +162,8 @@ def _make(tx: Transaction, caller: Caller, project_id: str) -> str:
             **usual,
             "network_id": network["id"],
             "ip_version": 4,
+            "ipv6_ra_mode": None,
+            "ipv6_address_mode": None,
             "enable_dhcp": True,
             "dns_nameservers": [],
             "host_routes": [],
@@ -174,7 +179,7 @@ def _make(tx: Transaction, caller: Caller, project_id: str) -> str:
 def _require_means(tx: Transaction) -> None:
     if not tx.limits.default_router:
         raise _failure("no router is shared by all projects: default_router is false")
-    if not tx.connection.scalar(select(exists().where(subnetpools.c.is_default))):
+    if not tx.connection.scalar(select(_DEFAULT_POOL)):
         raise _failure(
             "No default subnetpools found, and no network is left that belongs to no project; make"
             " some (POST /v2.0/network-ranges), or make a subnet pool the default"

@@ -61,8 +61,8 @@ def update_floating_ip(tx: Transaction, caller: Caller, floating_id: str, values
 
 
 def _deserves(tx: Transaction, caller: Caller, port: Record) -> bool:
-    """Return whether a port is an instance's, with an address on a network that has a router."""
-    if not port["fixed_ips"] or not is_instance_owner(port["device_owner"]):
+    """Return whether a port is an instance's, with IPv4 on a network that has a router."""
+    if not floating_ips.leads_to(port) or not is_instance_owner(port["device_owner"]):
         return False
     network = fetch(tx, caller, NETWORKS, port["network_id"])
     return not network["external"] and network["router_id"] is not None
@@ -81,7 +81,7 @@ def _assign(tx: Transaction, caller: Caller, port: Record) -> None:
         "tags": [],
         "network_id": None,
         "port_id": port["id"],
-        "fixed_ip_address": port["fixed_ips"][0]["ip_address"],
+        "fixed_ip_address": floating_ips.leads_to(port)[0],
         "auto_assigned": True,
         "qos_policy_id": None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, bindparam, false, func, select
@@ -46,7 +46,7 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
 
 
 def _size(pool: Record) -> int:
-    return int(IPv4Address(pool["end"])) - int(IPv4Address(pool["start"])) + 1
+    return int(ip_address(pool["end"])) - int(ip_address(pool["start"])) + 1
 
 
 def _with_version(values: Sequence[Any]) -> ColumnElement[bool]:

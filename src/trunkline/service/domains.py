@@ -8,14 +8,14 @@ Decides nothing on routers themselves.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 from sqlalchemy import ColumnElement, exists, or_, select, update
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
+from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode, IpNetwork
 from trunkline.service import gateways, placement
 
 _DEFAULT = select(routers.c.id).where(routers.c.is_default)
@@ -130,7 +130,7 @@ def _require_reached(tx: Transaction, network_id: str, router_id: str | None) ->
 
 def _overlap(
     tx: Transaction, network_id: str, router_id: str | None
-) -> tuple[IPv4Network, str] | None:
+) -> tuple[IpNetwork, str] | None:
     """Return a prefix of a network that overlaps another of it or of a router, and which one."""
     own = _prefixes(tx, networks.c.id == network_id)
     there = [] if router_id is None else _prefixes(tx, networks.c.router_id == router_id)
@@ -141,10 +141,10 @@ def _overlap(
     return None
 
 
-def _prefixes(tx: Transaction, condition: ColumnElement[bool]) -> list[tuple[str, IPv4Network]]:
+def _prefixes(tx: Transaction, condition: ColumnElement[bool]) -> list[tuple[str, IpNetwork]]:
     found = (
         select(subnets.c.id, subnets.c.cidr)
         .join(networks, networks.c.id == subnets.c.network_id)
         .where(condition)
     )
-    return [(subnet_id, IPv4Network(cidr)) for subnet_id, cidr in tx.connection.execute(found)]
+    return [(subnet_id, ip_network(cidr)) for subnet_id, cidr in tx.connection.execute(found)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address, ip_address
 from secrets import randbits
 from typing import Any
 
@@ -233,14 +234,20 @@ def _described(network: Record) -> str:
     return f"router {network['router_id']}" if network["router_id"] else "no router, and so"
 
 
+def leads_to(port: Record) -> list[str]:
+    """Return the addresses of a port that a floating IP can lead to: only IPv4 is translated."""
+    held = [row["ip_address"] for row in port["fixed_ips"]]
+    return [address for address in held if isinstance(ip_address(address), IPv4Address)]
+
+
 def _fixed_address(port: Record, wanted: str | None) -> str:
     """Return the port's address that a floating IP leads to."""
-    held: list[str] = [row["ip_address"] for row in port["fixed_ips"]]
+    held = leads_to(port)
     if wanted is not None:
         if wanted not in held:
             raise Invalid(
                 f"Port {port['id']} does not have fixed ip {wanted} (fixed_ip_address); it has"
-                f" {', '.join(held) or 'none'}.",
+                f" {', '.join(held) or 'none'} in IPv4.",
                 "BadRequest",
             )
         return wanted

@@ -7,7 +7,7 @@ that goes lets it return to the default router, where there is one and its prefi
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from secrets import randbits
 
 from sqlalchemy import delete, insert, select, update
@@ -17,7 +17,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports, routers
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
-from trunkline.service import addresses, domains, gateways
+from trunkline.service import addresses, domains, gateways, ipv6
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, new_record, touched
 from trunkline.service.concern import claim_domains, membership_changed
@@ -133,6 +133,9 @@ def _require_free(tx: Transaction, router: Record, network: Record, subnet: Reco
             " (trunkline:gateway); it can be on no router of this cloud.",
             "BadRequest",
         )
+    ipv6.require_none(
+        tx, network["id"], f"Network {network['id']} cannot come on router {router['id']}"
+    )
     if subnet["gateway_ip"] is None:
         raise Invalid(
             f"Subnet {subnet['id']} for router interface must have a gateway IP (gateway_ip).",
@@ -224,12 +227,12 @@ def _interface(tx: Transaction, router: Record, wish: Wish) -> tuple[str, str]:
 
 def _require_unused(tx: Transaction, router: Record, subnet: Record) -> None:
     """Raise Conflict if a route or a floating IP depends on an interface."""
-    cidr = IPv4Network(subnet["cidr"])
+    cidr = ip_network(subnet["cidr"])
     cannot = (
         f"Router interface for subnet {subnet['id']} on router {router['id']} cannot be deleted"
     )
     for route in router["routes"]:
-        if IPv4Address(route["nexthop"]) in cidr:
+        if ip_address(route["nexthop"]) in cidr:
             raise Conflict(
                 f"{cannot}, as it is required by one or more routes: {route['destination']} via"
                 f" {route['nexthop']}.",

@@ -6,16 +6,16 @@ Networks without a project wait until a project needs one (``service.auto_alloca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 from sqlalchemy import or_, select
 
-from trunkline.core.allocate import IPV4_BITS, next_prefix, next_vlan
+from trunkline.core.allocate import BITS, next_prefix, next_vlan
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks as networks_table
 from trunkline.db.tables import subnets as subnets_table
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import VLAN_ID_MAX
+from trunkline.model import VLAN_ID_MAX, IpNetwork
 from trunkline.service import domains, networks, subnets
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record
@@ -45,7 +45,7 @@ def create(tx: Transaction, caller: Caller, wish: Record) -> tuple[list[Record],
         Invalid: The sizes do not fit.
         Conflict: Prefixes or VLAN ids do not suffice.
     """
-    length = IPV4_BITS - (wish["network_size"].bit_length() - 1)
+    length = BITS[4] - (wish["network_size"].bit_length() - 1)
     _require_sense(wish, length)
     whole = wish["num_networks"] is None
     count = 1 << (length - wish["cidr"].prefixlen) if whole else wish["num_networks"]
@@ -62,7 +62,7 @@ def create(tx: Transaction, caller: Caller, wish: Record) -> tuple[list[Record],
 
 def _require_sense(wish: Record, length: int) -> None:
     size, cidr = wish["network_size"], wish["cidr"]
-    if size != 1 << (IPV4_BITS - length) or length < cidr.prefixlen:
+    if size != 1 << (BITS[4] - length) or length < cidr.prefixlen:
         raise Invalid(
             f"Invalid input for network_size. Reason: {size} is no power of two within {cidr}'s"
             f" {cidr.num_addresses} addresses.",
@@ -89,7 +89,7 @@ def _network(wish: Record, name: str, vlan_id: int | None) -> Record:
     }
 
 
-def _subnet(wish: Record, network: Record, name: str, cidr: IPv4Network) -> Record:
+def _subnet(wish: Record, network: Record, name: str, cidr: IpNetwork) -> Record:
     return {
         **{key: wish[key] for key in _OF_SUBNET},
         "description": "",
@@ -97,11 +97,13 @@ def _subnet(wish: Record, network: Record, name: str, cidr: IPv4Network) -> Reco
         "name": name,
         "network_id": network["id"],
         "ip_version": 4,
+        "ipv6_ra_mode": None,
+        "ipv6_address_mode": None,
         "cidr": cidr,
     }
 
 
-def _prefixes(tx: Transaction, wish: Record, length: int, count: int) -> Iterator[IPv4Network]:
+def _prefixes(tx: Transaction, wish: Record, length: int, count: int) -> Iterator[IpNetwork]:
     """Yield free prefixes of the range, lowest first."""
     taken = _taken(tx)
     for number in range(count):
@@ -116,7 +118,7 @@ def _prefixes(tx: Transaction, wish: Record, length: int, count: int) -> Iterato
         yield found
 
 
-def _taken(tx: Transaction) -> list[IPv4Network]:
+def _taken(tx: Transaction) -> list[IpNetwork]:
     """Return what networks to come may not overlap: of the default router, and what is outside."""
     router_id = domains.default_router(tx) if tx.limits.default_router else None
     found = (
@@ -124,7 +126,7 @@ def _taken(tx: Transaction) -> list[IPv4Network]:
         .join(networks_table, networks_table.c.id == subnets_table.c.network_id)
         .where(or_(networks_table.c.external, networks_table.c.router_id == router_id))
     )
-    taken = [IPv4Network(cidr) for cidr in tx.connection.execute(found).scalars()]
+    taken = [ip_network(cidr) for cidr in tx.connection.execute(found).scalars()]
     return [*taken, *tx.limits.reserved_prefixes]
 
 

@@ -31,7 +31,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
-from trunkline.service import domains, gateways, placement, qos
+from trunkline.service import domains, gateways, ipv6, placement, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -167,6 +167,9 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     if after["gateway"] != record["gateway"]:
         _require_unplugged(tx, record)
         _require_no_router(tx, record, after)
+        ipv6.require_none(
+            tx, network_id, f"trunkline:gateway of network {network_id} cannot change"
+        )
         claim_domains(tx)
     follow_columns(tx, record, after)
     if differs(record, after, PLACED):

@@ -15,7 +15,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import hosts, networks, router_hosts
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GatewayMode
-from trunkline.service import gateways
+from trunkline.service import gateways, ipv6
 from trunkline.service.concern import claim_domains
 from trunkline.service.provisioning import plugged, router_changed
 
@@ -89,6 +89,8 @@ def require_changeable(tx: Transaction, network_id: str, *, placed: bool) -> Non
         )
     if placed:
         require_per_host(tx, network_id)
+        cannot = f"Network {network_id} cannot come on a router that is placed (trunkline:hosts)"
+        ipv6.require_none(tx, network_id, cannot)
 
 
 def require_per_host(tx: Transaction, network_id: str) -> None:

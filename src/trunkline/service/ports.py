@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from secrets import randbits
 from typing import Any
 
@@ -33,6 +33,7 @@ from trunkline.model import (
     GatewayMode,
     HostName,
     PortStatus,
+    by_family,
 )
 from trunkline.service import address_pairs, addresses, gateways, qos
 from trunkline.service.caller import Caller
@@ -119,8 +120,8 @@ def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
     return [ids[i : i + addresses.CHUNK] for i in range(0, len(ids), addresses.CHUNK)]
 
 
-def _by_address(row: Record) -> IPv4Address:
-    return IPv4Address(row["ip_address"])
+def _by_address(row: Record) -> tuple[int, Any]:
+    return by_family(ip_address(row["ip_address"]))
 
 
 def _with_fixed_ip(values: Sequence[Any]) -> ColumnElement[bool]:
@@ -195,11 +196,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
     available = addresses.subnets_of(tx, network["id"])
     _require_not_upstream(network, available, wanted or ())
-    fixed = (
-        addresses.choose_any(tx, available, values["device_owner"])
-        if wanted is None
-        else addresses.resolve(tx, available, wanted)
-    )
+    fixed = _addresses(tx, available, values, wanted)
     tx.connection.execute(_ADD, record)
     addresses.store(tx, record["id"], fixed)
     _store_groups(tx, record, groups)
@@ -213,6 +210,18 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         "network_dns_domain": network["dns_domain"],
     }
     return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
+
+
+def _addresses(
+    tx: Transaction, available: Sequence[Record], port: Record, wanted: Sequence[Record] | None
+) -> list[Record]:
+    """Return the addresses of a new port: wanted or chosen, and those made of its MAC."""
+    if wanted is None:
+        chosen = addresses.choose_any(tx, available, port["device_owner"])
+    else:
+        rest = addresses.without_automatic(available, wanted, port["mac_address"])
+        chosen = addresses.resolve(tx, available, rest)
+    return [*chosen, *addresses.automatic(tx, available, port)]
 
 
 def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Record:
@@ -230,7 +239,8 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     if record["device_owner"] != GATEWAY_OWNER:
         require_bindable(network, str(values.get("host", record["host"])))
     after = dict(record)
-    after["fixed_ips"] = _change_addresses(tx, record, values.pop("fixed_ips", None))
+    wanted_ips = values.pop("fixed_ips", None)
+    after["fixed_ips"] = _change_addresses(tx, subnets, record, {**record, **values}, wanted_ips)
     after["security_groups"] = _change_groups(
         tx, caller, {**record, **values}, values.pop("security_groups", None)
     )
@@ -510,14 +520,24 @@ def _replace_groups(tx: Transaction, before: Record, after: Record) -> None:
 
 
 def _change_addresses(
-    tx: Transaction, record: Record, wanted: Sequence[Record] | None
+    tx: Transaction,
+    available: Sequence[Record],
+    before: Record,
+    after: Record,
+    wanted: Sequence[Record] | None,
 ) -> list[Record]:
-    held: list[Record] = record["fixed_ips"]
-    if wanted is None:
+    """Give a port the wanted addresses, and those that its MAC makes; None: those it has."""
+    held: list[Record] = before["fixed_ips"]
+    if wanted is None and before["mac_address"] == after["mac_address"]:
         return held
-    available = addresses.subnets_of(tx, record["network_id"])
-    fixed = addresses.resolve(tx, available, wanted, held)
-    addresses.replace(tx, record["id"], held, fixed)
+    fixed = held if wanted is None else wanted
+    if before["device_owner"] not in SERVICE_PORTS:
+        macs = after["mac_address"], before["mac_address"]
+        fixed = addresses.without_automatic(available, fixed, *macs)
+    fixed = addresses.resolve(tx, available, fixed, held)
+    if before["device_owner"] not in SERVICE_PORTS:
+        fixed += addresses.automatic(tx, available, after, held)
+    addresses.replace(tx, before["id"], held, fixed)
     return sorted(fixed, key=_by_address)
 
 

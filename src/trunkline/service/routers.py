@@ -9,7 +9,7 @@ administrators' to change.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, false, insert, or_, select, true, update
@@ -226,7 +226,7 @@ def _require_routes(tx: Transaction, record: Record, routes: Sequence[Route]) ->
         .join(networks, networks.c.id == subnets.c.network_id)
         .where(networks.c.router_id == record["id"])
     )
-    connected = [(IPv4Network(cidr), own) for cidr, own in tx.connection.execute(found)]
+    connected = [(ip_network(cidr), own) for cidr, own in tx.connection.execute(found)]
     for number, route in enumerate(routes):
         nexthop = IPv4Address(route["nexthop"])
         reason = ""

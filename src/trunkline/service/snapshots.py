@@ -31,6 +31,7 @@ from trunkline.db.tables import (
 )
 from trunkline.model import (
     DNS_DOMAIN,
+    AddressMode,
     AddressPair,
     Bandwidth,
     DhcpOption,
@@ -307,6 +308,7 @@ def _subnet(row: Any, gateway: str | None, upstream: str | None) -> SubnetView:
         dns_servers=tuple(map(ip_address, row.dns_nameservers)),
         host_routes=tuple(map(_route, row.host_routes)),
         upstream=None if upstream is None else IPv4Address(upstream),
+        address_mode=row.ipv6_address_mode and AddressMode(row.ipv6_address_mode),
     )
 
 
@@ -409,7 +411,7 @@ def _members(
     for group_id, domain, address in _rows(tx, _paired_members(wanted)):
         if (group_id, domain) in members and "/" not in address:
             members[group_id, domain].add(_address(address))
-    return {key: tuple(sorted(who, key=by_family)) for key, who in members.items()}
+    return {key: tuple(sorted(who, key=int)) for key, who in members.items()}
 
 
 def _paired_members(wanted: Collection[GroupDomain]) -> Select[Any]:

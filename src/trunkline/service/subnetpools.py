@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import collapse_addresses, ip_network
 
 from sqlalchemy import delete, exists, insert, or_, select, update
 
-from trunkline.core.allocate import IPV4_BITS, next_prefix
+from trunkline.core.allocate import BITS, next_prefix, within
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, subnetpools, subnets
 from trunkline.errors import Conflict, Invalid
+from trunkline.model import IpNetwork, by_family
 from trunkline.service import domains
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -23,7 +24,8 @@ from trunkline.service.collections import (
     touched,
 )
 
-MIN_PREFIXLEN = 8  # of a pool that names none, as in Neutron
+MIN_PREFIXLEN = {4: 8, 6: 64}  # of a pool that names none, as in Neutron
+QUOTA_BITS = {4: 32, 6: 64}  # a quota counts addresses, or of IPv6 /64 prefixes
 
 
 def _complete(_tx: Transaction, _records: list[Record]) -> None:
@@ -40,16 +42,18 @@ COLLECTION = Collection(
 
 
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
-    """Make a pool; ``values`` has ``prefixes`` as IPv4Network, and may lack the lengths.
+    """Make a pool; ``values`` has ``prefixes`` as networks, and may lack the lengths.
 
     Raises:
-        Invalid: The lengths contradict each other, or there is a default pool already.
+        Invalid: The lengths contradict each other, prefixes are of two IP versions, or there is a
+            default pool already.
     """
     del caller  # anybody who may write; which attributes is the edge's business
-    lengths = {"min_prefixlen": MIN_PREFIXLEN, "max_prefixlen": IPV4_BITS}
-    record = new_record(tx, {"ip_version": 4, **lengths, **values})
+    prefixes = _texts(values["prefixes"])
+    version = ip_network(prefixes[0]).version
+    lengths = {"min_prefixlen": MIN_PREFIXLEN[version], "max_prefixlen": BITS[version]}
+    record = new_record(tx, {"ip_version": version, **lengths, **values, "prefixes": prefixes})
     record.setdefault("default_prefixlen", record["min_prefixlen"])
-    record["prefixes"] = _texts(values["prefixes"])
     _require_sense(tx, record)
     tx.connection.execute(insert(subnetpools), record)
     return record
@@ -65,8 +69,8 @@ def update_(tx: Transaction, caller: Caller, pool_id: str, values: Record) -> Re
     changed = {**values, **touched(tx, record)}
     if "prefixes" in values:
         changed["prefixes"] = _texts(values["prefixes"])
-        for held in map(IPv4Network, record["prefixes"]):
-            if not any(held.subnet_of(IPv4Network(new)) for new in changed["prefixes"]):
+        for held in map(ip_network, record["prefixes"]):
+            if not any(within(held, ip_network(new)) for new in changed["prefixes"]):
                 raise Invalid(
                     "Illegal subnetpool update : Existing prefixes must be a subset of the new"
                     f" prefixes, and {held} is in none of them (prefixes).",
@@ -101,7 +105,8 @@ def cut(tx: Transaction, caller: Caller, network: Record, wish: Record) -> Recor
         tx: The transaction, which has claimed the prefixes.
         caller: Must see the pool.
         network: The subnet's.
-        wish: May have ``cidr``, ``prefixlen``, ``subnetpool_id``, ``use_default_subnetpool``.
+        wish: Has ``ip_version``; may have ``cidr``, ``prefixlen``, ``subnetpool_id``,
+            ``use_default_subnetpool``.
 
     Raises:
         Invalid: The wish contradicts itself or the pool, or names neither prefix nor pool.
@@ -119,6 +124,12 @@ def cut(tx: Transaction, caller: Caller, network: Record, wish: Record) -> Recor
                 "BadRequest",
             )
         return {"cidr": cidr, "subnetpool_id": None}
+    if pool["ip_version"] != wish["ip_version"]:
+        raise Invalid(
+            f"Cannot allocate IPv{wish['ip_version']} subnet from IPv{pool['ip_version']} subnet"
+            " pool (ip_version).",
+            "BadRequest",
+        )
     if length is None:
         length = pool["default_prefixlen"] if cidr is None else cidr.prefixlen
     _require_length(pool, length)
@@ -133,20 +144,23 @@ def _pool(tx: Transaction, caller: Caller, wish: Record) -> Record | None:
             "subnetpool_id and use_default_subnetpool cannot both be specified.", "BadRequest"
         )
     if by_default:
-        pool_id = tx.connection.scalar(select(subnetpools.c.id).where(subnetpools.c.is_default))
+        version = wish["ip_version"]
+        default = subnetpools.c.is_default & (subnetpools.c.ip_version == version)
+        pool_id = tx.connection.scalar(select(subnetpools.c.id).where(default))
         if pool_id is None:
             raise Invalid(
-                "No default subnetpool found for IPv4 (use_default_subnetpool).", "BadRequest"
+                f"No default subnetpool found for IPv{version} (use_default_subnetpool).",
+                "BadRequest",
             )
     return fetch(tx, caller, COLLECTION, pool_id) if pool_id else None
 
 
 def _prefix(
-    tx: Transaction, pool: Record, network: Record, wanted: IPv4Network | None, length: int
-) -> IPv4Network:
-    prefixes = [IPv4Network(text) for text in pool["prefixes"]]
+    tx: Transaction, pool: Record, network: Record, wanted: IpNetwork | None, length: int
+) -> IpNetwork:
+    prefixes = [ip_network(text) for text in pool["prefixes"]]
     if wanted is not None:
-        if not any(wanted.subnet_of(prefix) for prefix in prefixes):
+        if not any(within(wanted, prefix) for prefix in prefixes):
             raise Conflict(
                 f"Failed to allocate subnet: cidr {wanted} is in no prefix of subnet pool"
                 f" {pool['id']}, which has {', '.join(pool['prefixes'])}.",
@@ -163,7 +177,7 @@ def _prefix(
     return found
 
 
-def _taken(tx: Transaction, pool: Record, network: Record) -> list[IPv4Network]:
+def _taken(tx: Transaction, pool: Record, network: Record) -> list[IpNetwork]:
     """Return what a new subnet of a network may not overlap, wherever it is."""
     router_id = network["router_id"]
     if router_id is None and tx.limits.default_router:
@@ -180,7 +194,7 @@ def _taken(tx: Transaction, pool: Record, network: Record) -> list[IPv4Network]:
             )
         )
     )
-    taken = [IPv4Network(cidr) for cidr in tx.connection.execute(found).scalars()]
+    taken = [ip_network(cidr) for cidr in tx.connection.execute(found).scalars()]
     return [*taken, *tx.limits.reserved_prefixes]
 
 
@@ -203,12 +217,14 @@ def _require_quota(tx: Transaction, pool: Record, project_id: str, length: int) 
     mine = select(subnets.c.cidr).where(
         subnets.c.subnetpool_id == pool["id"], subnets.c.project_id == project_id
     )
-    cidrs = map(IPv4Network, tx.connection.execute(mine).scalars())
-    used = sum(cidr.num_addresses for cidr in cidrs)
-    if used + (1 << (IPV4_BITS - length)) > pool["default_quota"]:
+    cidrs = map(ip_network, tx.connection.execute(mine).scalars())
+    bits = QUOTA_BITS[pool["ip_version"]]
+    used = sum(1 << max(0, bits - cidr.prefixlen) for cidr in cidrs)
+    if used + (1 << max(0, bits - length)) > pool["default_quota"]:
+        unit = "addresses" if bits == BITS[pool["ip_version"]] else f"/{bits} prefixes"
         raise Conflict(
             f"Per-project subnet pool prefix quota exceeded: project {project_id} has {used} of"
-            f" {pool['default_quota']} addresses of subnet pool {pool['id']}, and a /{length} is"
+            f" {pool['default_quota']} {unit} of subnet pool {pool['id']}, and a /{length} is"
             " more than what is left.",
             "SubnetPoolQuotaExceeded",
         )
@@ -217,6 +233,12 @@ def _require_quota(tx: Transaction, pool: Record, project_id: str, length: int) 
 def _require_sense(tx: Transaction, record: Record) -> None:
     """Raise Invalid if a pool contradicts itself, or there would be two default ones."""
     low, high = record["min_prefixlen"], record["max_prefixlen"]
+    if high > BITS[record["ip_version"]]:
+        raise Invalid(
+            f"Illegal prefix bounds: max_prefixlen={high}, an IPv{record['ip_version']} address has"
+            f" {BITS[record['ip_version']]} bits.",
+            "IllegalSubnetPoolPrefixBounds",
+        )
     for name, wrong, other in (
         ("min_prefixlen", low > high, "max_prefixlen"),
         ("default_prefixlen", record["default_prefixlen"] < low, "min_prefixlen"),
@@ -227,7 +249,11 @@ def _require_sense(tx: Transaction, record: Record) -> None:
                 f"Illegal prefix bounds: {name}={record[name]}, {other}={record[other]}.",
                 "IllegalSubnetPoolPrefixBounds",
             )
-    others = exists().where(subnetpools.c.is_default, subnetpools.c.id != record["id"])
+    others = exists().where(
+        subnetpools.c.is_default,
+        subnetpools.c.ip_version == record["ip_version"],
+        subnetpools.c.id != record["id"],
+    )
     if record["is_default"] and tx.connection.scalar(select(others)):
         raise Invalid(
             "Invalid input for is_default. Reason: A default subnetpool for this IP family has"
@@ -236,9 +262,15 @@ def _require_sense(tx: Transaction, record: Record) -> None:
         )
 
 
-def _texts(prefixes: Sequence[IPv4Network]) -> list[str]:
+def _texts(prefixes: Sequence[IpNetwork]) -> list[str]:
     """Return prefixes as texts, merged where they meet."""
     if not prefixes:
         raise Invalid("Empty subnet pool prefix list (prefixes).", "EmptySubnetPoolPrefixList")
-    merged: Iterable[IPv4Network] = collapse_addresses(prefixes)
-    return [str(prefix) for prefix in merged]
+    versions = {prefix.version for prefix in prefixes}
+    if len(versions) > 1:
+        raise Invalid(
+            "Cannot mix IPv4 and IPv6 prefixes in a subnet pool (prefixes).",
+            "PrefixVersionMismatch",
+        )
+    merged: Iterable[IpNetwork] = collapse_addresses(prefixes)  # type: ignore[type-var]  # of one
+    return [str(prefix) for prefix in sorted(merged, key=by_family)]

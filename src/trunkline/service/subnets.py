@@ -1,4 +1,4 @@
-"""Subnets: an IPv4 prefix of a network, with the pools that addresses are chosen from.
+"""Subnets: a prefix of a network, with the pools that addresses are chosen from.
 
 A tenant prefix may overlap others on other routers, but no external subnet, and nothing that the
 administrator reserved: those mean the same everywhere.
@@ -7,17 +7,18 @@ administrator reserved: those mean the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 
 from sqlalchemy import delete, exists, insert, or_, select, update
 
-from trunkline.core.allocate import Pool, default_pools, usable
+from trunkline.core.allocate import BITS, Pool, default_pools, is_usable, usable
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, networks, ports, subnets
 from trunkline.errors import Conflict, Invalid
-from trunkline.model import GATEWAY_OWNER, GatewayMode
-from trunkline.service import domains, gateways, subnetpools
+from trunkline.model import GATEWAY_OWNER, GatewayMode, IpAddress, IpNetwork
+from trunkline.service import domains, gateways, ipv6, slaac, subnetpools
+from trunkline.service.addresses import is_automatic
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -34,7 +35,7 @@ from trunkline.service.provisioning import network_changed, plugged
 from trunkline.service.sharing import lent_networks
 
 SHOWN = {"enable_dhcp", "dns_nameservers", "host_routes"}  # columns in hosts' snapshots
-PREFIX_MAX = 30  # /31 and /32 leave no room for a gateway and an instance
+HOST_BITS_MIN = 2  # fewer leave no room for a gateway and an instance
 
 _CIDRS = {
     True: select(subnets.c.cidr),
@@ -62,7 +63,7 @@ COLLECTION = Collection("subnet", "Subnet", subnets, _VISIBLE, _complete)
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """Make a subnet; hosts that serve its network already get their addresses on it.
 
-    ``values`` has what ``subnetpools.cut`` wants, ``gateway_ip`` as IPv4Address or None (absent:
+    ``values`` has what ``subnetpools.cut`` wants, ``gateway_ip`` as address or None (absent:
     the first address), ``allocation_pools`` as address pairs (absent: all but the gateway).
 
     Raises:
@@ -73,6 +74,10 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     claim_prefixes(tx, network)
     values |= subnetpools.cut(tx, caller, network, values)
     cidr = values["cidr"]
+    ipv6.require_family(cidr, values)
+    ipv6.require_sense(cidr, values)
+    if values["ip_version"] == ipv6.IPV6:
+        ipv6.require_carried(tx, network, values)
     _require_prefix(tx, cidr, network)
     gateway = values.get("gateway_ip", usable(cidr)[0])
     _require_inside(cidr, gateway)
@@ -87,6 +92,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     if not network["external"]:
         domains.settle(tx, network["id"])
         gateways.ensure_everywhere(tx, network["id"])
+        slaac.give(tx, record)
     del record["cursor"]
     return record
 
@@ -100,8 +106,10 @@ def update_(tx: Transaction, caller: Caller, subnet_id: str, values: Record) -> 
         Invalid, Conflict: As in ``create``.
     """
     record = fetch_own(tx, caller, COLLECTION, subnet_id)
-    cidr = IPv4Network(record["cidr"])
-    gateway = values.get("gateway_ip", record["gateway_ip"] and IPv4Address(record["gateway_ip"]))
+    cidr = ip_network(record["cidr"])
+    ipv6.require_family(cidr, {"ip_version": record["ip_version"], **values})
+    ipv6.require_sense(cidr, {**record, **values})
+    gateway = values.get("gateway_ip", record["gateway_ip"] and ip_address(record["gateway_ip"]))
     pools = values.get("allocation_pools") or _pools(record)
     _require_inside(cidr, gateway)
     _require_pools(cidr, gateway, pools)
@@ -149,7 +157,8 @@ def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:
     """Delete a subnet, and the hosts' own addresses on it.
 
     Raises:
-        Conflict: A port of an instance or a floating IP has an address on it.
+        Conflict: A port of an instance or a floating IP has an address on it that it did not
+            make itself.
     """
     record = fetch_own(tx, caller, COLLECTION, subnet_id)
     in_use = exists().where(
@@ -157,7 +166,7 @@ def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:
         ports.c.id == fixed_ips.c.port_id,
         ports.c.device_owner != GATEWAY_OWNER,
     )
-    if tx.connection.scalar(select(in_use)):
+    if not is_automatic(record) and tx.connection.scalar(select(in_use)):
         raise Conflict(
             f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP"
             " allocation from this subnet; delete them first.",
@@ -166,17 +175,19 @@ def delete_(tx: Transaction, caller: Caller, subnet_id: str) -> None:
     network = fetch(tx, caller, NETWORKS, record["network_id"])
     claim_prefixes(tx, network)
     gateways.drop_subnet(tx, record["network_id"], subnet_id)
+    slaac.take(tx, record)
     tx.connection.execute(delete(subnets).where(subnets.c.id == subnet_id))
     if not network["external"]:
         domains.settle(tx, network["id"])
 
 
-def _require_prefix(tx: Transaction, cidr: IPv4Network, network: Record) -> None:
+def _require_prefix(tx: Transaction, cidr: IpNetwork, network: Record) -> None:
     """Raise Invalid unless the prefix is of a usable size and overlaps nothing it must not."""
-    if cidr.prefixlen > PREFIX_MAX:
+    longest = BITS[cidr.version] - HOST_BITS_MIN
+    if cidr.prefixlen > longest:
         raise Invalid(
             f"Invalid input for cidr. Reason: {cidr} has no room for a gateway and an instance;"
-            f" use a /{PREFIX_MAX} or larger.",
+            f" use a /{longest} or larger.",
             "InvalidInput",
         )
     for reserved in tx.limits.reserved_prefixes:
@@ -187,7 +198,7 @@ def _require_prefix(tx: Transaction, cidr: IPv4Network, network: Record) -> None
                 "InvalidInput",
             )
     for other in tx.connection.execute(_CIDRS[bool(network["external"])]).scalars():
-        if cidr.overlaps(IPv4Network(other)):
+        if cidr.overlaps(ip_network(other)):
             kind = "a subnet" if network["external"] else "an external subnet"
             raise Invalid(
                 f"Invalid input for operation: Requested subnet with cidr: {cidr} for network:"
@@ -197,39 +208,38 @@ def _require_prefix(tx: Transaction, cidr: IPv4Network, network: Record) -> None
             )
 
 
-def _require_inside(cidr: IPv4Network, gateway: IPv4Address | None) -> None:
-    first, last = usable(cidr)
-    if gateway is not None and not first <= gateway <= last:
+def _require_inside(cidr: IpNetwork, gateway: IpAddress | None) -> None:
+    if gateway is not None and not is_usable(gateway, cidr):
         raise Invalid(
             f"Invalid input for gateway_ip. Reason: {gateway} is no usable address of {cidr}.",
             "InvalidInput",
         )
 
 
-def _require_pools(cidr: IPv4Network, gateway: IPv4Address | None, pools: Sequence[Pool]) -> None:
+def _require_pools(cidr: IpNetwork, gateway: IpAddress | None, pools: Sequence[Pool]) -> None:
     first, last = usable(cidr)
     for low, high in pools:
-        if low > high:
+        if int(low) > int(high):
             raise Invalid(
                 f"The allocation pool {low}-{high} is not valid: it starts behind its end"
                 " (allocation_pools).",
                 "InvalidAllocationPool",
             )
-        if not first <= low <= high <= last:
+        if not (is_usable(low, cidr) and is_usable(high, cidr)):
             raise Invalid(
                 f"The allocation pool {low}-{high} spans beyond the subnet cidr {cidr}, whose"
                 f" usable addresses are {first}-{last} (allocation_pools).",
                 "OutOfBoundsAllocationPool",
             )
-        if gateway is not None and low <= gateway <= high:
+        if gateway is not None and int(low) <= int(gateway) <= int(high):
             raise Conflict(
                 f"Gateway ip {gateway} conflicts with allocation pool {low}-{high}: leave"
                 " gateway_ip out of allocation_pools.",
                 "GatewayConflictWithAllocationPools",
             )
-    ordered = sorted(pools)
+    ordered = sorted(pools, key=lambda pool: int(pool[0]))
     for (_, high), (low, end) in pairwise(ordered):
-        if low <= high:
+        if int(low) <= int(high):
             raise Conflict(
                 f"Found overlapping allocation pools for subnet {cidr}: {low}-{end} begins inside"
                 " another one (allocation_pools).",
@@ -239,8 +249,7 @@ def _require_pools(cidr: IPv4Network, gateway: IPv4Address | None, pools: Sequen
 
 def _pools(record: Record) -> list[Pool]:
     return [
-        (IPv4Address(pool["start"]), IPv4Address(pool["end"]))
-        for pool in record["allocation_pools"]
+        (ip_address(pool["start"]), ip_address(pool["end"])) for pool in record["allocation_pools"]
     ]
 
 
@@ -248,5 +257,5 @@ def _pool_texts(pools: Sequence[Pool]) -> list[dict[str, str]]:
     return [{"start": str(first), "end": str(last)} for first, last in pools]
 
 
-def _text(gateway: IPv4Address | None) -> str | None:
+def _text(gateway: IpAddress | None) -> str | None:
     return None if gateway is None else str(gateway)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -188,18 +188,23 @@ def _destination(tx: Transaction, caller: Caller, text: str) -> IPv4Address:
         return address
     port = _named(tx, caller, text)
     found = select(fixed_ips.c.ip_address).where(fixed_ips.c.port_id == port["id"])
-    addresses = sorted(map(_address, tx.connection.execute(found).scalars()), key=str)
-    wanted = next((a for a in addresses if a is not None), None)
+    held = map(ip_address, tx.connection.execute(found).scalars())
+    addresses = sorted((a for a in held if isinstance(a, IPv4Address)), key=str)
+    wanted = next(iter(addresses), None)
     if wanted is None:
         raise Conflict(f"destination {text}: the port has no IPv4 address.", "Conflict")
     return wanted
 
 
 def _address(text: str) -> IPv4Address | None:
+    """Return the address that a text is, or None; one of IPv6 is refused."""
     try:
-        return IPv4Address(text)
+        found = ip_address(text)
     except ValueError:
         return None
+    if not isinstance(found, IPv4Address):
+        raise Invalid(f"{text}: only IPv4 is traced.", "InvalidInput")
+    return found
 
 
 def _named(tx: Transaction, caller: Caller, text: str) -> Mapping[str, Any]:
