@@ -50,6 +50,19 @@ def test_the_link_local_address_of_a_mac() -> None:
     assert link_local("34:56:78:9a:bc:de") == IPv6Address("fe80::3656:78ff:fe9a:bcde")
 
 
+def test_a_network_of_ipv6_alone_is_advertised() -> None:
+    """It needs no IPv4 subnet to have a server."""
+    (network, *_) = clouds.DUAL.networks
+    six = tuple(s for s in network.subnets if s.cidr.version == 6)
+    alone = replace(clouds.DUAL, networks=(replace(network, subnets=six),))
+
+    state, problems = compiled(alone)
+
+    (server,) = state.dhcp.values()
+    assert "enable-ra" in server.config.splitlines()
+    assert not problems
+
+
 RED = replace(clouds.DUAL.networks[0], router_id=clouds.RED.id)
 HINDRANCES = {
     "only the default router routes IPv6": (
