@@ -158,7 +158,7 @@ def test_connections_are_judged_by_the_rules_of_their_family(name: str) -> None:
     connection, lives = JUDGED[name]
     state, _ = compiled(clouds.DUAL)
 
-    found = unwanted(clouds.DUAL, None, (state, state), {"": [connection]})
+    found = unwanted(clouds.DUAL, frozenset(), (state, state), {"": [connection]})
 
     assert found == ({} if lives else {"": (connection,)})
 
@@ -170,4 +170,4 @@ def test_connections_of_an_address_that_is_gone_end() -> None:
     after, _ = compiled(gone)
     echo = ping(MEMBER, link_local(clouds.VM1.mac))
 
-    assert unwanted(gone, None, (after, before), {"": [echo]}) == {"": (echo,)}
+    assert unwanted(gone, frozenset(), (after, before), {"": [echo]}) == {"": (echo,)}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -234,6 +234,7 @@ def start_agent(
     guard: bool = True,
     source: IPv4Address | None = None,
     exempt: Sequence[IPv4Network] = (),
+    sources: Mapping[str, IPv4Address] | None = None,
 ) -> None:
     """Start a host's agent.
 
@@ -243,6 +244,7 @@ def start_agent(
         guard: ``guard_absent_prefixes`` of its configuration.
         source: ``routing_source``; None is the host's external address.
         exempt: ``snat_exempt``.
+        sources: ``routing_sources``, by router's id.
     """
     directory = lab.directory / "hosts" / host
     directory.mkdir(parents=True, exist_ok=True)
@@ -263,7 +265,9 @@ def start_agent(
         [metadata]
         service = "http://{SERVER_ADDRESS}:{METADATA_SERVICE_PORT}"
         secret = "{_metadata_secret(lab)}"
-        """),
+        [routing_sources]
+        """)
+        + "".join(f'{router} = "{address}"\n' for router, address in (sources or {}).items()),
     )
     lab.spawn(f"agent-{host}", host, [*_trunkline(), "agent", "--config", str(config)])
 

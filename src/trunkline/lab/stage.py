@@ -245,13 +245,13 @@ class Stage:
         self.settle()
 
     @contextmanager
-    def own_router(self, network: str) -> Iterator[None]:
-        """Have a network on a router of its own, with a way out, meanwhile."""
+    def own_router(self, network: str) -> Iterator[str]:
+        """Have a network on a router of its own, with a way out, meanwhile; yield its id."""
         router_id = self.cloud.give_router(network)
         self.settle()
         self.look()
         try:
-            yield
+            yield router_id
         finally:
             instances = [i.name for i in self.topology.instances.values() if i.network == network]
             with self.fixed_only(*instances):  # a floating IP holds on to its router
@@ -327,35 +327,51 @@ class Stage:
 
     @contextmanager
     def routing(
-        self, host: str, source: IPv4Address, exempt: Sequence[IPv4Network] = ()
+        self,
+        host: str,
+        source: IPv4Address,
+        exempt: Sequence[IPv4Network] = (),
+        router: str | None = None,
     ) -> Iterator[None]:
         """Give a host another routing source and exempt destinations meanwhile.
 
-        The source is put on the uplink beside the host's own, as an administrator does.
+        The source is put on the uplink beside the host's own, as an administrator does. With a
+        router's id it is that router's only.
         """
         usual = self.topology.hosts[host].external
         words = (f"{source}/{usual.network.prefixlen}", "dev", build.UPLINK)
         if source != usual.ip:
             self.output(host, "ip", "addr", "add", *words)
-        self._reroute(host, source, exempt)
+        common, own = (usual.ip, {router: source}) if router else (source, {})
+        self._reroute(host, common, exempt, own)
         try:
             yield
         finally:
-            self._reroute(host, usual.ip, ())
+            self._reroute(host, usual.ip, (), {})
             if source != usual.ip:
                 self.output(host, "ip", "addr", "del", *words)
 
-    def _reroute(self, host: str, source: IPv4Address, exempt: Sequence[IPv4Network]) -> None:
+    def _reroute(
+        self,
+        host: str,
+        source: IPv4Address,
+        exempt: Sequence[IPv4Network],
+        sources: Mapping[str, IPv4Address],
+    ) -> None:
         self.lab.stop(f"agent-{host}")
-        build.start_agent(self.lab, host, source=source, exempt=exempt)
-        wanted = (str(source), [str(prefix) for prefix in exempt])
+        build.start_agent(self.lab, host, source=source, exempt=exempt, sources=sources)
+        wanted = {
+            "routing_source": str(source),
+            "snat_exempt": [str(prefix) for prefix in exempt],
+            "routing_sources": {key: str(value) for key, value in sources.items()},
+        }
         until(f"{host} has reported its routing", lambda: self._routing(host) == wanted)
         self.settle()
 
-    def _routing(self, host: str) -> tuple[str, list[str]]:
+    def _routing(self, host: str) -> dict[str, object]:
         (agent,) = self.cloud.admin.list("agents", host=host)
         cabling = agent["configurations"]["facts"]["cabling"]
-        return cabling["routing_source"], cabling["snat_exempt"]
+        return {k: cabling[k] for k in ("routing_source", "snat_exempt", "routing_sources")}
 
     def _guard(self, host: str) -> bool:
         """Return what a host's agent last reported of its configuration."""

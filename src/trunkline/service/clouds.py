@@ -73,6 +73,7 @@ def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings
     return HostSettings(
         uplink=uplink,
         source=routing_source(report.config, report.facts) if uplink else None,
+        sources=tuple(report.config.routing_sources.items()) if uplink else (),
         exempt=report.config.snat_exempt,
         guard=report.config.guard_absent_prefixes,
         unserved=frozenset(n.id for n in snapshot.networks if n.id not in present),
