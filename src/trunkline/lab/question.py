@@ -19,6 +19,7 @@ from trunkline.lab.predict import Prediction
 from trunkline.lab.probe import NONCE_BYTES, PING_SIZE
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.state import Lab
+from trunkline.model import IpAddress
 from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
 from trunkline.trace.steps import Disposition, Trace
 from trunkline.trace.walk import Flow, trace, trace_lease
@@ -176,10 +177,10 @@ def _ping_size(asked: Question) -> int:
     return asked.size // 2 * 2  # the checksum is of pairs
 
 
-def _listener(stage: Stage, address: IPv4Address) -> str:
+def _listener(stage: Stage, address: IpAddress) -> str:
     """Return the instance that an address stands for: it has to listen."""
-    floating = {f.address: f.instance for f in stage.topology.floating_ips}
-    fixed = {seat.address: seat.instance for seat in stage.seats.values()}
+    floating: dict[IpAddress, str] = {f.address: f.instance for f in stage.topology.floating_ips}
+    fixed: dict[IpAddress, str] = {seat.address: seat.instance for seat in stage.seats.values()}
     peer = fixed.get(address) or floating.get(address)
     if peer is None:
         raise Invalid(f"--live: nobody in the lab listens at {address}; try --proto icmp")

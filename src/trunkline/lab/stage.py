@@ -34,7 +34,7 @@ from trunkline.lab.walk import (
     first_of,
     walk,
 )
-from trunkline.model import Provisioning
+from trunkline.model import IpAddress, Provisioning
 from trunkline.ownership import METADATA_PORT
 from trunkline.trace.cloud import Cloud as TracedCloud
 from trunkline.trace.packets import ICMP, TCP, UDP
@@ -142,14 +142,14 @@ class Stage:
         """Return the cloud as the tracer wants it; instances in ``dark`` are switched off."""
         return traced_cloud(self.lab, self.cloud, self.seats.values(), dark=dark)
 
-    def flow(self, instance: str, to: IPv4Address, protocol: int, port: int | None = None) -> Flow:
+    def flow(self, instance: str, to: IpAddress, protocol: int, port: int | None = None) -> Flow:
         """Return a flow from an instance."""
         return Flow(self.seats[instance].port_id, to, protocol, port)
 
     def ping(
         self,
         instance: str,
-        to: IPv4Address,
+        to: IpAddress,
         *,
         size: int = probe.PING_SIZE,
         hope: bool = True,
@@ -176,7 +176,7 @@ class Stage:
         self,
         instance: str,
         peer: str,
-        to: IPv4Address | None = None,
+        to: IpAddress | None = None,
         *,
         port: int = probe.PORT,
         hope: bool = True,
@@ -194,7 +194,7 @@ class Stage:
         self,
         instance: str,
         peer: str,
-        to: IPv4Address | None = None,
+        to: IpAddress | None = None,
         *,
         port: int = probe.PORT,
         hope: bool = True,
@@ -304,6 +304,8 @@ class Stage:
             build.wait_for_lease(self.lab, seat.instance)
         self.settle()
         self.look()
+        for seat in gone:
+            life.wait_for_ipv6(self.lab, self.seats[seat.instance])
 
     @contextmanager
     def unguarded(self, host: str) -> Iterator[None]:
@@ -427,9 +429,10 @@ class Stage:
         lines = self.output(node, "ip", "-brief", "link").splitlines()
         return {line.split()[0].partition("@")[0] for line in lines if line}
 
-    def routes(self, node: str) -> list[str]:
-        """Return a node's IPv4 routes as ``ip route`` prints them, those of its spaces last."""
-        found = (netns.run(place, ["ip", "route"], limit_s(10)) for place in self._places(node))
+    def routes(self, node: str, version: int = 4) -> list[str]:
+        """Return a node's routes as ``ip route`` prints them, those of its spaces last."""
+        show = ["ip", f"-{version}", "route"]
+        found = (netns.run(place, show, limit_s(10)) for place in self._places(node))
         return [line.strip() for one in found for line in one.stdout.splitlines()]
 
     @contextmanager

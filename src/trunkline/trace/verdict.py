@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import Protocol
 
-from trunkline.model import PortId
+from trunkline.model import IpAddress, PortId
 from trunkline.trace.cloud import Cloud
 from trunkline.trace.packets import PROTOCOLS
 from trunkline.trace.passage import Fate
@@ -25,7 +24,7 @@ class Asked(Protocol):
         ...
 
     @property
-    def destination(self) -> IPv4Address:
+    def destination(self) -> IpAddress:
         """Return the address that it goes to."""
         ...
 
@@ -125,7 +124,7 @@ def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
     return who, f"{whom} by {service}{port}"
 
 
-def owners(cloud: Cloud, source: PortId | None, address: IPv4Address) -> list[PortId]:
+def owners(cloud: Cloud, source: PortId | None, address: IpAddress) -> list[PortId]:
     """Return the ports that an address stands for, as a fixed or a floating IP.
 
     Of fixed ones those on the sender's router; others only where it is clear who is meant.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from trunkline.model import HostName, PortId
+from trunkline.model import HostName, IpAddress, PortId
 from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
 from trunkline.trace.cloud import Cloud, TracedHost
 from trunkline.trace.host import HostNode
@@ -60,7 +60,7 @@ class Flow:
     """
 
     source: PortId | None
-    destination: IPv4Address
+    destination: IpAddress
     protocol: int = ICMP
     port: int | None = None
     source_address: IPv4Address | None = None
@@ -141,19 +141,22 @@ class Walk:
 
     def start(self, flow: Flow) -> None:
         """Send a flow's first packet, and all that follows from it."""
+        to = flow.destination
+        if not isinstance(to, IPv4Address):
+            raise Unknown("IPv6, which it does not walk")
         self._silent = self.cloud.left_out - {
             flow.source,
-            *owners(self.cloud, flow.source, flow.destination),
+            *owners(self.cloud, flow.source, to),
         }
         if flow.source is None:
-            self._internet.send(_request(flow, flow.source_address or ANYBODY))
+            self._internet.send(_request(flow, flow.source_address or ANYBODY, to))
             return
         instance = self._instances[flow.source]
         if self._is_alone(instance):
             return
         addresses = instance.setup.addresses if instance.setup else ()
         source = flow.source_address or next(iter(addresses), NOBODY)
-        instance.send(_request(flow, source))
+        instance.send(_request(flow, source, to))
 
     def _is_alone(self, instance: InstanceNode) -> bool:
         """Return whether an instance is not there or not connected, and note that."""
@@ -320,7 +323,7 @@ def _why_unplugged(host: TracedHost, instance: InstanceNode) -> str:
     return f"{host.name} cannot serve its network; 'trunkline check' there says why"
 
 
-def _request(flow: Flow, source: IPv4Address) -> Packet:
+def _request(flow: Flow, source: IPv4Address, destination: IPv4Address) -> Packet:
     names = {ICMP: "ICMP echo request", TCP: "TCP SYN"}
     by_number = {number: name.upper() for name, number in PROTOCOLS.items()}
     return Packet(
@@ -328,7 +331,7 @@ def _request(flow: Flow, source: IPv4Address) -> Packet:
         role="request",
         protocol=flow.protocol,
         source=source,
-        destination=flow.destination,
+        destination=destination,
         source_port=EPHEMERAL_PORT if flow.port is not None or flow.protocol == ICMP else None,
         destination_port=flow.port,
         icmp=(ECHO_REQUEST, 0) if flow.protocol == ICMP else None,
