@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_network
 
 from trunkline.core.compile import compile_host
-from trunkline.model import Direction, GroupId, Rule, RuleId
+from trunkline.model import Direction, GroupId, IpAddress, Rule, RuleId
 from trunkline.snapshot import GroupView, HostSnapshot, NetworkView, PortView
 from trunkline.trace.cloud import ApiObject, Cloud, TracedHost, network_object
-from trunkline.trace.nft import Unknown
-from trunkline.trace.packets import ICMP, PROTOCOLS
+from trunkline.trace.nft import V4, Unknown
+from trunkline.trace.packets import ICMP, ICMPV6, PROTOCOLS
 from trunkline.trace.passage import Fate
 from trunkline.trace.steps import Advice, Disposition
 from trunkline.trace.walk import Flow, refusal
@@ -27,6 +27,8 @@ CHANGES_MAX = 4
 EXAMINED_MAX = 50
 """Flows that are walked to find out what else a change opens."""
 
+ECHOED = (ICMP, ICMPV6)
+LOOKED_THROUGH = 2**16  # addresses of a subnet: enough for more hosts than there can be
 DENIALS = {
     Disposition.DENIED_EGRESS: Direction.EGRESS,
     Disposition.DENIED_INGRESS: Direction.INGRESS,
@@ -149,23 +151,25 @@ def _rule(fate: Fate, direction: Direction) -> Rule:
         direction,
         protocol=packet.protocol,
         port_min=port,
-        port_max=None if packet.protocol == ICMP else port,
-        remote_prefix=IPv4Network(peer),
+        port_max=None if packet.icmp else port,
+        ethertype=packet.version,
+        remote_prefix=ip_network(peer),
     )
 
 
 def _service(rule: Rule) -> str:
     names = {number: name for name, number in PROTOCOLS.items()}
     words = f"--protocol {names.get(rule.protocol or 0, rule.protocol)}"
+    words = words if rule.ethertype == V4 else f"--ethertype IPv6 {words}"
     if rule.port_min is None:
         return words
-    return f"{words} {'--icmp-type' if rule.protocol == ICMP else '--dst-port'} {rule.port_min}"
+    return f"{words} {'--icmp-type' if rule.protocol in ECHOED else '--dst-port'} {rule.port_min}"
 
 
 def _words(rule: Rule) -> str:
     names = {number: name for name, number in PROTOCOLS.items()}
     port = "" if rule.port_min is None else f" {rule.port_min}"
-    kind = " type" if rule.protocol == ICMP else ""
+    kind = " type" if rule.protocol in ECHOED else ""
     to = "from" if rule.direction is Direction.INGRESS else "to"
     return f"{names.get(rule.protocol or 0, rule.protocol)}{kind}{port} {to}"
 
@@ -190,14 +194,14 @@ def _other_flows(
             replace(flow, destination=address)
             for port in members
             for address in _addresses(cloud, port)
+            if address.version == flow.destination.version
         ]
     return tuple(one for one in found if one != flow)
 
 
-def _addresses(cloud: Cloud, port: PortView) -> Iterator[IPv4Address]:
+def _addresses(cloud: Cloud, port: PortView) -> Iterator[IpAddress]:
     """Yield the addresses that stand for a port, fixed and floating."""
-    held = (fixed.address for fixed in port.fixed_ips)
-    yield from (address for address in held if isinstance(address, IPv4Address))
+    yield from (fixed.address for fixed in port.fixed_ips)
     for host in cloud.hosts:
         yield from (f.address for f in host.snapshot.floating_ips if f.port_id == port.id)
 
@@ -220,7 +224,7 @@ def _network_change(cloud: Cloud, flow: Flow, host: str, network: NetworkView) -
         for _, peer in cloud.seats.values()
         if peer.network_id == network.id
         for fixed in peer.fixed_ips
-        if isinstance(fixed.address, IPv4Address)
+        if fixed.address.version == flow.destination.version
     )
     served = _served_anew(cloud, network)
     return Change(
@@ -238,8 +242,8 @@ def _served_anew(cloud: Cloud, network: NetworkView) -> NetworkView:
     used |= set().union(*(host.own for host in cloud.hosts))
     subnets = []
     for subnet in network.subnets:
-        last = int(subnet.cidr.broadcast_address) - 1
-        free = (IPv4Address(n) for n in range(last, int(subnet.cidr.network_address), -1))
+        nearby = range(2, min(subnet.cidr.num_addresses, LOOKED_THROUGH))
+        free = (subnet.cidr[-number] for number in nearby)
         subnets.append(replace(subnet, gateway=next((a for a in free if a not in used), None)))
     return replace(network, subnets=tuple(subnets))
 

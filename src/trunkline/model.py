@@ -13,6 +13,7 @@ from typing import Any, NewType
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
+LINK_LOCAL = IPv6Network("fe80::/64")
 
 NetworkId = NewType("NetworkId", str)
 SubnetId = NewType("SubnetId", str)
@@ -28,6 +29,14 @@ DomainId = NewType("DomainId", str)
 
 The router's id, or the network's.
 """
+
+
+def link_local(mac: str) -> IPv6Address:
+    """Return the link-local address that is made of a MAC (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    interface_id = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return LINK_LOCAL[int.from_bytes(interface_id)]
+
 
 VLAN_ID_MIN, VLAN_ID_MAX = 1, 4094  # IEEE 802.1Q: 0 is priority-only, 4095 is reserved
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791; the bridge device's own limit

@@ -45,6 +45,7 @@ class Stage:
             LINKS,
             IPv4Address(f"192.168.9.{number}"),
             ((IPv4Network("192.168.9.0/24"), "eth1"),),
+            ipv6_forwarding="force_forwarding",
         )
         bound = [p for p in self.ports.values() if p["binding:host_id"] == host]
         status = {PortId(port["id"]): PortStatus.ACTIVE for port in bound}
@@ -99,6 +100,35 @@ def test_ends_by_name_id_and_address(stage: Stage) -> None:
             assert stage.trace("alice", source, destination)["disposition"] == "delivered"
     assert stage.trace("alice", "one", "internet")["disposition"] == "delivered"
     assert stage.trace("alice", "internet", "one")["disposition"] != "delivered"
+
+
+def test_ipv6(cloud: Cloud) -> None:
+    """Ends by their IPv6 addresses: walked by neighbour discovery; no version is mixed."""
+    hosts = ("trace6-left", "trace6-right")
+    network = cloud.network("alice")
+    modes = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+    subnet = {"network_id": network["id"], "ip_version": 6, "cidr": "fd00:9::/64", **modes}
+    cloud.alice.create("subnets", subnet)
+    ports = {
+        n: cloud.instance(network, host, "p1", name=n) for n, host in zip("ab", hosts, strict=True)
+    }
+    stage = Stage(cloud, hosts, ports)
+    for host in hosts:
+        stage.report(host)
+    own = {n: p["fixed_ips"][1]["ip_address"] for n, p in ports.items()}
+
+    made = stage.trace("admin", "a", own["b"])
+    assert made["disposition"] == "delivered"
+    steps = made["answer"]["steps"]
+    assert any(s["packet"].startswith("neighbour solicitation: who has fd00:9::") for s in steps)
+    assert {s["node"] for s in steps if s["packet"] == "ICMPv6 echo reply"} >= {"a", *hosts}
+    assert stage.trace("alice", own["a"], "b")["disposition"] == "delivered"
+    refused = stage.trace("admin", "a", "2001:4860::8888")["answer"]
+    assert refused["disposition"] == "not forwarded"
+    with pytest.raises(Invalid, match="a packet has one version"):
+        stage.trace("admin", own["a"], ports["b"]["fixed_ips"][0]["ip_address"])
+    with pytest.raises(Invalid, match="probes are of IPv4"):
+        stage.trace("admin", "a", own["b"], live=True)
 
 
 def test_the_rule_that_refuses_is_named(stage: Stage) -> None:
@@ -165,7 +195,8 @@ def test_own_rules_are_told(stage: Stage) -> None:
         ({"protocol": "any"}, Invalid, "one protocol"),
         ({"protocol": "tcp", "port": 0}, Invalid, "port"),
         ({"size": 10}, Invalid, "size"),
-        ({"source_address": "2001:db8::1"}, Invalid, "IPv"),
+        ({"source_address": "2001:db8::1"}, Invalid, "is IPv6 and destination"),
+        ({"source_address": "somewhere"}, Invalid, "source_address"),
         ({"colour": "red"}, Invalid, "colour"),
     ],
 )

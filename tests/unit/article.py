@@ -114,7 +114,10 @@ Change = Callable[[HostState], HostState]
 
 
 def cloud(
-    *snapshot: HostSnapshot, guard: bool = True, change: dict[str, Change] | None = None
+    *snapshot: HostSnapshot,
+    guard: bool = True,
+    change: dict[str, Change] | None = None,
+    route_ipv6: bool = False,
 ) -> Cloud:
     """Return the cloud of these snapshots; ``change`` plants faults in hosts' states."""
     hosts = []
@@ -125,6 +128,7 @@ def cloud(
             host=one.host,
             routing_source=address,
             guard_absent_prefixes=guard,
+            route_ipv6=route_ipv6,
         )
         facts = replace(
             clouds.FACTS,

@@ -17,14 +17,14 @@ from functools import cached_property
 from ipaddress import IPv4Address, ip_address
 from itertools import chain
 
-from trunkline.core.family import V4, V6, link_local
+from trunkline.core.family import V4, V6
 from trunkline.core.filter import PROTOCOLS_WITH_PORTS, own_addresses
 from trunkline.core.links import gateway_mac
 from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.core.pairs import paired_ports, shared
 from trunkline.core.spaces import TRANSIT
 from trunkline.hoststate import Connection, HostState
-from trunkline.model import Direction, DomainId, IpAddress, IpNetwork, NetworkId, Rule
+from trunkline.model import Direction, DomainId, IpAddress, IpNetwork, NetworkId, Rule, link_local
 from trunkline.ownership import TABLE, bridge_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
@@ -39,7 +39,7 @@ Zone = tuple[str, int]
 
 def unwanted(
     snapshot: HostSnapshot,
-    faces: frozenset[IPv4Address],
+    face: IPv4Address | None,
     change: tuple[HostState, HostState],
     tables: Mapping[str, Iterable[Connection]],
 ) -> dict[str, tuple[Connection, ...]]:
@@ -47,14 +47,14 @@ def unwanted(
 
     Args:
         snapshot: By which connections are judged.
-        faces: What instances without a floating IP may look like outside.
+        face: What instances without a floating IP look like outside; None without an uplink.
         change: What the host is to be, and what it was before.
         tables: The connection tracking tables by space.
     """
     desired, actual = change
     gone = {key: frozenset(found) for key, found in _gone(desired, actual).items()}
     judges = {
-        key: Judge(snapshot, _sources(desired, key[0], faces), gone.get(key, frozenset()), networks)
+        key: Judge(snapshot, _sources(desired, key[0], face), gone.get(key, frozenset()), networks)
         for key, networks in _networks(snapshot, desired).items()
     }
     abandoned = {("", zone) for zone in _zones(actual).values()} - judges.keys()
@@ -117,11 +117,11 @@ def _guarded(state: HostState) -> dict[Zone, set[IpAddress]]:
 
 
 def _sources(
-    desired: HostState, space: str, faces: frozenset[IPv4Address]
+    desired: HostState, space: str, face: IPv4Address | None
 ) -> frozenset[IpAddress | None]:
     """Return what a table's translations may give instances that have no floating IP."""
     own = desired.spaces[space].addresses if space in desired.spaces else ()
-    return faces | {a.address.ip for a in own if a.link == TRANSIT}
+    return frozenset({face, *(a.address.ip for a in own if a.link == TRANSIT)})
 
 
 @dataclass(frozen=True)

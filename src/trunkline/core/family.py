@@ -7,7 +7,6 @@ to say which version it is about. Decides nothing about who has which addresses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,3 @@ class Family:
 
 V4 = Family(4, "", "ip", "ipv4_addr", 1, "icmp", 32)
 V6 = Family(6, "6", "ip6", "ipv6_addr", 58, "icmpv6", 128)
-
-LINK_LOCAL = IPv6Network("fe80::/64")
-
-
-def link_local(mac: str) -> IPv6Address:
-    """Return the link-local address that is made of a MAC (RFC 4291, appendix A)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    interface_id = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return LINK_LOCAL[int.from_bytes(interface_id)]

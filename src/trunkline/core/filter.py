@@ -20,7 +20,7 @@ from hashlib import sha256
 from sys import intern
 
 from trunkline import ownership
-from trunkline.core.family import V4, V6, Family, link_local
+from trunkline.core.family import V4, V6, Family
 from trunkline.core.gather import gather, pieces
 from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
@@ -37,7 +37,7 @@ from trunkline.core.pairs import (
 )
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.joined import Joined
-from trunkline.model import VLAN_ID_MAX, Direction, GroupId, IpAddress, IpNetwork, Rule
+from trunkline.model import VLAN_ID_MAX, Direction, GroupId, IpAddress, IpNetwork, Rule, link_local
 from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView
 

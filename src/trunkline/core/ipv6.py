@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trunkline.core.family import V6, link_local
+from trunkline.core.family import V6
 from trunkline.core.filter import (
     WAYS,
     compile_member_sets,
@@ -28,7 +28,7 @@ from trunkline.core.links import Served, by_network, gateway_mac
 from trunkline.core.pairs import pair_prefixes, paired_ports
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.joined import Joined
-from trunkline.model import IpAddress, IpNetwork
+from trunkline.model import IpAddress, IpNetwork, link_local
 from trunkline.ownership import tap_name
 from trunkline.snapshot import GroupDomain, PortView
 

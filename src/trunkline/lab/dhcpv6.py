@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from trunkline.core.family import link_local
 from trunkline.kernel import netns
+from trunkline.model import link_local
 
 SERVERS, SERVER_PORT, CLIENT_PORT = "ff02::1:2", 547, 546
 SOLICIT, ADVERTISE, REQUEST, REPLY = 1, 2, 3, 7

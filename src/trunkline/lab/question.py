@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from trunkline.advice import advise
 from trunkline.errors import Invalid
@@ -117,15 +117,15 @@ def _seat(stage: Stage, asked: Question) -> Seat:
     return stage.seats[asked.source]
 
 
-def _address(stage: Stage, text: str) -> IPv4Address:
+def _address(stage: Stage, text: str) -> IpAddress:
     return stage.seats[text].address if text in stage.seats else _parse(text)
 
 
-def _parse(text: str) -> IPv4Address:
+def _parse(text: str) -> IpAddress:
     try:
-        return IPv4Address(text)
+        return ip_address(text)
     except ValueError:
-        raise Invalid(f"{text}: neither an instance of the lab nor an IPv4 address") from None
+        raise Invalid(f"{text}: neither an instance of the lab nor an address") from None
 
 
 def shoot(stage: Stage, hosts: HostsReadBack, asked: Question) -> Finding:
@@ -154,17 +154,20 @@ def shoot(stage: Stage, hosts: HostsReadBack, asked: Question) -> Finding:
 
 
 def _probe(stage: Stage, asked: Question, flow: Flow, nonce: bytes) -> Shot:
-    if flow.destination == stage.seats[asked.source].address:
-        raise Invalid(f"--live: {asked.source} has {flow.destination}: nothing leaves it")
+    destination = flow.destination
+    if not isinstance(destination, IPv4Address):
+        raise Invalid("--live: probes of a lab are of IPv4; leave --live out for a prediction")
+    if destination == stage.seats[asked.source].address:
+        raise Invalid(f"--live: {asked.source} has {destination}: nothing leaves it")
     predicted = trace(stage.traced(), flow)
     answers = (step.part == "error" for step in predicted.steps)
     hope = predicted.disposition is Disposition.DELIVERED or any(answers)
     if flow.protocol == ICMP:
         size = _ping_size(asked)
-        return stage.ping(asked.source, flow.destination, size=size, hope=hope, nonce=nonce)
+        return stage.ping(asked.source, destination, size=size, hope=hope, nonce=nonce)
     if flow.protocol not in (TCP, UDP) or flow.port is None:
         raise Invalid("--live: probes are icmp, tcp and udp")
-    ends = asked.source, _listener(stage, flow.destination), flow.destination
+    ends = asked.source, _listener(stage, destination), destination
     if flow.protocol == UDP:
         return stage.udp(*ends, port=flow.port, hope=hope, nonce=nonce)
     return stage.tcp(*ends, port=flow.port, hope=hope)
@@ -177,10 +180,10 @@ def _ping_size(asked: Question) -> int:
     return asked.size // 2 * 2  # the checksum is of pairs
 
 
-def _listener(stage: Stage, address: IpAddress) -> str:
+def _listener(stage: Stage, address: IPv4Address) -> str:
     """Return the instance that an address stands for: it has to listen."""
-    floating: dict[IpAddress, str] = {f.address: f.instance for f in stage.topology.floating_ips}
-    fixed: dict[IpAddress, str] = {seat.address: seat.instance for seat in stage.seats.values()}
+    floating = {f.address: f.instance for f in stage.topology.floating_ips}
+    fixed = {seat.address: seat.instance for seat in stage.seats.values()}
     peer = fixed.get(address) or floating.get(address)
     if peer is None:
         raise Invalid(f"--live: nobody in the lab listens at {address}; try --proto icmp")

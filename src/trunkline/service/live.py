@@ -34,6 +34,7 @@ from trunkline.trace.steps import Disposition, Trace
 from trunkline.trace.walk import Flow
 
 SEND_S = 1.0
+IPV4 = 4
 COMPARED = {ICMP: ("request", "reply", "error"), TCP: ("request", "reply", "error")}
 """Of UDP the request only: whether a service answers is not the network's to know."""
 
@@ -47,6 +48,10 @@ def begin(tx: Transaction, trace_id: str, cloud: Cloud, flow: Flow, found: Trace
     """
     if flow.source is None or flow.source_address is not None:
         raise Invalid("live: a probe is what a port itself would send.", "InvalidInput")
+    if flow.destination.version != IPV4:
+        raise Invalid(
+            "live: probes are of IPv4; ask without live for a prediction.", "InvalidInput"
+        )
     if flow.protocol not in (ICMP, TCP, UDP):
         raise Invalid("live: probes are icmp, tcp and udp.", "InvalidInput")
     if found.disposition is Disposition.UNKNOWN:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
+from ipaddress import IPv4Interface, IPv4Network, ip_address
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -20,7 +20,7 @@ from trunkline.core.compile import compile_host
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, floating_ips, hosts, networks, ports, subnets, traces
 from trunkline.errors import Conflict, Invalid, NotFound
-from trunkline.model import HostName, PortId, PortStatus
+from trunkline.model import HostName, IpAddress, PortId, PortStatus
 from trunkline.report import decode
 from trunkline.service import live, probes, snapshots
 from trunkline.service.caller import Caller
@@ -37,7 +37,7 @@ from trunkline.service.provisioning import instance_ports, placed
 from trunkline.trace.cloud import Cloud, Internet, TracedHost
 from trunkline.trace.data import trace_out
 from trunkline.trace.narrow import narrow
-from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
+from trunkline.trace.packets import ICMP, ICMPV6, PROTOCOLS, TCP, UDP
 from trunkline.trace.steps import Trace
 from trunkline.trace.verdict import owners
 from trunkline.trace.verify_kernel import kernel_findings, unread
@@ -62,7 +62,7 @@ class End:
     """Who is meant by an end of a flow; a port that is None is somewhere outside."""
 
     port: Mapping[str, Any] | None
-    address: IPv4Address | None
+    address: IpAddress | None
 
 
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
@@ -76,13 +76,14 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     is_live = values.pop("live")
     protocol = _protocol(values)
     source = _source(tx, caller, values["source"])
-    destination = _destination(tx, caller, values["destination"])
+    claimed = _claimed(values, source)
+    destination = _destination(tx, caller, values["destination"], claimed)
     flow = Flow(
         source=None if source.port is None else PortId(source.port["id"]),
         destination=destination,
         protocol=protocol,
         port=values["port"],
-        source_address=_claimed(values, source),
+        source_address=claimed,
         size=values["size"],
     )
     receiver = _receivers(tx, destination)
@@ -141,21 +142,19 @@ def _protocol(values: Record) -> int:
         raise Invalid(f"protocol {name}: give a number, or one of {known}.", "InvalidInput")
     if number in (TCP, UDP) and values["port"] is None:
         raise Invalid(f"port is needed with {name}.", "InvalidInput")
-    if number == ICMP and values["port"] is not None:
+    if number in (ICMP, ICMPV6) and values["port"] is not None:
         raise Invalid("port: ICMP has none; leave it out.", "InvalidInput")
     return number
 
 
-def _claimed(values: Record, source: End) -> IPv4Address | None:
+def _claimed(values: Record, source: End) -> IpAddress | None:
     """Return the source address that the flow is to have."""
     if values["source_address"] is None:
         return source.address
-    try:
-        return IPv4Address(values["source_address"])
-    except ValueError:
-        raise Invalid(
-            f"source_address {values['source_address']}: only IPv4 is traced.", "InvalidInput"
-        ) from None
+    claimed = _address(values["source_address"])
+    if claimed is None:
+        raise Invalid(f"source_address {values['source_address']} is no address.", "InvalidInput")
+    return claimed
 
 
 def _source(tx: Transaction, caller: Caller, text: str) -> End:
@@ -179,8 +178,23 @@ def _source(tx: Transaction, caller: Caller, text: str) -> End:
     return End(None, address)
 
 
-def _destination(tx: Transaction, caller: Caller, text: str) -> IPv4Address:
-    """Return the receiver's address: itself, or a port's first fixed IP, or somewhere outside."""
+def _destination(tx: Transaction, caller: Caller, text: str, source: IpAddress | None) -> IpAddress:
+    """Return the receiver's address: itself, or a port's first fixed IP, or somewhere outside.
+
+    Raises:
+        Invalid: It is of another version of IP than the source that was given.
+    """
+    found = _receiver(tx, caller, text, source)
+    if source is not None and source.version != found.version:
+        raise Invalid(
+            f"source {source} is IPv{source.version} and destination {found} IPv{found.version};"
+            " a packet has one version.",
+            "InvalidInput",
+        )
+    return found
+
+
+def _receiver(tx: Transaction, caller: Caller, text: str, source: IpAddress | None) -> IpAddress:
     if text.lower() == INTERNET:
         return ANYBODY
     address = _address(text)
@@ -188,23 +202,19 @@ def _destination(tx: Transaction, caller: Caller, text: str) -> IPv4Address:
         return address
     port = _named(tx, caller, text)
     found = select(fixed_ips.c.ip_address).where(fixed_ips.c.port_id == port["id"])
-    held = map(ip_address, tx.connection.execute(found).scalars())
-    addresses = sorted((a for a in held if isinstance(a, IPv4Address)), key=str)
-    wanted = next(iter(addresses), None)
+    addresses = map(ip_address, tx.connection.execute(found).scalars())
+    like = 4 if source is None else source.version
+    wanted = min(addresses, key=lambda a: (a.version != like, str(a)), default=None)
     if wanted is None:
-        raise Conflict(f"destination {text}: the port has no IPv4 address.", "Conflict")
+        raise Conflict(f"destination {text}: the port has no address.", "Conflict")
     return wanted
 
 
-def _address(text: str) -> IPv4Address | None:
-    """Return the address that a text is, or None; one of IPv6 is refused."""
+def _address(text: str) -> IpAddress | None:
     try:
-        found = ip_address(text)
+        return ip_address(text)
     except ValueError:
         return None
-    if not isinstance(found, IPv4Address):
-        raise Invalid(f"{text}: only IPv4 is traced.", "InvalidInput")
-    return found
 
 
 def _named(tx: Transaction, caller: Caller, text: str) -> Mapping[str, Any]:
@@ -226,7 +236,7 @@ def _named(tx: Transaction, caller: Caller, text: str) -> Mapping[str, Any]:
     return dict(found[0])
 
 
-def _receivers(tx: Transaction, address: IPv4Address) -> list[Mapping[str, Any]]:
+def _receivers(tx: Transaction, address: IpAddress) -> list[Mapping[str, Any]]:
     """Return the bound instance ports that have an address, as a fixed or a floating IP."""
     text = str(address)
     fixed = (
@@ -243,7 +253,7 @@ def _receivers(tx: Transaction, address: IPv4Address) -> list[Mapping[str, Any]]
     return [dict(row) for many in rows for row in many]
 
 
-def _is_floating(tx: Transaction, address: IPv4Address) -> bool:
+def _is_floating(tx: Transaction, address: IpAddress) -> bool:
     found = select(floating_ips.c.id).where(floating_ips.c.ip_address == str(address))
     return tx.connection.execute(found).first() is not None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from trunkline.hoststate import (
@@ -21,12 +21,12 @@ from trunkline.hoststate import (
     HostState,
     Problem,
 )
-from trunkline.model import DomainId, HostName, PortId
+from trunkline.model import DomainId, HostName, IpAddress, IpNetwork, PortId, link_local
 from trunkline.ownership import space_name, tap_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
-EVERYWHERE = IPv4Network("0.0.0.0/0")
+EVERYWHERE, EVERYWHERE6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,20 @@ class Way(NamedTuple):
         via: The next hop; None: the destination itself is on the link.
     """
 
-    prefix: IPv4Network
+    prefix: IpNetwork
     link: str | None
-    via: IPv4Address | None = None
+    via: IpAddress | None = None
 
 
-def ipv4(addresses: Iterable[Address]) -> Iterator[tuple[str, IPv4Interface]]:
-    """Yield link and address of those that a walk can come by: it is of IPv4."""
-    for own in addresses:
-        if isinstance(own.address, IPv4Interface):
-            yield own.link, own.address
-
-
-def ways(state: HostState, more: Mapping[IPv4Network, str]) -> Iterator[Way]:
+def ways(state: HostState, more: Mapping[IpNetwork, str]) -> Iterator[Way]:
     """Yield the ways of a namespace: connected ones, and its routes.
 
     Args:
         state: Of the namespace.
         more: Links by prefix, of addresses that are not ours.
     """
-    connected = {**{own.network: link for link, own in ipv4(state.addresses)}, **more}
+    connected: dict[IpNetwork, str] = {a.address.network: a.link for a in state.addresses}
+    connected |= more
     for prefix, link in connected.items():
         if prefix.prefixlen < prefix.max_prefixlen:
             yield Way(prefix, link)
@@ -79,7 +73,13 @@ def ways(state: HostState, more: Mapping[IPv4Network, str]) -> Iterator[Way]:
         yield Way(route.destination, route.link, route.via)
 
 
-def _longest_first(found: Mapping[IPv4Network, Way]) -> tuple[Way, ...]:
+def _by_address(addresses: Iterable[Address]) -> dict[IpAddress, str]:
+    """Return the link of each address, in order: those of IPv4 first."""
+    ours = sorted(addresses, key=lambda a: (a.address.version, int(a.address.ip)))
+    return {a.address.ip: a.link for a in ours}
+
+
+def _longest_first(found: Mapping[IpNetwork, Way]) -> tuple[Way, ...]:
     return tuple(sorted(found.values(), key=lambda way: -way.prefix.prefixlen))
 
 
@@ -120,26 +120,28 @@ class TracedHost:
         return IPv4Interface(address)
 
     @cached_property
-    def own(self) -> dict[IPv4Address, str]:
-        """Return the link of each address of the host's that is known.
-
-        Routing sources are its administrator's to put on the uplink, and taken to be there.
-        """
-        found: dict[IPv4Address, str] = {}
+    def own(self) -> dict[IpAddress, str]:
+        """Return the link of each address of the host's that is known."""
+        found: dict[IpAddress, str] = {}
         if self.uplink and self.facts.uplink_address:  # first: it is the uplink's usual source
             found[self.facts.uplink_address] = self.uplink
-        if self.uplink:
-            sources = (self.config.routing_source, *self.config.routing_sources.values())
-            found |= {source: self.uplink for source in sources if source}
-        ours = sorted((own.ip, link) for link, own in ipv4(self.state.addresses))
-        return found | dict(ours)
+        return found | _by_address(self.state.addresses) | self._link_local
+
+    @cached_property
+    def _link_local(self) -> dict[IpAddress, str]:
+        """Return the IPv6 addresses that bridges have by their MACs (``addr_gen_mode`` 0)."""
+        bridges = (b for b in self.state.bridges.values() if b.nf_call_ip6tables)
+        return {link_local(bridge.mac): bridge.name for bridge in bridges}
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:
         """Return its routes, the longest prefix first; whither the default leads is its own."""
-        found = {w.prefix: w for w in ways(self.state, dict(self.facts.foreign_prefixes))}
+        foreign: dict[IpNetwork, str] = dict(self.facts.foreign_prefixes)
+        foreign |= self.facts.foreign_prefixes6
+        found = {way.prefix: way for way in ways(self.state, foreign)}
         if self.uplink:
-            found.setdefault(EVERYWHERE, Way(EVERYWHERE, self.uplink))
+            for everywhere in (EVERYWHERE, EVERYWHERE6):
+                found.setdefault(everywhere, Way(everywhere, self.uplink))
         return _longest_first(found)
 
     @cached_property
@@ -160,11 +162,11 @@ class TracedHost:
         return next((DomainId(r.id) for r in routers), None)
 
     @cached_property
-    def proxied(self) -> frozenset[tuple[str, IPv4Address]]:
+    def proxied(self) -> frozenset[tuple[str, IpAddress]]:
         """Return the addresses that live in a space, and for which a link answers."""
-        return frozenset((link, own.ip) for link, own in ipv4(self.state.proxies))
+        return frozenset((a.link, a.address.ip) for a in self.state.proxies)
 
-    def answers_for(self, address: IPv4Address) -> bool:
+    def answers_for(self, address: IpAddress) -> bool:
         """Return whether the host answers for an address on its uplink."""
         mine = self.own.get(address) == self.uplink or (self.uplink, address) in self.proxied
         return self.uplink is not None and mine
@@ -277,9 +279,9 @@ class TracedSpace:
         return {cable.peer: cable for cable in cables if cable.space == self.space}
 
     @cached_property
-    def own(self) -> dict[IPv4Address, str]:
+    def own(self) -> dict[IpAddress, str]:
         """Return the link of each of its addresses."""
-        return dict(sorted((own.ip, link) for link, own in ipv4(self.state.addresses)))
+        return _by_address(self.state.addresses)
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:
@@ -312,7 +314,7 @@ class Internet:
         """Return the addresses that are known to be the provider's router's."""
         return frozenset(router.ip for router in self.routers) | (self.answers or frozenset())
 
-    def has(self, address: IPv4Address) -> bool:
+    def has(self, address: IpAddress) -> bool:
         """Return whether an address is there and answers; on the wire only the router does."""
         if any(address in router.network for router in self.routers):
             return address in {router.ip for router in self.routers}
@@ -380,16 +382,15 @@ class Cloud:
             yield self.name(port_id), port_id
 
     @cached_property
-    def tenant_prefixes(self) -> frozenset[IPv4Network]:
+    def tenant_prefixes(self) -> frozenset[IpNetwork]:
         """Return every tenant prefix that any of the hosts knows."""
-        known = (p for host in self.hosts for p in host.snapshot.tenant_prefixes)
-        return frozenset(p for p in known if isinstance(p, IPv4Network))
+        return frozenset(p for host in self.hosts for p in host.snapshot.tenant_prefixes)
 
-    def is_tenant(self, address: IPv4Address) -> bool:
+    def is_tenant(self, address: IpAddress) -> bool:
         """Return whether an address is in a tenant's prefix."""
         return any(address in prefix for prefix in self.tenant_prefixes)
 
-    def network_at(self, address: IPv4Address, domain: DomainId | None) -> NetworkView | None:
+    def network_at(self, address: IpAddress, domain: DomainId | None) -> NetworkView | None:
         """Return the network of a domain that an address is on, if a host serves it."""
         for host in self.hosts:
             for network in host.snapshot.networks:
@@ -399,7 +400,7 @@ class Cloud:
         return None
 
     @cached_property
-    def floating(self) -> dict[IPv4Address, ApiObject]:
+    def floating(self) -> dict[IpAddress, ApiObject]:
         """Return every floating IP by its address."""
         return {
             f.address: ApiObject("floating IP", f.id, f.project_id, f"floating IP {f.address}")

@@ -8,28 +8,43 @@ net/netfilter/nf_conntrack_core.c, nf_nat_core.c, nf_conntrack_proto_tcp.c.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from trunkline.trace.packets import ECHO_REPLY, ECHO_REQUEST, ICMP, TCP, Packet
+from trunkline.model import IpAddress
+from trunkline.trace.packets import (
+    ECHO6_REPLY,
+    ECHO6_REQUEST,
+    ECHO_REPLY,
+    ECHO_REQUEST,
+    ICMP,
+    ICMPV6,
+    TCP,
+    Packet,
+)
 
 NEW, ESTABLISHED, RELATED, INVALID = "new", "established", "related", "invalid"
+ECHOES = {
+    ECHO_REQUEST: ECHO_REPLY,
+    ECHO_REPLY: ECHO_REQUEST,
+    ECHO6_REQUEST: ECHO6_REPLY,
+    ECHO6_REPLY: ECHO6_REQUEST,
+}
 
 
 class Ends(NamedTuple):
     """A connection's ends as one direction has them; of an ICMP query, its id and type."""
 
     protocol: int
-    source: IPv4Address
-    destination: IPv4Address
+    source: IpAddress
+    destination: IpAddress
     source_port: int
     destination_port: int
 
     def turned(self) -> Ends:
         """Return what an answer has."""
         first, second = self.source_port, self.destination_port
-        if self.protocol == ICMP:
-            second = ECHO_REPLY if second == ECHO_REQUEST else ECHO_REQUEST
+        if self.protocol in (ICMP, ICMPV6):
+            second = ECHOES.get(second, second)
         else:
             first, second = second, first
         return Ends(self.protocol, self.destination, self.source, first, second)
@@ -45,12 +60,12 @@ class Entry:
     status: set[str] = field(default_factory=set)
     answered: bool = False
 
-    def dnat(self, to: IPv4Address) -> None:
+    def dnat(self, to: IpAddress) -> None:
         """Have the connection go to another destination than it says."""
         self.reply = self.reply._replace(source=to)
         self.status.add("dnat")
 
-    def snat(self, to: IPv4Address) -> None:
+    def snat(self, to: IpAddress) -> None:
         """Have the connection come from another source than it says."""
         self.reply = self.reply._replace(destination=to)
         self.status.add("snat")
@@ -74,7 +89,10 @@ class Tracked:
         return frozenset(self.entry.status) if self.entry else frozenset()
 
 
+REPLIES = ((ECHO_REPLY, 0), (ECHO6_REPLY, 0))
 UNTRACKED = Tracked(INVALID)
+DISCOVERY = Tracked("untracked")
+"""What neighbour discovery is (net/netfilter/nf_conntrack_proto_icmpv6.c, noct_valid_new)."""
 
 
 class Connections:
@@ -85,6 +103,8 @@ class Connections:
 
     def track(self, packet: Packet, zone: int = 0) -> Tracked:
         """Return what a packet that comes in belongs to, in a zone."""
+        if packet.target is not None:
+            return DISCOVERY
         if packet.about is not None:
             found = self._table.get((zone, ends(packet.about).turned()))
             return Tracked(RELATED, *found) if found else UNTRACKED
@@ -98,7 +118,7 @@ class Connections:
         return Tracked(ESTABLISHED if entry.answered else NEW, entry, is_reply)
 
     def _begin(self, packet: Packet, zone: int) -> Tracked:
-        if (packet.protocol == TCP and packet.flags != "S") or packet.icmp == (ECHO_REPLY, 0):
+        if (packet.protocol == TCP and packet.flags != "S") or packet.icmp in REPLIES:
             return UNTRACKED
         one = ends(packet)
         return Tracked(NEW, Entry(one, one.turned(), zone))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any
 
 from trunkline.trace.cloud import ApiObject
@@ -130,7 +130,7 @@ def _header_out(header: Header | None) -> dict[str, Any] | None:
 def _header_in(data: Mapping[str, Any] | None) -> Header | None:
     if data is None:
         return None
-    source, destination = IPv4Address(data["source"]), IPv4Address(data["destination"])
+    source, destination = ip_address(data["source"]), ip_address(data["destination"])
     return Header(source, destination, data["ttl"])
 
 

@@ -68,6 +68,18 @@ def offer(server: DhcpServer, mac: str) -> Lease | None:
     return None
 
 
+def advertises(server: DhcpServer, mac: str) -> bool:
+    """Return whether a client gets its IPv6 address: it makes one, or the server has one for it."""
+    words = [line.partition("=")[2].split(",") for line in server.config.splitlines()]
+    modes = {w[2] for w in words if len(w) > 3 and ":" in w[1]}  # noqa: PLR2004 - tag, start, mode, length
+    if "enable-ra" not in server.config.splitlines():
+        return False
+    lines = (line.split(",") for line in server.leases)
+    own = next((words for words in lines if words[0] == mac), None)
+    given = own is not None and any(word.startswith("[") for word in own)
+    return modes <= {"ra-only", "ra-stateless"} or ("static" in modes and given)
+
+
 @lru_cache(maxsize=1024)
 def _ranges(config: str) -> tuple[_Range, ...]:
     values = [line.partition("=")[::2] for line in config.splitlines()]

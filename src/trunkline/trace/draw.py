@@ -50,7 +50,7 @@ def _ends_well(step: Step) -> bool:
 
 def _label(step: Step) -> str:
     tag = next((s.tag for s in step.path[::-1] if s.tag is not None and s.direction == "out"), None)
-    name = step.packet.partition(":")[0]
+    name = step.packet.partition(": ")[0]
     where = f" {step.addresses}" if step.addresses else ""
     return f"{name}{where}{'' if tag is None else f', tag {tag}'}"
 

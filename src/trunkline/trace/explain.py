@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+from trunkline.model import IpAddress, link_local
 from trunkline.snapshot import PortView
 from trunkline.trace import nft
 from trunkline.trace.cloud import (
-    EVERYWHERE,
     ApiObject,
     Cloud,
     Place,
@@ -89,7 +89,7 @@ def _objects(
     if stage is Stage.ANTI_SPOOFING:
         port = host.ports.get(passage.path[0].device)
         return (port_object(port, cloud.name(port.id)),) if port else ()
-    if stage not in (Stage.EGRESS, Stage.INGRESS) or len(verdict.chains) == 1:
+    if not _is_of_groups(verdict):
         return ()
     packet = passage.packet
     address = packet.source if stage is Stage.EGRESS else packet.destination
@@ -97,11 +97,23 @@ def _objects(
     return (*host.groups_of(port), port_object(port, cloud.name(port.id))) if port else ()
 
 
-def _port_at(host: TracedHost, bridge: str, address: IPv4Address) -> PortView | None:
+def _is_of_groups(verdict: nft.Verdict) -> bool:
+    """Return whether the chain that decided is one of a combination of groups."""
+    return re.fullmatch("(egress|ingress)6?-.*|group6?-.*", verdict.chains[-1]) is not None
+
+
+def has_address(port: PortView, address: IpAddress) -> bool:
+    """Return whether a port has an address: a fixed one or, with one of IPv6, that of its MAC."""
+    fixed = {f.address for f in port.fixed_ips}
+    own = address.is_link_local and address == link_local(port.mac)
+    return address in fixed or (own and any(a.version == address.version for a in fixed))
+
+
+def _port_at(host: TracedHost, bridge: str, address: IpAddress) -> PortView | None:
     """Return a bridge's port that may use an address: as a fixed one, else as one of its pairs."""
     network = host.network_of(bridge)
     ports = [p for p in host.snapshot.ports if network is None or p.network_id == network.id]
-    fixed = (port for port in ports if address in {f.address for f in port.fixed_ips})
+    fixed = (port for port in ports if has_address(port, address))
     paired = (port for port in ports if any(address in pair.prefix for pair in port.pairs))
     return next(fixed, None) or next(paired, None)
 
@@ -125,7 +137,7 @@ def _text(
     return _plain_text(STAGES[verdict.at], objects, passed=verdict.kind == nft.ACCEPT)
 
 
-def _lacking(cloud: Cloud, place: Place, destination: IPv4Address) -> str:
+def _lacking(cloud: Cloud, place: Place, destination: IpAddress) -> str:
     """Return why a tenant's address is out of reach: no bridge here, or another router's."""
     network = cloud.network_at(destination, place.domain)
     if network is not None:
@@ -168,12 +180,12 @@ def disposition(
         return Disposition.NO_BRIDGE if here else Disposition.NO_ROUTE
     if verdict.chains[0] == "leaving":
         return Disposition.NOT_TRANSLATED
-    if decision.stage is Stage.EGRESS and len(verdict.chains) == 1:
+    if decision.stage is Stage.EGRESS and not _is_of_groups(verdict):
         return Disposition.SPOOFED  # a private source that came by the uplink
     return DISPOSITIONS[decision.stage]
 
 
-def route(place: Place, chosen: Way, destination: IPv4Address) -> Decision:
+def route(place: Place, chosen: Way, destination: IpAddress) -> Decision:
     """Return a routing decision, with the routes that also match and are less specific."""
     prefix, link, via = chosen
     lost = tuple(
@@ -185,14 +197,14 @@ def route(place: Place, chosen: Way, destination: IPv4Address) -> Decision:
     network = host.network_of(link or "")
     objects = (network_object(network),) if network else ()
     how = f"{prefix} is connected" if via is None else f"{prefix} is behind {via}"
-    how = "its default route" if prefix == EVERYWHERE else how
+    how = "its default route" if prefix.prefixlen == 0 else how
     text = f"{destination}: {how}, by {link}"
     return Decision(
         Stage.ROUTE, link or "", text, _route_text(chosen), (*objects, *owner(place)), lost
     )
 
 
-def no_route(place: Place, way: Way | None, destination: IPv4Address, device: str) -> Decision:
+def no_route(place: Place, way: Way | None, destination: IpAddress, device: str) -> Decision:
     """Return why a packet has nowhere to go: no route, or one that says so."""
     if way is None:
         text, kernel = f"there is no route to {destination}", ""
@@ -204,7 +216,7 @@ def no_route(place: Place, way: Way | None, destination: IPv4Address, device: st
 
 def _route_text(way: Way) -> str:
     via = f" via {way.via}" if way.via else ""
-    to = "default" if way.prefix == EVERYWHERE else f"{way.prefix}"
+    to = "default" if way.prefix.prefixlen == 0 else f"{way.prefix}"
     return f"{to}{via} dev {way.link}"
 
 

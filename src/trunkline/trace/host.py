@@ -9,12 +9,12 @@ br_netfilter_hooks.c.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from trunkline.hoststate import Bridge
+from trunkline.model import IpAddress
 from trunkline.trace import explain, nft
 from trunkline.trace.cloud import TracedHost, Way
-from trunkline.trace.packets import BROADCAST, Arp, Frame, Packet
+from trunkline.trace.packets import Arp, Frame, Packet
 from trunkline.trace.passage import Passage
 from trunkline.trace.stack import Stack
 from trunkline.trace.steps import HOST, Decision, Disposition, Stage
@@ -102,7 +102,10 @@ class HostNode(Stack):
         self._bridge(passage, bridge, port)
 
     def _is_filtered(self, passage: Passage, bridge: Bridge) -> bool:
-        return bridge.nf_call_iptables and isinstance(passage.frame.payload, Packet)
+        payload = passage.frame.payload
+        if not isinstance(payload, Packet):
+            return False
+        return bridge.nf_call_iptables if payload.version == nft.V4 else bridge.nf_call_ip6tables
 
     def _turn(self, passage: Passage, bridge: Bridge) -> None:
         """Give a frame whose destination was translated the MAC that it now needs.
@@ -135,7 +138,7 @@ class HostNode(Stack):
             return
         known = self._learned.get((bridge.name, frame.destination_mac))
         targets = [known] if known else self._ports(bridge.name)
-        if port is not None and frame.destination_mac == BROADCAST:
+        if port is not None and frame.is_for_many:
             self._take_in(passage, bridge)
             passage.frame = frame
         for target in targets:
@@ -208,7 +211,7 @@ class HostNode(Stack):
         payload = passage.frame.payload
         if isinstance(payload, Arp):
             self._arp_in(passage, bridge.name, payload)
-        else:
+        elif payload.version == nft.V4 or bridge.nf_call_ip6tables:  # a bridge that speaks IPv6
             self._ip_in(passage, bridge.name)
 
     def _owner(self, tap: str) -> str:
@@ -234,7 +237,14 @@ class HostNode(Stack):
         bridge = self._state.bridges.get(device)
         return bridge.mtu if bridge else None
 
-    def _has(self, device: str, address: IPv4Address) -> bool:
+    def _forwards(self, device: str, version: int) -> bool:
+        if version == nft.V4:
+            return super()._forwards(device, version)
+        key = self.host.facts.ipv6_forwarding
+        value = self._state.sysctls.get(f"net.ipv6.conf.{device}.{key}")
+        return value == "1" or (device == self.host.uplink and key == "forwarding")
+
+    def _has(self, device: str, address: IpAddress) -> bool:
         return (device, address) in self.host.proxied or super()._has(device, address)
 
     def _transmit(self, passage: Passage, device: str) -> None:
@@ -248,6 +258,10 @@ class HostNode(Stack):
             passage.outs += self._wiring.to_internet(self.name, passage.frame)
 
     def _may_leave(self, passage: Passage, oif: str) -> bool:
+        if oif == self.host.uplink and passage.packet.version == nft.V6:
+            text = f"leaves by {oif} with its own source; what is beyond is the operator's routing"
+            passage.end(Disposition.UNKNOWN, Decision(Stage.OUTSIDE, oif, text))
+            return False
         if oif == self.host.uplink:
             passage.fates += explain.exposure(self._wiring.cloud, self.host, passage)
         elif oif not in self._state.bridges and oif not in self._state.cables:

@@ -11,18 +11,26 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 from trunkline.hoststate import Chain, NftSet, Table
-from trunkline.trace.packets import PROTOCOLS, Arp, Frame, Packet
+from trunkline.model import IpAddress
+from trunkline.trace.packets import ICMP, ICMPV6, PROTOCOLS, Arp, Frame, Packet
 
-Address = IPv4Address | IPv6Address
-Value = str | int | Address | frozenset[str]
+Value = str | int | IpAddress | frozenset[str]
+V4, V6 = 4, 6
 
 ACCEPT, DROP, REJECT, DNAT, SNAT, NONE = "accept", "drop", "reject", "dnat", "snat", "none"
 REDIRECT, LIMIT = "redirect", "limit"
 SET = "set"
+
+
+class Raw(int):
+    """Bytes of which nft knows no type: it prints them in hex."""
+
+    def __str__(self) -> str:
+        return hex(self)
 
 
 class Unknown(Exception):
@@ -99,8 +107,34 @@ def _port(which: str, protocol: str) -> Callable[[Context], int | None]:
     return read
 
 
-def _icmp(index: int) -> Callable[[Context], int | None]:
-    return lambda c: c.ip.icmp[index] if c.ip is not None and c.ip.icmp is not None else None
+def _icmp(index: int, protocol: int) -> Callable[[Context], int | None]:
+    def read(context: Context) -> int | None:
+        ip = context.ip
+        return ip.icmp[index] if ip and ip.icmp and ip.protocol == protocol else None
+
+    return read
+
+
+def _address(which: str, version: int) -> Callable[[Context], IpAddress | None]:
+    def read(context: Context) -> IpAddress | None:
+        ip = context.ip
+        if ip is None or ip.version != version:
+            return None
+        return ip.source if which == "saddr" else ip.destination
+
+    return read
+
+
+def _target(context: Context) -> Raw | None:
+    """Return what neighbour discovery is about."""
+    ip = context.ip
+    return Raw(int(ip.target)) if ip and ip.target is not None else None
+
+
+def _ether_type(context: Context) -> str:
+    if context.ip is None:
+        return "arp"
+    return "ip" if context.ip.version == V4 else "ip6"
 
 
 FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
@@ -108,17 +142,22 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
     ("oifname",): lambda c: c.oif,
     ("ether", "saddr"): lambda c: c.frame.source_mac,
     ("ether", "daddr"): lambda c: c.frame.destination_mac,
-    ("ether", "type"): lambda c: "arp" if c.arp else "ip",
+    ("ether", "type"): _ether_type,
     ("arp", "saddr", "ether"): lambda c: c.arp.sender_mac if c.arp else None,
     ("arp", "saddr", "ip"): lambda c: c.arp.sender if c.arp else None,
     ("arp", "daddr", "ip"): lambda c: c.arp.target if c.arp else None,
     ("arp", "operation"): lambda c: ("reply" if c.arp.is_reply else "request") if c.arp else None,
-    ("ip", "saddr"): lambda c: c.ip.source if c.ip else None,
-    ("ip", "daddr"): lambda c: c.ip.destination if c.ip else None,
+    ("ip", "saddr"): _address("saddr", V4),
+    ("ip", "daddr"): _address("daddr", V4),
+    ("ip6", "saddr"): _address("saddr", V6),
+    ("ip6", "daddr"): _address("daddr", V6),
     ("meta", "l4proto"): lambda c: c.ip.protocol if c.ip else None,
-    ("meta", "nfproto"): lambda c: "ipv4" if c.ip else None,
-    ("icmp", "type"): _icmp(0),
-    ("icmp", "code"): _icmp(1),
+    ("meta", "nfproto"): lambda c: f"ipv{c.ip.version}" if c.ip else None,
+    ("icmp", "type"): _icmp(0, ICMP),
+    ("icmp", "code"): _icmp(1, ICMP),
+    ("icmpv6", "type"): _icmp(0, ICMPV6),
+    ("icmpv6", "code"): _icmp(1, ICMPV6),
+    ("@th,64,128",): _target,
     ("ct", "state"): lambda c: frozenset({c.state}),
     ("ct", "status"): lambda c: c.status,
     **{
@@ -126,12 +165,6 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
         for protocol in ("tcp", "udp", "dccp", "sctp", "udplite")
         for which in ("sport", "dport")
     },
-    # A walk has IPv4 packets only; what is about IPv6 never matches them.
-    ("ip6", "saddr"): lambda _: None,
-    ("ip6", "daddr"): lambda _: None,
-    ("icmpv6", "type"): lambda _: None,
-    ("icmpv6", "code"): lambda _: None,
-    ("@th,64,128",): lambda _: None,  # in neighbour discovery, the address that it is about
 }
 """What a packet shows, by the words that name it; None where it has no such thing."""
 
@@ -517,7 +550,7 @@ def equals(value: Value, text: str) -> bool:
         first, _, last = text.partition("-")
         if first in PROTOCOLS:
             return value == PROTOCOLS[first]
-        return int(first) <= value <= int(last or first)
+        return int(first, 0) <= value <= int(last or first, 0)
     if isinstance(value, str):
         name = text.strip('"')
         return value.startswith(name[:-1]) if name.endswith("*") else value == name

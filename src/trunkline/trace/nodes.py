@@ -11,27 +11,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv6Address
 
+from trunkline.model import LINK_LOCAL, IpAddress, IpNetwork, link_local
 from trunkline.ownership import bridge_name, tap_name
-from trunkline.snapshot import NetworkView, PortView
-from trunkline.trace.cloud import EVERYWHERE, PRIVATE, Internet, TracedHost
-from trunkline.trace.dhcp import Lease, offer
+from trunkline.snapshot import NetworkView, PortView, SubnetView
+from trunkline.trace.cloud import EVERYWHERE, EVERYWHERE6, PRIVATE, Internet, TracedHost
+from trunkline.trace.dhcp import advertises, offer
+from trunkline.trace.explain import has_address
+from trunkline.trace.nft import V4, V6
 from trunkline.trace.packets import (
+    ADVERTISE,
     BROADCAST,
     HOST_UNREACHABLE,
     Arp,
     Frame,
     Packet,
+    advertisement,
     answer,
     confirmation,
     error,
+    solicitation,
 )
 from trunkline.trace.passage import Fate, Passage
 from trunkline.trace.steps import INSTANCE, INTERNET, SWITCH, Decision, Disposition, Stage
 from trunkline.trace.wiring import Wiring
 
-Routes = tuple[tuple[IPv4Network, IPv4Address | None], ...]
+Routes = tuple[tuple[IpNetwork, IpAddress | None], ...]
 """Destinations with their next hops, the longest prefix first; None is on the link."""
 
 
@@ -52,54 +58,85 @@ def following(packet: Packet) -> Packet | None:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How an instance is configured: its addresses and routes."""
+    """How an instance is configured in one version of IP: its addresses and routes."""
 
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[IpAddress, ...]
     routes: Routes
     mtu: int
 
 
-def setup(host: TracedHost, port: PortView, hosts: Iterable[TracedHost]) -> Setup | None:
+Given = list[tuple[IpNetwork, IpAddress | None]]
+"""Routes as they are found, in no order."""
+
+
+def setup(
+    host: TracedHost, port: PortView, hosts: Iterable[TracedHost], version: int = V4
+) -> Setup | None:
     """Return how an instance is configured; None if it waits for a lease that nobody gives.
 
     Args:
         host: Its own.
         port: Its port.
         hosts: All whose DHCP servers may know it.
+        version: Of IP.
     """
     network = next((n for n in host.snapshot.networks if n.id == port.network_id), None)
     if network is None:
         return None
-    subnets = {subnet.id: subnet for subnet in network.subnets}
-    routes: list[tuple[IPv4Network, IPv4Address | None]] = []
-    held = (fixed.address for fixed in port.fixed_ips)
-    addresses = tuple(address for address in held if isinstance(address, IPv4Address))
-    for fixed in port.fixed_ips:
-        subnet = subnets.get(fixed.subnet_id)
-        if subnet is not None and isinstance(subnet.cidr, IPv4Network):
-            routes.append((subnet.cidr, None))
-            router = network.router_of(subnet)
-            if isinstance(router, IPv4Address) and not subnet.enable_dhcp:
-                routes.append((EVERYWHERE, router))
-    if any(s.enable_dhcp for s in subnets.values()):
-        lease = _lease(network, port, hosts)
-        if lease is None or tap_name(port.id) not in host.state.plugs:
+    subnets = {s.id: s for s in network.subnets if s.cidr.version == version}
+    own = [fixed for fixed in port.fixed_ips if fixed.subnet_id in subnets]
+    routes = _by_hand(network, [subnets[fixed.subnet_id] for fixed in own])
+    if any(_is_told(subnet) for subnet in subnets.values()):
+        given = _advertised(host, network, port) if version == V6 else _leased(network, port, hosts)
+        if given is None or tap_name(port.id) not in host.state.plugs:
             return None
-        routes += lease.routes
+        routes += given
+    addresses = [fixed.address for fixed in own]
+    if version == V6 and own:
+        addresses.append(link_local(port.mac))
+        routes.append((LINK_LOCAL, None))
     ordered = tuple(sorted(dict(routes).items(), key=lambda one: -one[0].prefixlen))
-    return Setup(addresses, ordered, network.mtu)
+    return Setup(tuple(addresses), ordered, network.mtu)
 
 
-def _lease(network: NetworkView, port: PortView, hosts: Iterable[TracedHost]) -> Lease | None:
-    """Return the lease of a port, of whichever host's server on its network knows it."""
+def _is_told(subnet: SubnetView) -> bool:
+    """Return whether a server tells instances of their subnet."""
+    return subnet.enable_dhcp if subnet.cidr.version == V4 else subnet.address_mode is not None
+
+
+def _by_hand(network: NetworkView, subnets: Iterable[SubnetView]) -> Given:
+    """Return the routes to an instance's subnets, and by routers that no server tells of."""
+    routes: Given = []
+    for subnet in subnets:
+        routes.append((subnet.cidr, None))
+        router = network.router_of(subnet)
+        if router is not None and not _is_told(subnet):
+            routes.append((EVERYWHERE if router.version == V4 else EVERYWHERE6, router))
+    return routes
+
+
+def _leased(network: NetworkView, port: PortView, hosts: Iterable[TracedHost]) -> Given | None:
+    """Return the routes of a port's lease, of whichever host's server on its network knows it."""
     bridge = bridge_name(network.vlan_id, network.physical_network)
     for host in hosts:
         server = host.dhcp.get(bridge)
         here = server and any(n.id == network.id for n in host.snapshot.networks)
         found = offer(server, port.mac) if server and here else None
         if found is not None:
-            return found
+            return list(found.routes)
     return None
+
+
+def _advertised(host: TracedHost, network: NetworkView, port: PortView) -> Given | None:
+    """Return the route that its host's advertisements give an instance (RFC 4861, 6.3.4).
+
+    None if nobody advertises, or if the address is DHCPv6's to give, and it does not.
+    """
+    name = bridge_name(network.vlan_id, network.physical_network)
+    server, bridge = host.state.dhcp.get(name), host.state.bridges.get(name)
+    if server is None or bridge is None or not advertises(server, port.mac):
+        return None
+    return [(EVERYWHERE6, link_local(bridge.mac))]
 
 
 class InstanceNode:
@@ -117,26 +154,36 @@ class InstanceNode:
         return setup(self._host, self.port, self._wiring.cloud.hosts)
 
     @cached_property
-    def _upstream(self) -> frozenset[IPv4Address]:
+    def _upstream(self) -> frozenset[IpAddress]:
         """Return the routers on its network that are not ours."""
         networks = self._host.snapshot.networks
         subnets = (s for n in networks if n.id == self.port.network_id for s in n.subnets)
         return frozenset(s.upstream for s in subnets if s.upstream is not None)
 
-    def _has(self, address: IPv4Address) -> bool:
+    @cached_property
+    def _setup6(self) -> Setup | None:
+        return setup(self._host, self.port, self._wiring.cloud.hosts, V6)
+
+    def setup_for(self, address: IpAddress) -> Setup | None:
+        """Return how it is configured in an address's version of IP."""
+        return self.setup if address.version != V6 else self._setup6
+
+    def _has(self, address: IpAddress) -> bool:
         """Return whether an address is the port's, and the instance has got it."""
-        given = any(address == fixed.address for fixed in self.port.fixed_ips)
-        return given and self.setup is not None
+        mine = self.setup_for(address)
+        return mine is not None and has_address(self.port, address)
 
     def receive(self, device: str, frame: Frame) -> Passage:
         """Return what an instance does with a frame."""
         passage = Passage(self.name, INSTANCE, frame, frame)
         passage.saw(device, "in")
         payload = frame.payload
-        if frame.destination_mac not in (BROADCAST, self.port.mac):
+        if frame.destination_mac != self.port.mac and not frame.is_for_many:
             return passage
         if isinstance(payload, Arp):
             self._arp_in(passage, payload)
+        elif payload.target is not None:
+            self._discovered(passage, payload, payload.target)
         elif self._has(payload.destination):
             passage.fates.append(reached(passage, f"{self.name} has {payload.destination}"))
             reply = following(payload)
@@ -155,6 +202,18 @@ class InstanceNode:
             frame = Frame(self.port.mac, arp.sender_mac, reply)
             passage.then.append(lambda: self._wiring.launch(self._emit(frame)))
 
+    def _discovered(self, passage: Passage, packet: Packet, target: IpAddress) -> None:
+        """Take neighbour discovery in, and answer for one's own."""
+        frame = passage.frame
+        if packet.icmp == (ADVERTISE, 0):
+            self._wiring.learn(self.name, "eth0", target, frame.source_mac)
+        elif self._has(target):
+            self._wiring.learn(self.name, "eth0", packet.source, frame.source_mac)
+            decision = Decision(Stage.ND, "eth0", f"{self.name} has {target} and answers")
+            passage.decisions.append(decision)
+            reply = advertisement(self.port.mac, frame.source_mac, target, packet.source)
+            passage.then.append(lambda: self._wiring.launch(self._emit(reply)))
+
     def send(self, packet: Packet) -> None:
         """Send a packet: to a neighbour, or by way of the router that the lease names."""
         passage = self._begin(Frame(self.port.mac, "", packet))
@@ -172,10 +231,11 @@ class InstanceNode:
             passage.end(Disposition.UNKNOWN, Decision(Stage.ROUTE, "eth0", text))
             self._wiring.launch(passage)
             return
-        mac = self._wiring.neighbour(self.name, "eth0", hop, lambda: self._ask(hop))
+        mac = self._wiring.neighbour(self.name, "eth0", hop, lambda: self._ask(hop, packet))
         if mac is None:
             text = f"nobody answers for {hop}"
-            passage.end(Disposition.NOBODY, Decision(Stage.ARP, "eth0", text))
+            stage = Stage.ARP if packet.version == V4 else Stage.ND
+            passage.end(Disposition.NOBODY, Decision(stage, "eth0", text))
             self._wiring.launch(passage)
             return
         self._wiring.launch(self._emit(Frame(self.port.mac, mac, packet)))
@@ -193,25 +253,34 @@ class InstanceNode:
 
     def _cannot(self, packet: Packet) -> tuple[Disposition, Decision] | None:
         """Return why the instance itself cannot send a packet."""
-        if self.setup is None:
+        mine = self.setup_for(packet.destination)
+        if mine is None or not mine.addresses:
             text = f"{self.name} has no address: no DHCP server has an entry for it"
+            if packet.version == V6:
+                text = f"{self.name} has no IPv6 address: no router of its host's tells it one"
             return Disposition.NO_LEASE, Decision(Stage.DHCP, "eth0", text)
-        if not any(packet.destination in prefix for prefix, _ in self.setup.routes):
+        if not any(packet.destination in prefix for prefix, _ in mine.routes):
             text = f"{self.name} has no route to {packet.destination}"
             return Disposition.NO_ROUTE, Decision(Stage.INSTANCE, "eth0", text)
-        if packet.size > self.setup.mtu:
-            text = f"{packet.size} bytes do not fit into the network's MTU of {self.setup.mtu}"
+        if packet.size > mine.mtu:
+            text = f"{packet.size} bytes do not fit into the network's MTU of {mine.mtu}"
             return Disposition.MTU, Decision(Stage.INSTANCE, "eth0", text)
         return None
 
-    def _hop(self, packet: Packet) -> IPv4Address:
-        assert self.setup is not None
-        hops = (hop for prefix, hop in self.setup.routes if packet.destination in prefix)
+    def _hop(self, packet: Packet) -> IpAddress:
+        mine = self.setup_for(packet.destination)
+        assert mine is not None
+        hops = (hop for prefix, hop in mine.routes if packet.destination in prefix)
         return next(hops) or packet.destination
 
-    def _ask(self, address: IPv4Address) -> Passage:
-        assert self.setup is not None
-        question = Arp(False, self.port.mac, self.setup.addresses[0], address)  # noqa: FBT003 - a request
+    def _ask(self, address: IpAddress, packet: Packet) -> Passage:
+        """Ask who has an address: in IPv6 with the waiting packet's source, if it is own."""
+        mine = self.setup_for(address)
+        assert mine is not None
+        if isinstance(address, IPv6Address):
+            source = packet.source if packet.source in mine.addresses else mine.addresses[0]
+            return self._emit(solicitation(self.port.mac, source, address))
+        question = Arp(False, self.port.mac, mine.addresses[0], address)  # noqa: FBT003 - a request
         return self._emit(Frame(self.port.mac, BROADCAST, question))
 
     def _begin(self, frame: Frame) -> Passage:
@@ -371,12 +440,12 @@ class InternetNode:
         passage.first = passage.frame
         self._wiring.launch(passage)
 
-    def _owner(self, destination: IPv4Address) -> str | None:
+    def _owner(self, destination: IpAddress) -> str | None:
         """Return the host that answers for an address on the wire, if any does."""
         found = (name for name, host in self._hosts.items() if host.answers_for(destination))
         return next(found, None)
 
-    def _neighbour(self, source: IPv4Address, destination: IPv4Address) -> str | None:
+    def _neighbour(self, source: IpAddress, destination: IpAddress) -> str | None:
         """Return the uplink that has an address; asked for by ARP where the router is known.
 
         It asks with the packet's source where that is its own.
@@ -394,7 +463,7 @@ class InternetNode:
 
         return self._wiring.neighbour(self.name, self._internet.device, destination, ask)
 
-    def _near(self, address: IPv4Address) -> IPv4Interface | None:
+    def _near(self, address: IpAddress) -> IPv4Interface | None:
         return next((r for r in self._internet.routers if address in r.network), None)
 
     def _emit(self, frame: Frame) -> Passage:

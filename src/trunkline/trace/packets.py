@@ -1,4 +1,4 @@
-"""What travels in a walk: IPv4 packets, ARP messages and DHCP messages, in frames, as values.
+"""What travels in a walk: IP packets, ARP and neighbour discovery, DHCP, in frames, as values.
 
 Decides how an answer to a packet looks. Knows no node.
 """
@@ -6,21 +6,42 @@ Decides how an answer to a packet looks. Knows no node.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+
+from trunkline.model import IpAddress
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 EVERYBODY = IPv4Address(2**32 - 1)
-NOBODY = IPv4Address(0)
-ICMP, TCP, UDP = 1, 6, 17
+NOBODY, NOBODY6 = IPv4Address(0), IPv6Address(0)
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST, TIME_EXCEEDED = 0, 3, 8, 11  # RFC 792
+ECHO6_REQUEST, ECHO6_REPLY = 128, 129  # RFC 4443
+SOLICIT, ADVERTISE = 135, 136  # RFC 4861
 NET_UNREACHABLE, HOST_UNREACHABLE = (UNREACHABLE, 0), (UNREACHABLE, 1)
 FRAGMENTATION_NEEDED = (UNREACHABLE, 4)
+TTL_OVER = (TIME_EXCEEDED, 0)
+NO_ROUTE6, PROHIBITED6 = (1, 0), (1, 1)
+IN_V6 = {
+    NET_UNREACHABLE: NO_ROUTE6,
+    HOST_UNREACHABLE: (1, 3),
+    FRAGMENTATION_NEEDED: (2, 0),
+    TTL_OVER: (3, 0),
+}
+"""What ICMPv6 says instead (RFC 4443, 3)."""
 TTL = 64
 DHCP_CLIENT, DHCP_SERVER = 68, 67
 EPHEMERAL_PORT = 40000  # any port that no service has
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
 """Protocol numbers by the names that nft prints."""
+
+ERRORS = {
+    HOST_UNREACHABLE: "host unreachable",
+    FRAGMENTATION_NEEDED: "fragmentation needed",
+    TTL_OVER: "time exceeded",
+}
+ERRORS6 = {NO_ROUTE6: "no route", PROHIBITED6: "prohibited"}
+"""What stories call ICMP errors."""
 
 REJECTIONS = {
     "net-unreachable": NET_UNREACHABLE,
@@ -29,28 +50,31 @@ REJECTIONS = {
     "admin-prohibited": (UNREACHABLE, 13),
 }
 """ICMP type and code by the names that nft's reject statement has."""
+REJECTIONS6 = {"no-route": NO_ROUTE6, "admin-prohibited": PROHIBITED6}
+"""Likewise of ICMPv6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """An IPv4 packet.
+    """An IP packet.
 
     Attributes:
         name: What a story calls it, the same at every node: ``ICMP echo request``.
-        role: ``request``, ``reply``, ``confirm`` (the third packet of TCP's handshake) or
-            ``error``.
+        role: ``request``, ``reply``, ``confirm`` (the third packet of TCP's handshake), ``error``,
+            ``dhcp``, or ``arp``, which neighbour discovery is in IPv6.
         source_port, destination_port: With ICMP queries, the id and nothing.
         icmp: Type and code.
         flags: TCP flags as letters, such as ``SA``.
         about: With an ICMP error, the packet it quotes, as it was where it met its end.
         size: Of the whole packet, in bytes; with "don't fragment" set.
+        target: With neighbour discovery, the address that it is about (RFC 4861, 4.3 and 4.4).
     """
 
     name: str
     role: str
     protocol: int
-    source: IPv4Address
-    destination: IPv4Address
+    source: IpAddress
+    destination: IpAddress
     ttl: int = TTL
     source_port: int | None = None
     destination_port: int | None = None
@@ -58,6 +82,12 @@ class Packet:
     flags: str = ""
     about: Packet | None = None
     size: int = 84
+    target: IpAddress | None = None
+
+    @property
+    def version(self) -> int:
+        """Return the version of IP."""
+        return self.destination.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +96,8 @@ class Arp:
 
     is_reply: bool
     sender_mac: str
-    sender: IPv4Address
-    target: IPv4Address
+    sender: IpAddress
+    target: IpAddress
 
     @property
     def name(self) -> str:
@@ -92,6 +122,42 @@ class Frame:
     tag: int | None = None
     zone: int = 0
 
+    @property
+    def is_for_many(self) -> bool:
+        """Return whether it is a broadcast, or IPv6's multicast (RFC 2464, 7)."""
+        return self.destination_mac == BROADCAST or self.destination_mac.startswith("33:33:")
+
+
+def solicitation(mac: str, source: IpAddress, target: IPv6Address) -> Frame:
+    """Return the question for a neighbour's MAC (RFC 4861, 4.3; RFC 4291, 2.7.1)."""
+    low = int(target) & 0xFFFFFF
+    group = IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | low)
+    name = f"neighbour solicitation: who has {target}? tell {source}"
+    packet = _discovery(name, source, group, SOLICIT, target)
+    return Frame(mac, "33:33:ff:" + ":".join(f"{octet:02x}" for octet in low.to_bytes(3)), packet)
+
+
+def advertisement(mac: str, to_mac: str, target: IpAddress, to: IpAddress) -> Frame:
+    """Return the answer to it."""
+    name = f"neighbour advertisement to {to}: {target} is here"
+    return Frame(mac, to_mac, _discovery(name, target, to, ADVERTISE, target))
+
+
+def _discovery(
+    name: str, source: IpAddress, destination: IpAddress, kind: int, target: IpAddress
+) -> Packet:
+    return Packet(
+        name=name,
+        role="arp",
+        protocol=ICMPV6,
+        source=source,
+        destination=destination,
+        ttl=255,
+        icmp=(kind, 0),
+        size=72,
+        target=target,
+    )
+
 
 def answer(packet: Packet) -> Packet:
     """Return what a willing receiver answers."""
@@ -108,6 +174,10 @@ def answer(packet: Packet) -> Packet:
         return replace(
             back, name="ICMP echo reply", icmp=(ECHO_REPLY, 0), source_port=packet.source_port
         )
+    if packet.protocol == ICMPV6:
+        return replace(
+            back, name="ICMPv6 echo reply", icmp=(ECHO6_REPLY, 0), source_port=packet.source_port
+        )
     if packet.protocol == TCP:
         return replace(back, name="TCP SYN-ACK", flags="SA", size=60)
     return replace(back, name=f"{packet.name} answer")
@@ -118,19 +188,23 @@ def confirmation(reply: Packet) -> Packet:
     return replace(answer(reply), name="TCP ACK", role="confirm", flags="A", size=52)
 
 
-def error(packet: Packet, source: IPv4Address, icmp: tuple[int, int]) -> Packet:
-    """Return the ICMP error that a node sends about a packet."""
-    names = {
-        HOST_UNREACHABLE: "ICMP host unreachable",
-        FRAGMENTATION_NEEDED: "ICMP fragmentation needed",
-        (TIME_EXCEEDED, 0): "ICMP time exceeded",
-    }
+def error(packet: Packet, source: IpAddress, icmp: tuple[int, int]) -> Packet:
+    """Return the ICMP error that a node sends about a packet.
+
+    Args:
+        packet: Which.
+        source: The node's address.
+        icmp: Type and code; ICMP's are put into ICMPv6's where the packet is of IPv6.
+    """
+    is_v6 = packet.version == IPv6Address(0).version
+    code = IN_V6.get(icmp, icmp) if is_v6 else icmp
+    word, names = ("ICMPv6", ERRORS6) if is_v6 else ("ICMP", ERRORS)
     return Packet(
-        name=names.get(icmp, f"ICMP type {icmp[0]} code {icmp[1]}"),
+        name=f"{word} {names.get(code, f'type {code[0]} code {code[1]}')}",
         role="error",
-        protocol=ICMP,
+        protocol=ICMPV6 if is_v6 else ICMP,
         source=source,
         destination=packet.source,
-        icmp=icmp,
+        icmp=code,
         about=packet,
     )

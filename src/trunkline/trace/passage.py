@@ -67,7 +67,7 @@ class Passage:
     @property
     def is_flood(self) -> bool:
         """Return whether it is a broadcast, whose copies decide nothing about the flow."""
-        return self.frame.destination_mac == BROADCAST
+        return self.frame.is_for_many
 
     def saw(self, device: str, direction: str, owner: str = "") -> None:
         """Note that the packet passes a device."""
@@ -108,7 +108,8 @@ class Passage:
 
 
 def _owner(mac: str, owners: Mapping[str, str]) -> str:
-    return "everybody" if mac == BROADCAST else owners.get(mac, mac)
+    many = mac == BROADCAST or mac.startswith("33:33:")
+    return "everybody" if many else owners.get(mac, mac)
 
 
 def _header(frame: Frame) -> Header:

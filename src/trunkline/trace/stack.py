@@ -11,9 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from trunkline.hoststate import Chain, HostState, Table
+from trunkline.model import IpAddress
 from trunkline.trace import explain, nft
 from trunkline.trace.cloud import Place, Way
 from trunkline.trace.conntrack import (
@@ -26,6 +27,7 @@ from trunkline.trace.conntrack import (
 )
 from trunkline.trace.dhcp import offer
 from trunkline.trace.packets import (
+    ADVERTISE,
     BROADCAST,
     DHCP_SERVER,
     EVERYBODY,
@@ -33,10 +35,14 @@ from trunkline.trace.packets import (
     HOST_UNREACHABLE,
     NET_UNREACHABLE,
     REJECTIONS,
+    REJECTIONS6,
+    TTL_OVER,
     Arp,
     Frame,
     Packet,
+    advertisement,
     error,
+    solicitation,
 )
 from trunkline.trace.passage import Passage
 from trunkline.trace.steps import Decision, Disposition, Stage
@@ -91,7 +97,23 @@ class Stack(ABC):
             self._wiring.learn(self.name, device, arp.sender, arp.sender_mac)
             self._answer(passage, device, arp)
 
-    def _has(self, device: str, address: IPv4Address) -> bool:
+    def _discovered(self, passage: Passage, device: str) -> None:
+        """Take neighbour discovery in: a device answers for its own addresses (ndisc.c)."""
+        packet, frame = passage.packet, passage.frame
+        target = packet.target
+        assert target is not None, "only neighbour discovery is about an address"
+        if packet.icmp == (ADVERTISE, 0):
+            if frame.destination_mac == self._mac(device):
+                self._wiring.learn(self.name, device, target, frame.source_mac)
+        elif self._place.own.get(target) == device:
+            self._wiring.learn(self.name, device, packet.source, frame.source_mac)
+            text = f"{device} has {target} and answers"
+            passage.decisions.append(Decision(Stage.ND, device, text, f"{target} dev {device}"))
+            mac = self._mac(device)
+            reply = advertisement(mac, frame.source_mac, target, packet.source)
+            passage.then.append(lambda: self._wiring.launch(self._emit(device, reply)))
+
+    def _has(self, device: str, address: IpAddress) -> bool:
         """Return whether a device answers for an address (``arp_ignore``)."""
         own = self._place.own.get(address)
         return own is not None and (own == device or self._sysctl(device, "arp_ignore") == "0")
@@ -113,13 +135,15 @@ class Stack(ABC):
         self._transmit(passage, device)
         return passage
 
-    def _neighbour(self, device: str, address: IPv4Address, hint: IPv4Address) -> str | None:
+    def _neighbour(self, device: str, address: IpAddress, hint: IpAddress) -> str | None:
         """Return the MAC of a neighbour, asked for by ARP if it is not known.
 
         A device asks with an address of its own or, unless its ``arp_announce`` is 2, with the
         source of the packet that waits, ``hint``, where that is one from here.
         """
         mac = self._mac(device)
+        if isinstance(address, IPv6Address):
+            return self._neighbour6(device, address)
         source = next((a for a, link in self._place.own.items() if link == device), None)
         if hint in self._place.own and self._sysctl(device, "arp_announce") == "0":
             source = hint
@@ -132,13 +156,27 @@ class Stack(ABC):
 
         return self._wiring.neighbour(self.name, device, address, ask)
 
+    def _neighbour6(self, device: str, address: IPv6Address) -> str | None:
+        """Return a neighbour's MAC likewise; the device asks with its link-local address."""
+        mac = self._mac(device)
+        own = (a for a, link in self._place.own.items() if link == device and a.is_link_local)
+        source = next((a for a in own if a.version == address.version), None)
+
+        def ask() -> Passage | None:
+            return self._emit(device, solicitation(mac, source, address)) if source else None
+
+        return self._wiring.neighbour(self.name, device, address, ask)
+
     # --- IP -----------------------------------------------------------------------------------
 
     def _ip_in(self, passage: Passage, iif: str) -> None:
         if not passage.seen_by_ip and not self._prerouting(passage, iif):
             return
         packet = passage.packet
-        if packet.destination == EVERYBODY or packet.destination in self._place.own:
+        if packet.target is not None:
+            if self._filter(passage, "input", iif, None):
+                self._discovered(passage, iif)
+        elif packet.destination == EVERYBODY or packet.destination in self._place.own:
             self._input(passage, iif)
         else:
             self._forward(passage, iif)
@@ -184,7 +222,7 @@ class Stack(ABC):
 
     def _forward(self, passage: Passage, iif: str) -> None:
         packet = passage.packet
-        if self._sysctl(iif, "forwarding") != "1":
+        if not self._forwards(iif, packet.version):
             text = f"forwarding is off on {iif}"
             decision = Decision(Stage.ROUTE, iif, text, "", explain.owner(self._place))
             passage.end(Disposition.NO_ROUTE, decision)
@@ -199,13 +237,17 @@ class Stack(ABC):
         passage.decisions.append(explain.route(self._place, way, packet.destination))
         if packet.ttl <= 1:
             decision = Decision(Stage.ROUTE, iif, "its time to live is over")
-            self._refuse(passage, Disposition.TTL, decision, (11, 0))
+            self._refuse(passage, Disposition.TTL, decision, TTL_OVER)
             return
         passage.change(replace(packet, ttl=packet.ttl - 1))
         if not self._fits(passage, oif) or not self._filter(passage, "forward", iif, oif):
             return
         if self._postrouting(passage, oif) and self._may_leave(passage, oif):
             self._leave(passage, way, oif)
+
+    def _forwards(self, device: str, version: int) -> bool:
+        """Return whether what comes in by a device is routed."""
+        return self._sysctl(device, "forwarding") == "1" and version == IPv4Address(0).version
 
     def _fits(self, passage: Passage, oif: str) -> bool:
         mtu = self._mtu(oif)
@@ -221,7 +263,8 @@ class Stack(ABC):
         mac = self._next_hop(way, oif, passage.packet)
         if mac is None:
             text = f"nobody on {oif} answers for {way.via or passage.packet.destination}"
-            decision = Decision(Stage.ARP, oif, text)
+            stage = Stage.ARP if passage.packet.version == nft.V4 else Stage.ND
+            decision = Decision(stage, oif, text)
             self._refuse(passage, Disposition.NOBODY, decision, HOST_UNREACHABLE)
             return
         passage.frame = Frame(self._mac(oif), mac, passage.packet)
@@ -231,7 +274,7 @@ class Stack(ABC):
         """Return the MAC of the neighbour that a packet is sent to; None if nobody answers."""
         return self._neighbour(oif, way.via or packet.destination, packet.source)
 
-    def _way(self, destination: IPv4Address) -> Way | None:
+    def _way(self, destination: IpAddress) -> Way | None:
         return next((way for way in self._place.routes if destination in way.prefix), None)
 
     def _refuse(
@@ -251,10 +294,11 @@ class Stack(ABC):
 
         passage.then.append(tell)
 
-    def _source_towards(self, destination: IPv4Address) -> IPv4Address | None:
+    def _source_towards(self, destination: IpAddress) -> IpAddress | None:
         way = self._way(destination)
         link = way.link if way else None
-        return next((a for a, own in self._place.own.items() if own == link), None)
+        own = (a for a, on in self._place.own.items() if on == link)
+        return next((a for a in own if a.version == destination.version), None)
 
     def _send(self, packet: Packet, tracked: Tracked) -> None:
         """Send a packet of the namespace's own."""
@@ -351,8 +395,10 @@ class Stack(ABC):
         disposition = explain.disposition(
             self._wiring.cloud, self._place, decision, verdict, passage
         )
-        if verdict.kind == nft.REJECT and verdict.argument in REJECTIONS:
-            self._refuse(passage, disposition, decision, REJECTIONS[verdict.argument])
+        is_v6 = isinstance(passage.frame.payload, Packet) and passage.packet.version == nft.V6
+        rejections = REJECTIONS6 if is_v6 else REJECTIONS
+        if verdict.kind == nft.REJECT and verdict.argument in rejections:
+            self._refuse(passage, disposition, decision, rejections[verdict.argument])
         elif verdict.kind in (nft.DROP, nft.REJECT):
             passage.end(disposition, decision)
         else:

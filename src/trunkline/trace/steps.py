@@ -32,6 +32,7 @@ class Stage(StrEnum):
     INGRESS = "ingress groups"
     TAG = "VLAN tag"
     ARP = "ARP"
+    ND = "neighbour discovery"
     DHCP = "DHCP"
     OUTSIDE = "outside"
 

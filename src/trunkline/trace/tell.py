@@ -18,7 +18,7 @@ def prose(step: Step) -> str:
         return _instance(step, ins)
     parts = []
     if ins:
-        name = step.packet.partition(":")[0]
+        name = step.packet.partition(": ")[0]
         parts.append(f"takes the {name} in by {_devices(ins)}")
     parts += _changes(step)
     if outs:

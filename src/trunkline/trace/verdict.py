@@ -12,6 +12,9 @@ from trunkline.trace.packets import PROTOCOLS
 from trunkline.trace.passage import Fate
 from trunkline.trace.steps import SWITCH, Decision, Disposition, Stage, Step
 
+QUESTIONS = ("ARP request", "neighbour solicitation")
+"""How what asks for a MAC is called."""
+
 Verdict = tuple[Disposition, str, tuple[Decision, ...]]
 
 
@@ -76,8 +79,10 @@ def _explained(fate: Fate, steps: Sequence[Step]) -> Fate:
     if fate.disposition is not Disposition.NOBODY:
         return fate
     for step in reversed(steps):
-        asked = step.packet.startswith("ARP request") and step.node_role == SWITCH and step.before
-        if asked and fate.decision.text.endswith(f" {asked.destination}"):
+        asked = step.packet.startswith(QUESTIONS) and step.node_role == SWITCH and step.before
+        if asked and fate.decision.text.endswith(
+            f" {step.packet.partition('who has ')[2].partition('?')[0]}"
+        ):
             lost = [d for d in step.decisions if d.stage is Stage.TAG]
             if not lost:
                 return fate

@@ -19,7 +19,6 @@ from trunkline.trace.verify_findings import (
     rule_findings,
 )
 from trunkline.trace.verify_kernel import KernelFinding, KernelTold, kernel_findings, unread
-from trunkline.trace.verify_watch import Shift
 
 SCHEMA = 1
 
@@ -136,16 +135,6 @@ def difference_out(difference: Difference) -> dict[str, Any]:
         "from": difference.source,
         "to": difference.target,
         "service": str(difference.service),
-    }
-
-
-def shift_out(shift: Shift) -> dict[str, Any]:
-    """Return how the count of a service's pairs changed as plain data."""
-    return {
-        "ip_version": shift.version,
-        "service": str(shift.service),
-        "before": asdict(shift.before),
-        "after": asdict(shift.after),
     }
 
 

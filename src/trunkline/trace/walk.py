@@ -8,23 +8,26 @@ is over. Pure: the same cloud and flow give the same trace.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from trunkline.model import HostName, IpAddress, PortId
 from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
 from trunkline.trace.cloud import Cloud, TracedHost
 from trunkline.trace.host import HostNode
-from trunkline.trace.nft import Unknown
+from trunkline.trace.nft import V6, Unknown
 from trunkline.trace.nodes import InstanceNode, InternetNode, SwitchNode
 from trunkline.trace.packets import (
     DHCP_CLIENT,
     DHCP_SERVER,
+    ECHO6_REQUEST,
     ECHO_REQUEST,
     EPHEMERAL_PORT,
     EVERYBODY,
     ICMP,
+    ICMPV6,
     NOBODY,
+    NOBODY6,
     PROTOCOLS,
     TCP,
     UDP,
@@ -63,13 +66,13 @@ class Flow:
     destination: IpAddress
     protocol: int = ICMP
     port: int | None = None
-    source_address: IPv4Address | None = None
+    source_address: IpAddress | None = None
     size: int = 84
 
 
 def trace(cloud: Cloud, flow: Flow) -> Trace:
     """Return what becomes of a flow, request and reply. Total: what is not known is UNKNOWN."""
-    walk = Walk(cloud)
+    flow, walk = _in_its_version(flow), Walk(cloud)
     unknown = None
     try:
         walk.start(flow)
@@ -86,8 +89,14 @@ def refusal(cloud: Cloud, flow: Flow) -> Fate | None:
         Unknown: The walk met something that it does not understand.
     """
     walk = Walk(cloud)
-    walk.start(flow)
+    walk.start(_in_its_version(flow))
     return failing(walk.fates)
+
+
+def _in_its_version(flow: Flow) -> Flow:
+    """Return a flow whose echo request is of the version of IP that its destination is of."""
+    is_v6 = flow.destination.version == V6
+    return replace(flow, protocol=ICMPV6) if is_v6 and flow.protocol == ICMP else flow
 
 
 def trace_lease(cloud: Cloud, port_id: PortId) -> Trace:
@@ -109,7 +118,7 @@ class Walk:
         self.cloud = cloud
         self.steps: list[Step] = []
         self.fates: list[Fate] = []
-        self._neighbours: dict[tuple[str, str, IPv4Address], str] = {}
+        self._neighbours: dict[tuple[str, str, IpAddress], str] = {}
         self._hosts = {h.name: HostNode(h, self) for h in cloud.hosts}
         spaces = [space for host in cloud.hosts for space in host.spaces]
         self._spaces = {space.name: SpaceNode(space, self) for space in spaces}
@@ -141,22 +150,22 @@ class Walk:
 
     def start(self, flow: Flow) -> None:
         """Send a flow's first packet, and all that follows from it."""
-        to = flow.destination
-        if not isinstance(to, IPv4Address):
-            raise Unknown("IPv6, which it does not walk")
         self._silent = self.cloud.left_out - {
             flow.source,
-            *owners(self.cloud, flow.source, to),
+            *owners(self.cloud, flow.source, flow.destination),
         }
+        if flow.source is None and flow.destination.version == V6:
+            raise Unknown("IPv6 from outside: how it comes to a host is the operator's routing")
         if flow.source is None:
-            self._internet.send(_request(flow, flow.source_address or ANYBODY, to))
+            self._internet.send(_request(flow, flow.source_address or ANYBODY))
             return
         instance = self._instances[flow.source]
         if self._is_alone(instance):
             return
-        addresses = instance.setup.addresses if instance.setup else ()
-        source = flow.source_address or next(iter(addresses), NOBODY)
-        instance.send(_request(flow, source, to))
+        mine = instance.setup_for(flow.destination)
+        nobody = NOBODY if flow.destination.version != V6 else NOBODY6
+        source = flow.source_address or next(iter(mine.addresses if mine else ()), nobody)
+        instance.send(_request(flow, source))
 
     def _is_alone(self, instance: InstanceNode) -> bool:
         """Return whether an instance is not there or not connected, and note that."""
@@ -215,7 +224,7 @@ class Walk:
         self,
         node: str,
         device: str,
-        address: IPv4Address,
+        address: IpAddress,
         ask: Callable[[], Passage | None],
     ) -> str | None:
         """Return a neighbour's MAC; if it is not known, after asking."""
@@ -225,7 +234,7 @@ class Walk:
                 self.launch(passage)
         return self._neighbours.get((node, device, address))
 
-    def learn(self, node: str, device: str, address: IPv4Address, mac: str) -> None:
+    def learn(self, node: str, device: str, address: IpAddress, mac: str) -> None:
         """Have a node remember a neighbour."""
         self._neighbours[node, device, address] = mac
 
@@ -284,7 +293,7 @@ class Walk:
         """Return what stands for the MAC of the provider's router: its name in a story."""
         return OUTSIDE
 
-    def router_of(self, host: TracedHost) -> IPv4Address | None:
+    def router_of(self, host: TracedHost) -> IpAddress | None:
         """Return the provider's router on a host's external prefix, if one is known."""
         own = host.uplink_interface
         routers = (r.ip for r in self.cloud.internet.routers if own and own.ip in r.network)
@@ -323,18 +332,19 @@ def _why_unplugged(host: TracedHost, instance: InstanceNode) -> str:
     return f"{host.name} cannot serve its network; 'trunkline check' there says why"
 
 
-def _request(flow: Flow, source: IPv4Address, destination: IPv4Address) -> Packet:
-    names = {ICMP: "ICMP echo request", TCP: "TCP SYN"}
+def _request(flow: Flow, source: IpAddress) -> Packet:
+    names = {ICMP: "ICMP echo request", ICMPV6: "ICMPv6 echo request", TCP: "TCP SYN"}
+    echo = {ICMP: (ECHO_REQUEST, 0), ICMPV6: (ECHO6_REQUEST, 0)}.get(flow.protocol)
     by_number = {number: name.upper() for name, number in PROTOCOLS.items()}
     return Packet(
         name=names.get(flow.protocol) or by_number.get(flow.protocol, f"protocol {flow.protocol}"),
         role="request",
         protocol=flow.protocol,
         source=source,
-        destination=destination,
-        source_port=EPHEMERAL_PORT if flow.port is not None or flow.protocol == ICMP else None,
+        destination=flow.destination,
+        source_port=EPHEMERAL_PORT if flow.port is not None or echo else None,
         destination_port=flow.port,
-        icmp=(ECHO_REQUEST, 0) if flow.protocol == ICMP else None,
+        icmp=echo,
         flags="S" if flow.protocol == TCP else "",
         size=flow.size,
     )

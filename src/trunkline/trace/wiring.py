@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
 from typing import Protocol
 
+from trunkline.model import IpAddress
 from trunkline.trace.cloud import Cloud, TracedHost
 from trunkline.trace.packets import Frame
 from trunkline.trace.passage import Delivery, Passage
@@ -24,12 +24,12 @@ class Wiring(Protocol):
         ...
 
     def neighbour(
-        self, node: str, device: str, address: IPv4Address, ask: Callable[[], Passage | None]
+        self, node: str, device: str, address: IpAddress, ask: Callable[[], Passage | None]
     ) -> str | None:
         """Return a neighbour's MAC; if it is not known, after asking."""
         ...
 
-    def learn(self, node: str, device: str, address: IPv4Address, mac: str) -> None:
+    def learn(self, node: str, device: str, address: IpAddress, mac: str) -> None:
         """Have a node remember a neighbour."""
         ...
 
@@ -77,6 +77,6 @@ class Wiring(Protocol):
         """Return what stands for the MAC of the provider's router."""
         ...
 
-    def router_of(self, host: TracedHost) -> IPv4Address | None:
+    def router_of(self, host: TracedHost) -> IpAddress | None:
         """Return a host's default router, if that is known."""
         ...

@@ -14,7 +14,6 @@ import dual
 import pytest
 from dual import INSTANCES, PREFIXES, Cloud
 
-from trunkline.core.family import link_local
 from trunkline.kernel import netns
 from trunkline.lab import dhcpv6, probe
 from trunkline.lab.packets import (
@@ -29,7 +28,7 @@ from trunkline.lab.packets import (
     Frame,
 )
 from trunkline.lab.waiting import limit_s, until
-from trunkline.model import AddressPair
+from trunkline.model import AddressPair, link_local
 
 pytestmark = pytest.mark.netns
 
