@@ -5,56 +5,43 @@ The collection is in the ``ansible`` package, beside a hundred others, which are
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-import pytest
-
-from trunkline.lab.waiting import limit_s
+import packages
 
 ANSIBLE = "ansible==12.3.0"
 PACKAGES = ("ansible-core>=2.19,<2.20", "openstacksdk<4.15")  # openstack.cloud 2.5 wants the latter
-COLLECTION = "ansible_collections/openstack/cloud/"
-CACHE = Path(__file__).parents[2] / ".cache" / "ansible-12"
-WARM = 240  # seconds for the first installation
+COLLECTION = "ansible_collections/openstack/cloud"
 
 
 def environment() -> dict[str, str]:
     """Return the variables with which ``ansible-playbook`` finds it; skip if PyPI is away."""
-    _install()
+    venv = _install()
     return {
-        "PATH": f"{CACHE / 'venv' / 'bin'}:/usr/bin:/bin",
-        "HOME": str(CACHE),
+        "PATH": f"{venv / 'bin'}:/usr/bin:/bin",
+        "HOME": str(venv),
         "LC_ALL": "C.UTF-8",
-        "ANSIBLE_COLLECTIONS_PATH": str(CACHE),
-        "ANSIBLE_PYTHON_INTERPRETER": str(CACHE / "venv" / "bin" / "python"),
+        "ANSIBLE_COLLECTIONS_PATH": str(venv),
+        "ANSIBLE_PYTHON_INTERPRETER": str(venv / "bin" / "python"),
         "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_NOCOLOR": "true",
     }
 
 
-def _install() -> None:
-    if (CACHE / "ready").exists():
-        return
-    shutil.rmtree(CACHE, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", CACHE / "venv"], check=True)
-    _pip("install", *PACKAGES)
-    _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(CACHE), ANSIBLE)
-    (wheel,) = CACHE.glob("ansible-*.whl")
-    with ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith(COLLECTION)]
-        archive.extractall(CACHE, names)
+def _install() -> Path:
+    """Return the environment, with the collection beside it."""
+    venv = packages.environment("ansible-12", *PACKAGES)
+    if (venv / COLLECTION).exists():
+        return venv
+    words = ("--no-deps", "--only-binary", ":all:", "--dest", str(venv), ANSIBLE)
+    packages.pip(venv, "download", *words)
+    (wheel,) = venv.glob("ansible-*.whl")
+    with ZipFile(wheel) as archive, TemporaryDirectory(dir=venv) as half:
+        names = [name for name in archive.namelist() if name.startswith(f"{COLLECTION}/")]
+        archive.extractall(half, names)
+        (venv / COLLECTION).parent.mkdir(parents=True, exist_ok=True)
+        (Path(half) / COLLECTION).rename(venv / COLLECTION)
     wheel.unlink()
-    (CACHE / "ready").touch()
-
-
-def _pip(*words: str) -> None:
-    pip = [CACHE / "venv" / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*pip, *words], capture_output=True, text=True, timeout=limit_s(WARM), check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"Ansible cannot be had from PyPI: {done.stderr.strip()[-300:]}")
+    return venv

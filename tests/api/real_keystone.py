@@ -10,21 +10,18 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
+import packages
 
 from trunkline.lab.waiting import limit_s, until
 
-KEYSTONE = "keystone>=30,<31"
-CACHE = Path(__file__).parents[2] / ".cache" / "keystone-30"
+ENVIRONMENT = ("keystone-30", "keystone>=30,<31")
 PASSWORD = "keystone's own"
-WARM = 240  # seconds for the first installation
 
 SETTINGS = """\
 [database]
@@ -114,7 +111,7 @@ class RealKeystone:
 def real_keystone(directory: Path) -> Iterator[RealKeystone]:
     """Lend a fresh Keystone; skip if PyPI is out of reach."""
     python = _installed()
-    shutil.copytree(CACHE / "state", directory, dirs_exist_ok=True)
+    shutil.copytree(python.parents[1] / "keystone", directory, dirs_exist_ok=True)
     (directory / "keystone.conf").write_text(SETTINGS.format(directory))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -147,17 +144,12 @@ def _answers(keystone: RealKeystone) -> bool:
 
 
 def _installed() -> Path:
-    """Return the Python of an environment with Keystone, made at the first time."""
-    python, ready = CACHE / "venv" / "bin" / "python", CACHE / "ready"
-    if ready.exists():
+    """Return the Python of an environment with Keystone; its first state is made beside it."""
+    venv = packages.environment(*ENVIRONMENT)
+    python, state = venv / "bin" / "python", venv / "keystone"
+    if (state / "ready").exists():
         return python
-    shutil.rmtree(CACHE, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", CACHE / "venv"], check=True)
-    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", KEYSTONE]
-    done = subprocess.run(pip, check=False, capture_output=True, text=True, timeout=limit_s(WARM))
-    if done.returncode != 0:
-        pytest.skip(f"Keystone cannot be installed from PyPI: {done.stderr.strip()[-300:]}")
-    state = CACHE / "state"
+    shutil.rmtree(state, ignore_errors=True)
     for directory in (state, state / "fernet", state / "credential"):
         directory.mkdir(mode=0o700)
     (state / "keystone.conf").write_text(SETTINGS.format(state))
@@ -169,7 +161,7 @@ def _installed() -> Path:
         ("credential_setup", *owner),
         ("bootstrap", "--bootstrap-password", PASSWORD),
     ):
-        manage = [CACHE / "venv/bin/keystone-manage", "--config-file", state / "keystone.conf"]
+        manage = [venv / "bin" / "keystone-manage", "--config-file", state / "keystone.conf"]
         subprocess.run([*manage, *command], check=True, capture_output=True, timeout=limit_s(60))
-    ready.touch()
+    (state / "ready").touch()
     return python

@@ -16,6 +16,7 @@ from threading import Event, Thread
 
 import pytest
 import real_ansible
+import real_novaclient
 from running import Cloud
 
 from trunkline.lab.waiting import limit_s
@@ -47,6 +48,7 @@ class Desk:
     """Somebody's desk, with a clouds.yaml on it."""
 
     cloud: Cloud
+    auth: Mapping[str, str]
 
     def start(self, name: str, *command: str | Path, **variables: str) -> Run:
         """Start a script."""
@@ -74,13 +76,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     config.write_text(config.read_text().replace("[100, 3999]", "[300, 399]"))
     cloud.listen_on_tcp()
     cloud.start()
-    cloud.bootstrap()
+    auth = cloud.bootstrap()["auth"]
     network = cloud.admin.create("networks", {"name": "outside", "router:external": True})
     cloud.subnet(network, "admin", cidr="198.51.100.0/25")
     stop = Event()
     host = Thread(target=keep_alive, args=(cloud, stop))
     host.start()
-    yield Desk(cloud)
+    yield Desk(cloud, auth)
     stop.set()
     host.join()
     cloud.end()
@@ -94,6 +96,14 @@ def keep_alive(cloud: Cloud, stop: Event) -> None:
             agent.snapshot(None, 0)
 
 
+def an_instance(cloud: Cloud) -> str:
+    """Make an instance in the administrator's project; return its name."""
+    answer = cloud.admin.request("GET", "/identity/v3/projects?name=admin")
+    network = cloud.network("admin", name="aside")
+    cloud.instance(network, "compute1", answer["projects"][0]["id"], name="vm1")
+    return "vm1"
+
+
 @pytest.fixture(scope="module")
 def runs(desk: Desk) -> Iterator[dict[str, Run]]:
     """Lend the running scripts."""
@@ -101,6 +111,12 @@ def runs(desk: Desk) -> Iterator[dict[str, Run]]:
     started = {
         "tenant": desk.start("tenant", scripts / "tenant.sh", "outside"),
         "administrator": desk.start("administrator", scripts / "administrator.sh"),
+        "nova": desk.start(
+            "nova",
+            EXAMPLES / "nova" / "network.sh",
+            an_instance(desk.cloud),
+            **real_novaclient.variables(desk.auth),
+        ),
         "sdk": desk.start("sdk", sys.executable, EXAMPLES / "openstacksdk_tour.py", "outside"),
     }
     yield started
@@ -129,7 +145,7 @@ def test_ansible_builds_the_articles_cloud(desk: Desk, runs: dict[str, Run]) -> 
     assert network["provider:segmentation_id"] == 102
 
 
-@pytest.mark.parametrize("name", ["sdk", "administrator", "tenant"])
+@pytest.mark.parametrize("name", ["sdk", "administrator", "tenant", "nova"])
 def test_a_script_runs_to_its_end(runs: dict[str, Run], name: str) -> None:
     """Each step of the script finds what it expects."""
     assert re.search("made, used and removed|administrator's day", runs[name].finish())
@@ -137,9 +153,9 @@ def test_a_script_runs_to_its_end(runs: dict[str, Run], name: str) -> None:
 
 def test_nothing_is_left(desk: Desk, runs: dict[str, Run]) -> None:
     """The scripts have taken away what they made."""
-    for name in ("sdk", "administrator", "tenant"):
+    for name in ("sdk", "administrator", "tenant", "nova"):
         runs[name].finish()
     left = {network["name"] for network in desk.cloud.admin.list("networks")}
-    assert left <= {"outside", "public", "tenant1", "tenant2"}
+    assert left <= {"outside", "public", "tenant1", "tenant2", "aside"}
     assert desk.cloud.admin.list("floatingips") == []
     assert desk.cloud.admin.list("subnetpools") == []

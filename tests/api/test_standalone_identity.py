@@ -79,7 +79,7 @@ def test_a_password_opens_the_project_it_asks_for(keystone: Keystone) -> None:
     assert body["project"]["id"] == amy.project_id
     assert body["user"]["name"] == "amy"
     assert [role["name"] for role in body["roles"]] == ["member"]
-    assert {service["type"] for service in body["catalog"]} == {"network", "identity"}
+    assert {service["type"] for service in body["catalog"]} == {"network", "compute", "identity"}
     by_id = keystone.log_in("amy", "amy", scope={"project": {"id": amy.project_id}})
     assert by_id.body["token"]["project"] == body["project"]
     plain = keystone.log_in("amy", "amy")

@@ -19,6 +19,7 @@ from trunkline.api import discovery, openapi
 from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
 from trunkline.api.bindings import BindingApi
+from trunkline.api.compute.routes import compute_routes
 from trunkline.api.config import ServerConfig
 from trunkline.api.errors import HANDLERS
 from trunkline.api.identity.config import IdentityConfig
@@ -96,6 +97,7 @@ def build(
             *discovery.routes(),
             *openapi.routes(),
             *routes,
+            *compute_routes(store, auth),
             *identity,
         ],
         exception_handlers=HANDLERS,

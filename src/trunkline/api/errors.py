@@ -27,6 +27,20 @@ STATUS: dict[type[errors.RequestError], int] = {
 IDENTITY = "/identity"
 """Below this path, errors have Keystone's shape."""
 
+COMPUTE = "/compute"
+"""Below this one, Nova's."""
+
+COMPUTE_KINDS = {
+    400: "badRequest",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "itemNotFound",
+    405: "badMethod",
+    409: "conflictingRequest",
+    413: "overLimit",
+    503: "serviceUnavailable",
+}
+
 HTTP_KINDS = {404: "HTTPNotFound", 405: "HTTPMethodNotAllowed"}
 
 
@@ -38,6 +52,9 @@ def answer(request: Request, status: int, kind: str, message: str) -> Response:
         return JSONResponse(
             {"error": {"code": status, "title": title, "message": message}}, status, headers
         )
+    if request.scope["path"].startswith(COMPUTE):
+        fault = {"code": status, "message": message}
+        return JSONResponse({COMPUTE_KINDS.get(status, "computeFault"): fault}, status, headers)
     body = {"NeutronError": {"type": kind, "message": message, "detail": ""}}
     return JSONResponse(body, status, headers)
 
@@ -45,7 +62,10 @@ def answer(request: Request, status: int, kind: str, message: str) -> Response:
 async def request_error(request: Request, error: Exception) -> Response:
     """Answer what the caller did wrong."""
     assert isinstance(error, errors.RequestError)
-    response = answer(request, STATUS[type(error)], error.kind, str(error))
+    status = STATUS[type(error)]
+    if error.kind == "OverQuota" and request.scope["path"].startswith(COMPUTE):
+        status = 403  # as in Nova
+    response = answer(request, status, error.kind, str(error))
     if isinstance(error, errors.TooManyRequests):
         response.headers["retry-after"] = str(error.after_s)
     return response

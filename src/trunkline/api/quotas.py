@@ -20,7 +20,7 @@ from trunkline.service import audit, quotas
 from trunkline.service.caller import Caller
 
 LIMIT_MAX = 2**31 - 1
-_LIMIT = convert.integer(quotas.UNLIMITED, LIMIT_MAX)
+LIMIT = convert.integer(quotas.UNLIMITED, LIMIT_MAX)
 
 
 class QuotaApi:
@@ -45,7 +45,7 @@ class QuotaApi:
     async def list(self, request: Request) -> Response:
         """Answer the quotas of projects that have some of their own."""
         caller = await self._caller(request, "get_quota")
-        _require_own(caller, None)
+        require_own(caller, None)
         return JSONResponse({"quotas": await self._store.read(quotas.of_all)})
 
     async def show(self, request: Request) -> Response:
@@ -54,7 +54,7 @@ class QuotaApi:
         project_id = _project_id(request)
         if project_id in ("project", "tenant"):
             return JSONResponse({project_id: {f"{project_id}_id": caller.project_id}})
-        _require_own(caller, project_id)
+        require_own(caller, project_id)
         found = await self._store.read(lambda tx: quotas.of_project(tx, project_id))
         return JSONResponse({"quota": found})
 
@@ -72,7 +72,7 @@ class QuotaApi:
                 f"{request.scope['path']}: quotas have the views {', '.join(views)}.",
                 "HTTPNotFound",
             )
-        _require_own(caller, project_id)
+        require_own(caller, project_id)
         return JSONResponse({"quota": await self._store.read(views[wanted])})
 
     async def update(self, request: Request) -> Response:
@@ -82,10 +82,9 @@ class QuotaApi:
         wanted, force = _accept(unwrap(await read_json(request), "quota"))
 
         def work(tx: Transaction) -> dict[str, int]:
-            before = quotas.of_project(tx, project_id)
-            after = quotas.change(tx, project_id, wanted, force=force)
-            audit.note(tx, who, "quota", _known(project_id, before), _known(project_id, after))
-            return after
+            return changed(
+                tx, who, project_id, lambda: quotas.change(tx, project_id, wanted, force=force)
+            )
 
         return JSONResponse({"quota": await self._store.write(work)})
 
@@ -95,10 +94,7 @@ class QuotaApi:
         project_id = _project_id(request)
 
         def work(tx: Transaction) -> None:
-            before = quotas.of_project(tx, project_id)
-            quotas.reset(tx, project_id)
-            after = quotas.of_project(tx, project_id)
-            audit.note(tx, who, "quota", _known(project_id, before), _known(project_id, after))
+            changed(tx, who, project_id, lambda: quotas.reset(tx, project_id))
 
         await self._store.write(work)
         return Response(status_code=204)
@@ -109,7 +105,19 @@ class QuotaApi:
         return caller
 
 
-def _require_own(caller: Caller, project_id: str | None) -> None:
+def changed(
+    tx: Transaction, who: audit.Actor, project_id: str, change: Callable[[], object]
+) -> dict[str, int]:
+    """Change a project's quotas, tell the audit, and return all of them."""
+    before = quotas.of_project(tx, project_id)
+    change()
+    after = quotas.of_project(tx, project_id)
+    audit.note(tx, who, "quota", _known(project_id, before), _known(project_id, after))
+    return after
+
+
+def require_own(caller: Caller, project_id: str | None) -> None:
+    """Raise Forbidden unless a caller may see a project's quotas; None: everybody's."""
     if project_id != caller.project_id and not caller.is_admin:
         raise Forbidden(
             f"Only an administrator may see quotas of other projects than {caller.project_id}.",
@@ -141,7 +149,7 @@ def _accept(given: Any) -> tuple[dict[str, int], bool]:
             if name == "force":
                 force = convert.boolean(value)
             elif name in quotas.COUNTED:
-                wanted[name] = _LIMIT(value)
+                wanted[name] = LIMIT(value)
             elif name != "check_limit":  # what has become the rule is sent by older clients
                 raise Invalid(
                     f"Unrecognized attribute(s) {convert.quoted(name)} in quota; known are"

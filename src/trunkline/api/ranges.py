@@ -108,13 +108,8 @@ class RangeApi:
             raise Invalid(f"fields: only {DRY_RUN} is known here.", "BadRequest")
         who = actor(request, caller)
 
-        def work(tx: Transaction) -> str:
-            found, is_new = auto_allocation.get(tx, caller, project_id)
-            if is_new:
-                audit.note(tx, who, TOPOLOGY, None, _known(project_id, found))
-            return found
-
-        return _answer(await self._store.write(work), project_id)
+        found = await self._store.write(lambda tx: allocated(tx, who, project_id))
+        return _answer(found, project_id)
 
     async def delete(self, request: Request) -> Response:
         """Take a project's network away."""
@@ -145,6 +140,14 @@ class RangeApi:
                 "PolicyNotAuthorized",
             )
         return caller, project_id
+
+
+def allocated(tx: Transaction, who: audit.Actor, project_id: str) -> str:
+    """Return the id of a project's network, made or taken first if need be, which is audited."""
+    found, is_new = auto_allocation.get(tx, who.caller, project_id)
+    if is_new:
+        audit.note(tx, who, TOPOLOGY, None, _known(project_id, found))
+    return found
 
 
 def _known(project_id: str, network_id: str) -> dict[str, Any]:

@@ -86,8 +86,13 @@ def is_usable(address: IpAddress, cidr: IpNetwork) -> bool:
 
 def default_pools(cidr: IpNetwork, gateway: IpAddress | None) -> list[Pool]:
     """Return the pools of a subnet that names none: all usable addresses but the gateway."""
-    first, last = usable(cidr)
-    if gateway is None or not is_usable(gateway, cidr):
+    return pools_without(usable(cidr), gateway)
+
+
+def pools_without(pool: Pool, gateway: IpAddress | None) -> list[Pool]:
+    """Return what is left of a pool when the gateway's address, of its family, is taken out."""
+    first, last = pool
+    if gateway is None or not int(first) <= int(gateway) <= int(last):
         return [(first, last)]
     halves = [(first, gateway - 1), (gateway + 1, last)]
     return [(low, high) for low, high in halves if int(low) <= int(high)]

@@ -84,10 +84,25 @@ def release(tx: Transaction, caller: Caller, project_id: str) -> str:
     _require_unused(tx, row["network_id"])
     tx.connection.execute(delete(auto_allocated_topologies).where(_MINE), mine)
     if row["was_unowned"]:
-        _give(tx, row["network_id"], UNOWNED)
+        give(tx, row["network_id"], UNOWNED)
     else:
         network_service.delete_(tx, caller, row["network_id"])
     return str(row["network_id"])
+
+
+def take_back(tx: Transaction, network_id: str) -> None:
+    """Let a network, whosever it is, wait for another project.
+
+    Raises:
+        Conflict: Ports are on it.
+    """
+    _require_unused(tx, network_id)
+    tx.connection.execute(
+        delete(auto_allocated_topologies).where(
+            auto_allocated_topologies.c.network_id == network_id
+        )
+    )
+    give(tx, network_id, UNOWNED)
 
 
 def _allocated(tx: Transaction, project_id: str) -> str | None:
@@ -116,11 +131,11 @@ def _next_unowned(tx: Transaction) -> str | None:
 def _take(tx: Transaction, project_id: str) -> str | None:
     network_id = _next_unowned(tx)
     if network_id is not None:
-        _give(tx, network_id, project_id)
+        give(tx, network_id, project_id)
     return network_id
 
 
-def _give(tx: Transaction, network_id: str, project_id: str) -> None:
+def give(tx: Transaction, network_id: str, project_id: str) -> None:
     """Make a network and all that is described on it a project's."""
     network_changed(tx, network_id)
     of_network = select(subnets.c.id).where(subnets.c.network_id == network_id)

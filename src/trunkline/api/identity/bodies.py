@@ -15,6 +15,7 @@ def catalog(root: str) -> list[dict[str, Any]]:
     """Return the services at a server's root URL."""
     return [
         _service("network", "neutron", root),
+        _service("compute", "nova", f"{root}/compute/v2.1"),
         _service("identity", "keystone", f"{root}/identity/v3"),
     ]
 

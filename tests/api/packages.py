@@ -1,0 +1,44 @@
+"""Foreign packages, taken from PyPI once: an environment of its own under .cache for each set."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trunkline.lab.waiting import limit_s
+
+CACHE = Path(__file__).parents[2] / ".cache"
+INSTALL_S = 240
+
+
+def environment(name: str, *packages: str) -> Path:
+    """Return the directory of an environment with these packages; skip if PyPI is out of reach.
+
+    The name says which packages, and their versions: an environment that is there is not changed.
+    """
+    venv = CACHE / name
+    if (venv / "ready").exists():
+        return venv
+    shutil.rmtree(venv, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    pip(venv, "install", *packages)
+    (venv / "ready").touch()
+    return venv
+
+
+def pip(venv: Path, *words: str) -> None:
+    """Run pip on an environment; skip if it fails, which says that PyPI is out of reach."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    done = subprocess.run(
+        [*command, "--python", venv / "bin" / "python", *words],
+        capture_output=True,
+        text=True,
+        timeout=limit_s(INSTALL_S),
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"not to be had from PyPI: {done.stderr.strip()[-300:]}")
