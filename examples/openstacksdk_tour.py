@@ -97,9 +97,9 @@ def cloud_layer(cloud: Connection, external: str) -> None:
     assert len(cloud.get_security_group("http").security_group_rules) == 3  # two let all out
     port = cloud.create_port(network.id, name="vm", device_id="of-the-instance")
     cloud.update_port("vm", name="vm1")
-    address = cloud.create_floating_ip(network=external, port=port.id)
-    assert address.port_id == port.id
-    assert cloud.search_floating_ips(filters={"port_id": port.id})[0].id == address.id
+    cloud.add_auto_ip(cloud.get_server("vm1"))
+    (address,) = cloud.search_floating_ips(filters={"port_id": port.id})
+    assert cloud.get_server("vm1").public_v4 == address.floating_ip_address
 
     cloud.delete_floating_ip(address.id)
     cloud.delete_port("vm1")

@@ -40,13 +40,13 @@ def play_5(stage: Stage) -> tuple[Act, ...]:
     rules = stage.topology.rules
     tcp = tuple(rule for rule in rules if rule.protocol == "tcp")
     with stage.rules():
-        closed = _closed_act(stage)
+        closed = closed_act(stage)
     with stage.rules(*tcp):
-        tcp_only = _tcp_only_act(stage)
+        tcp_only = tcp_only_act(stage)
     return closed, tcp_only, _routed_act(stage)
 
 
-def _closed_act(stage: Stage) -> Act:
+def closed_act(stage: Stage) -> Act:
     """Play 5 without the groups' rules: the packet comes to the host and no further."""
     target = stage.seats["VM_3"]
     shots = (
@@ -69,7 +69,7 @@ def _closed_act(stage: Stage) -> Act:
     return act(stage, title, shots, story, checks)
 
 
-def _tcp_only_act(stage: Stage) -> Act:
+def tcp_only_act(stage: Stage) -> Act:
     """Play 5 with the article's two rules: TCP passes, both ways, and nothing else."""
     shots = (
         stage.tcp("VM_1", "VM_3"),

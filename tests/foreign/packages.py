@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from trunkline.lab.waiting import limit_s
 
 CACHE = Path(__file__).parents[2] / ".cache"
 INSTALL_S = 240
+KEYSTONE_AND_NOVA = ("keystone-30-nova-34", "keystone>=30,<31", "nova>=34,<35")
+"""One environment for both, as they share a hundred packages."""
 
 
 def environment(name: str, *packages: str) -> Path:
@@ -21,13 +26,22 @@ def environment(name: str, *packages: str) -> Path:
     The name says which packages, and their versions: an environment that is there is not changed.
     """
     venv = CACHE / name
-    if (venv / "ready").exists():
-        return venv
-    shutil.rmtree(venv, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    pip(venv, "install", *packages)
-    (venv / "ready").touch()
+    with alone(name):
+        if not (venv / "ready").exists():
+            shutil.rmtree(venv, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+            pip(venv, "install", *packages)
+            (venv / "ready").touch()
     return venv
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Keep other processes from setting up the same meanwhile: tests run on all cores."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def pip(venv: Path, *words: str) -> None:

@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 def _install() -> Path:
     """Return the environment, with the collection beside it."""
-    venv = packages.environment("ansible-12", *PACKAGES)
+    venv = packages.environment("ansible-core-2.19", *PACKAGES)
     if (venv / COLLECTION).exists():
         return venv
     words = ("--no-deps", "--only-binary", ":all:", "--dest", str(venv), ANSIBLE)

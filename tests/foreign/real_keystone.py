@@ -20,7 +20,6 @@ import packages
 
 from trunkline.lab.waiting import limit_s, until
 
-ENVIRONMENT = ("keystone-30", "keystone>=30,<31")
 PASSWORD = "keystone's own"
 
 SETTINGS = """\
@@ -145,7 +144,7 @@ def _answers(keystone: RealKeystone) -> bool:
 
 def _installed() -> Path:
     """Return the Python of an environment with Keystone; its first state is made beside it."""
-    venv = packages.environment(*ENVIRONMENT)
+    venv = packages.environment(*packages.KEYSTONE_AND_NOVA)
     python, state = venv / "bin" / "python", venv / "keystone"
     if (state / "ready").exists():
         return python
