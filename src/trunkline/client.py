@@ -128,7 +128,7 @@ class _Channel:
             )
         if parts.scheme == "https":
             return http.client.HTTPSConnection(host, port, context=trust.context())
-        return http.client.HTTPConnection(host, port or 9696)
+        return http.client.HTTPConnection(host, port or (80 if self._prefix else 9696))
 
     def exchange(self, method: str, path: str, body: Any, timeout_s: float = TIMEOUT_S) -> _Answer:
         """Return an answer, whatever it says.

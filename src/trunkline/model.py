@@ -76,6 +76,13 @@ class GatewayMode(StrEnum):
     UPSTREAM = "upstream"  # the subnet's gateway_ip is a router on the segment that is not ours
 
 
+class VifType(StrEnum):
+    """How Nova plugs an instance in."""
+
+    TAP = "tap"  # it makes the tap, and the host's agent puts it on the bridge
+    BRIDGE = "bridge"  # it puts the tap on the bridge by itself: Nova up to 33
+
+
 class AddressMode(StrEnum):
     """How instances get their addresses of an IPv6 subnet, in the Networking API's words.
 

@@ -187,6 +187,8 @@ def test_a_network_waits_for_a_project(cloud: Cloud) -> None:
         ({"multi_host": False}, "every host is the gateway"),
         ({"bridge": "br0"}, "called by its VLAN id"),
         ({"cidr": None, "cidr_v6": "2001:db8::/64"}, "IPv4 prefix"),
+        ({"cidr": "2001:db8::/64"}, "IPv6"),
+        ({"gateway": "2001:db8::1"}, "IPv6"),
         ({"vlan": 4095}, "vlan"),
         ({"allowed_start": "10.200.0.9", "allowed_end": "10.200.0.3"}, "starts behind its end"),
         ({"colour": "teal"}, "colour"),

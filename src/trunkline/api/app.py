@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trunkline.api import discovery, openapi
+from trunkline.api import discovery, nova, openapi
 from trunkline.api.agents import AgentApi
 from trunkline.api.auth import Auth
 from trunkline.api.bindings import BindingApi
@@ -71,6 +71,8 @@ def build(
             loop.create_task(wakeups.look(lambda: store.read(revisions))),
             loop.create_task(_prune(store, config.audit_retention_days)),
         ]
+        if config.nova is not None:
+            tasks.append(loop.create_task(nova.tell(store, config.nova)))
         yield
         for task in tasks:
             task.cancel()

@@ -39,6 +39,7 @@ class Attribute:
         filter: Makes a value of a filter's text; None: no filter.
         always: What it is in every record, if it is no field at all.
         shown: Whether records have it; else it is a wish in a POST only, or a filter.
+        filter_unseen: Whether those who do not see it may filter by it all the same.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Attribute:
     filter: Converter | None = filter_text
     always: Any = Default.ABSENT
     shown: bool = True
+    filter_unseen: bool = False
 
     @property
     def key(self) -> str:

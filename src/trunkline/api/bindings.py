@@ -28,8 +28,8 @@ BINDING = Table(
         Attribute("status"),
         Attribute("vnic_type", c.one_of("normal"), "normal", put=True),
         Attribute("profile", c.profile, default={}, put=True),
-        Attribute("vif_type", always="tap"),
-        Attribute("vif_details", always={"port_filter": True, "connectivity": "l2"}),
+        Attribute("vif_type"),
+        Attribute("vif_details"),
     ),
 )
 

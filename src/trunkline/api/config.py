@@ -12,9 +12,11 @@ auto_assign_floating_ip = false        # true: instances' ports get one of the d
 quotas = {port = 2000, network = -1}   # for projects without quotas of their own; -1: any number
 provisioning = "on_demand"             # or "router", "everywhere": of networks that do not say so
 gateway = "per_host"                   # or "anycast": likewise
+vif_type = "tap"                       # or "bridge": for Nova up to 33, which plugs taps in itself
 [vlan_ranges]
 physnet1 = [100, 199]                  # or [[100, 149], [300, 399]]
 [identity]                             # optional: see api/identity/config.py
+[nova]                                 # optional: see api/nova.py
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from trunkline.api import nova
 from trunkline.api.identity import config as identity
 from trunkline.api.identity.config import IdentityConfig
+from trunkline.api.nova import NovaConfig
 from trunkline.core.allocate import QUOTAS, Limits
 from trunkline.errors import Invalid
-from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, Provisioning, VifType
 
 DAYS_MAX = 36_500
 
@@ -50,7 +54,9 @@ KEYS = {
     "quotas",
     "provisioning",
     "gateway",
+    "vif_type",
     "vlan_ranges",
+    "nova",
 }
 
 
@@ -64,6 +70,7 @@ class ServerConfig:
         users: A file of static tokens.
         public_url: What clients are told the server's address is; None: what they said it was.
         policy: Lines that replace the policy's own.
+        nova: Whom to tell of what becomes of servers' ports; None: nobody.
         audit_retention_days: How old an audit event gets.
     """
 
@@ -75,6 +82,7 @@ class ServerConfig:
     policy: Path | None
     audit_retention_days: int
     limits: Limits
+    nova: NovaConfig | None
 
 
 def load(path: Path) -> ServerConfig:
@@ -120,7 +128,10 @@ def parse(values: dict[str, Any]) -> ServerConfig:
             quotas=_quotas(values.get("quotas", {})),
             provisioning=_choice(values, "provisioning", Provisioning.ON_DEMAND),
             gateway=_choice(values, "gateway", GatewayMode.PER_HOST),
+            vif=_choice(values, "vif_type", VifType.TAP),
+            tells_nova="nova" in values,
         ),
+        nova=nova.parse(values["nova"]) if "nova" in values else None,
     )
 
 

@@ -26,12 +26,13 @@ def parse(table: Table, caller: Caller, params: QueryParams) -> Query:
         Invalid: A filter is unknown, or a value malformed.
     """
     known = {attribute.name: attribute for attribute in table.seen_by(caller)}
+    filterable = {one.name: one for one in table.attributes if one.filter_unseen}
     if "created_at" in known:
         known[CHANGED_SINCE] = Attribute(CHANGED_SINCE, filter=filter_time)
     if "tags" in known:
         known |= {name: replace(known["tags"], name=name) for name in TAG_FILTERS}
     return Query(
-        filters=_filters(known, params),
+        filters=_filters({**filterable, **known}, params),
         sort=_sort(known, params),
         limit=_limit(params),
         marker=params.get("marker") or None,

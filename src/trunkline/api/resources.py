@@ -224,7 +224,9 @@ PORT = Table(
         Attribute("dns_name", c.dns_label, "", put=True),
         Attribute("dns_assignment", filter=None),
         Attribute("qos_policy_id", c.or_null(c.uuid), None, put=True),
-        Attribute("binding:host_id", c.host, "", field="host", put=True),
+        Attribute(  # with a user's token Nova asks for the ports on a host, at a resize's end
+            "binding:host_id", c.host, "", field="host", put=True, filter_unseen=True
+        ),
         Attribute(
             "binding:vnic_type",
             c.one_of("normal"),
@@ -449,12 +451,10 @@ def _with_rules(record: Record, caller: Caller) -> Record:
 
 def _with_binding(record: Record, _caller: Caller) -> Record:
     """Return a port with what follows from its binding."""
-    bound = bool(record["host"])
-    details = {"port_filter": True, "connectivity": "l2"} if bound else {}
+    plugged = ports.vif(record) if record["host"] else {"vif_type": "unbound", "vif_details": {}}
     return {
         **record,
-        "vif_type": "tap" if bound else "unbound",
-        "vif_details": details,
+        **plugged,
         "dns_assignment": [
             _dns_assignment(record, row["ip_address"]) for row in record["fixed_ips"]
         ],

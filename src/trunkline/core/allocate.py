@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 from itertools import chain
 
-from trunkline.model import GatewayMode, IpAddress, IpNetwork, Provisioning, by_family
+from trunkline.model import (
+    GatewayMode,
+    IpAddress,
+    IpNetwork,
+    Provisioning,
+    VifType,
+    by_family,
+)
 
 MAC_PREFIX = "fa:16:3e"
 """First half of a made MAC: OpenStack's own, which hypervisors and people recognise."""
@@ -57,6 +64,8 @@ class Limits:
         quotas: How many of each resource a project may have that has no quota of its own.
         provisioning: Where a network is that does not say so.
         gateway: The gateway mode of a network that names none.
+        vif: How instances are plugged in.
+        tells_nova: Whether a Nova is told of what becomes of its servers' ports.
     """
 
     vlan_ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
@@ -66,6 +75,8 @@ class Limits:
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
     provisioning: Provisioning = Provisioning.ON_DEMAND
     gateway: GatewayMode = GatewayMode.PER_HOST
+    vif: VifType = VifType.TAP
+    tells_nova: bool = False
 
 
 def usable(cidr: IpNetwork) -> Pool:

@@ -425,6 +425,17 @@ floating_ips = Table(
     UniqueConstraint("port_id", "fixed_ip_address"),
 )
 
+nova_events = Table(
+    "nova_events",
+    metadata,
+    Column("id", ID, primary_key=True),  # UUIDv7: sorts by time
+    Column("created_at", TIME, nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("server_id", ID, nullable=False),
+    Column("port_id", ID, nullable=False),
+)
+"""What Nova was not told yet."""
+
 traces = Table(
     "traces",
     metadata,

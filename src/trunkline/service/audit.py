@@ -61,7 +61,7 @@ def note(
     if before and after and not changes:
         return
     row = {
-        "id": _event_id(),
+        "id": event_id(),
         "created_at": tx.now,
         "request_id": actor.request_id,
         "user_id": actor.caller.user_id,
@@ -101,7 +101,8 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, d
     return changes
 
 
-def _event_id() -> str:
+def event_id() -> str:
+    """Return an id that sorts behind all before."""
     return str(_uuid7(time.time_ns(), randbits(62)))
 
 

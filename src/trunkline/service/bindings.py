@@ -18,13 +18,13 @@ from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, touched
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.ports import COLLECTION as PORTS
-from trunkline.service.ports import arrived, left, require_bindable, update_
+from trunkline.service.ports import arrived, left, require_bindable, update_, vif
 from trunkline.service.provisioning import is_instance_owner
 
 ACTIVE, INACTIVE = "ACTIVE", "INACTIVE"
 
 Binding = dict[str, Any]
-"""``host``, ``status``, ``vnic_type`` and ``profile``."""
+"""``host``, ``status``, ``vnic_type``, ``profile``, ``vif_type`` and ``vif_details``."""
 
 
 def listed(tx: Transaction, caller: Caller, port_id: str) -> list[Binding]:
@@ -58,7 +58,7 @@ def create(tx: Transaction, caller: Caller, port_id: str, values: Binding) -> Bi
     require_bindable(fetch(tx, caller, NETWORKS, record["network_id"]), host)
     if not record["host"]:
         update_(tx, caller, port_id, dict(values))
-        return {**values, "status": ACTIVE}
+        return {**values, "status": ACTIVE, **vif(record)}
     if host in {binding["host"] for binding in _all(tx, record)}:
         raise Conflict(
             f"Binding for port {port_id} on host {host} already exists.",
@@ -67,7 +67,7 @@ def create(tx: Transaction, caller: Caller, port_id: str, values: Binding) -> Bi
     tx.connection.execute(insert(port_bindings), {**values, "port_id": port_id})
     _touch(tx, record)
     arrived(tx, {**record, "host": host})
-    return {**values, "status": INACTIVE}
+    return {**values, "status": INACTIVE, **vif(record)}
 
 
 def change(tx: Transaction, caller: Caller, port_id: str, host: str, values: Record) -> Binding:
@@ -139,11 +139,12 @@ def _all(tx: Transaction, record: Record) -> list[Binding]:
         port_bindings.c.port_id == record["id"]
     )
     found = [dict(row) for row in tx.connection.execute(others).mappings()]
-    inactive = [{**row, "status": INACTIVE} for row in sorted(found, key=lambda row: row["host"])]
+    found.sort(key=lambda row: row["host"])
+    inactive = [{**row, "status": INACTIVE, **vif(record)} for row in found]
     if not record["host"]:
         return inactive
     active = {name: record[name] for name in ("host", "vnic_type", "profile")}
-    return [{**active, "status": ACTIVE}, *inactive]
+    return [{**active, "status": ACTIVE, **vif(record)}, *inactive]
 
 
 def _one(tx: Transaction, record: Record, host: str) -> Binding:

@@ -14,7 +14,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, networks, ports
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import FLOATING_OWNER, GatewayMode, HostName
-from trunkline.service import addresses, domains, qos
+from trunkline.service import addresses, domains, nova, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -94,6 +94,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record |= _reserve(tx, record, wanted)
     tx.connection.execute(insert(floating_ips), record)
     _concern(tx, record)
+    nova.tell_of(tx, nova.CHANGED, [record["port_id"]])
     _complete(tx, [record])
     return record
 
@@ -114,6 +115,8 @@ def update_(tx: Transaction, caller: Caller, floating_id: str, values: Record) -
     tx.connection.execute(update(floating_ips).where(floating_ips.c.id == floating_id), changed)
     after = {**record, **changed}
     _concern(tx, after)
+    if record["port_id"] != after["port_id"]:
+        nova.tell_of(tx, nova.CHANGED, (record["port_id"], after["port_id"]))
     _add_routers(tx, [after])
     return after
 
@@ -122,6 +125,7 @@ def delete_(tx: Transaction, caller: Caller, floating_id: str) -> None:
     """Give the address back."""
     record = fetch_own(tx, caller, COLLECTION, floating_id)
     _concern(tx, record)
+    nova.tell_of(tx, nova.CHANGED, [record["port_id"]])
     tx.connection.execute(delete(floating_ips).where(floating_ips.c.id == floating_id))
     tx.connection.execute(
         delete(ports).where(

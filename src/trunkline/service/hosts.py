@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, exists, false, not_, or_, select, update
 
 from trunkline.db.engine import Transaction, add_host, format_time
-from trunkline.db.tables import hosts, ports
+from trunkline.db.tables import hosts, port_bindings, ports
 from trunkline.errors import Conflict
 from trunkline.model import HostName, PortStatus
-from trunkline.service import gateways, probes
+from trunkline.service import gateways, nova, probes
 from trunkline.service.addresses import CHUNK
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Collection, Record, fetch
@@ -141,14 +141,28 @@ def report(tx: Transaction, host: HostName, applied: int, details: Mapping[str, 
 
 def _set_status(tx: Transaction, host: HostName, ids: Sequence[str], status: PortStatus) -> None:
     """Set the status of those ports that are bound to the host and have a status at all."""
-    opposite = PortStatus.DOWN if status is PortStatus.ACTIVE else PortStatus.ACTIVE
+    is_up = status is PortStatus.ACTIVE
+    opposite = PortStatus.DOWN if is_up else PortStatus.ACTIVE
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
-        tx.connection.execute(
+        changed = tx.connection.execute(
             update(ports)
             .where(ports.c.id.in_(chunk), ports.c.host == host, ports.c.status == opposite)
             .values(status=status.value)
+            .returning(ports.c.id)
         )
+        nova.tell_of(tx, nova.PLUGGED if is_up else nova.UNPLUGGED, changed.scalars().all())
+        if is_up:
+            nova.tell_of(tx, nova.PLUGGED, _awaited(tx, host, chunk))
+
+
+def _awaited(tx: Transaction, host: HostName, ids: Sequence[str]) -> Sequence[str]:
+    """Return which ports' instances are about to come to the host: Nova waits for them there."""
+    if not tx.limits.tells_nova:
+        return ()
+    here = port_bindings.c.host == host
+    found = select(port_bindings.c.port_id).where(here, port_bindings.c.port_id.in_(ids))
+    return tx.connection.execute(found).scalars().all()
 
 
 def any_alive(tx: Transaction) -> bool:

@@ -33,9 +33,11 @@ from trunkline.model import (
     GatewayMode,
     HostName,
     PortStatus,
+    VifType,
     by_family,
 )
-from trunkline.service import address_pairs, addresses, gateways, qos
+from trunkline.ownership import bridge_name
+from trunkline.service import address_pairs, addresses, gateways, nova, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -80,9 +82,9 @@ ADDRESSES = ("fixed_ips", "allowed_address_pairs")
 """What of a port makes up its group's members, and shows in its host's snapshot."""
 
 
-_DNS_DOMAINS = select(networks.c.id, networks.c.dns_domain).where(
-    networks.c.id.in_(bindparam("network_ids", expanding=True))
-)
+_NETWORKS = select(
+    networks.c.id, networks.c.dns_domain, networks.c.segmentation_id, networks.c.physical_network
+).where(networks.c.id.in_(bindparam("network_ids", expanding=True)))
 
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
@@ -100,20 +102,38 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
         for port_id, group_id in tx.connection.execute(member):
             groups[port_id].append(group_id)
         pairs |= address_pairs.of_ports(tx, chunk)
-    domains = _dns_domains(tx, {record["network_id"] for record in records})
+    told = _told_of_networks(tx, {record["network_id"] for record in records})
     for record in records:
         record["fixed_ips"] = sorted(fixed[record["id"]], key=_by_address)
         record["security_groups"] = sorted(groups[record["id"]])
         record["allowed_address_pairs"] = pairs.get(record["id"], [])
-        record["network_dns_domain"] = domains[record["network_id"]]
+        record.update(told[record["network_id"]])
 
 
-def _dns_domains(tx: Transaction, network_ids: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _told_of_networks(tx: Transaction, network_ids: set[str]) -> dict[str, Record]:
+    found: dict[str, Record] = {}
     for chunk in _chunks(sorted(network_ids)):
-        rows = tx.connection.execute(_DNS_DOMAINS, {"network_ids": chunk})
-        found |= dict(tuple(row) for row in rows)
+        rows = tx.connection.execute(_NETWORKS, {"network_ids": chunk}).mappings()
+        found |= {row["id"]: _told_of_network(tx, dict(row)) for row in rows}
     return found
+
+
+def _told_of_network(tx: Transaction, network: Record) -> Record:
+    """Return what its ports tell of a network: its DNS domain, and its bridge if Nova needs it."""
+    bridge = bridge_name(network["segmentation_id"], network["physical_network"])
+    return {
+        "network_dns_domain": network["dns_domain"],
+        "plugged_into": bridge if tx.limits.vif is VifType.BRIDGE else None,
+    }
+
+
+def vif(port: Record) -> Record:
+    """Return how Nova plugs a bound port in: ``vif_type`` and ``vif_details``."""
+    bridge = port["plugged_into"]
+    details = {"port_filter": True, "connectivity": "l2"}
+    if bridge is None:
+        return {"vif_type": VifType.TAP.value, "vif_details": details}
+    return {"vif_type": VifType.BRIDGE.value, "vif_details": {**details, "bridge_name": bridge}}
 
 
 def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
@@ -207,7 +227,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     related = {
         "security_groups": groups,
         "allowed_address_pairs": pairs,
-        "network_dns_domain": network["dns_domain"],
+        **_told_of_network(tx, network),
     }
     return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
 
@@ -259,6 +279,7 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     after |= changed
     _replace_groups(tx, record, after)
     _moved(tx, record, after)
+    _tell_nova(tx, record, after)
     return after
 
 
@@ -282,11 +303,20 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
         )
     )
     membership_changed(tx, record["security_groups"])
+    nova.tell(tx, nova.DELETED, record)
     hosts = [record["host"], *standby_hosts(tx, port_id)]
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     names_changed(tx, record)
     for host in hosts:
         left(tx, {**record, "host": host})
+
+
+def _tell_nova(tx: Transaction, before: Record, after: Record) -> None:
+    """Tell Nova of a port that was unplugged, or has other addresses now."""
+    if before["status"] == PortStatus.ACTIVE and after["status"] == PortStatus.DOWN:
+        nova.tell(tx, nova.UNPLUGGED, before)
+    if differs(before, after, ("fixed_ips", "mac_address")):
+        nova.tell(tx, nova.CHANGED, after)
 
 
 def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
@@ -332,7 +362,7 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
     related: Record = {
         "security_groups": [],
         "allowed_address_pairs": [],
-        "network_dns_domain": network["dns_domain"],
+        **_told_of_network(tx, network),
     }
     return {**record, **related, "fixed_ips": sorted(fixed, key=_by_address)}
 

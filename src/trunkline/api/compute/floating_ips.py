@@ -6,7 +6,7 @@ A pool is an external network with addresses, under its name.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from trunkline.api import convert as c
@@ -27,12 +27,14 @@ PREFIX_MAX = 30  # as in Nova: fewer than four addresses are no range
 RANGE = Table(
     "floating_ips_bulk_create",
     (
-        Attribute("ip_range", c.prefix, Default.REQUIRED),
+        Attribute("ip_range", c.ipv4_prefix_text, Default.REQUIRED),
         Attribute("pool", c.or_null(c.name), None),
         Attribute("interface", c.or_null(c.name), None),
     ),
 )
-RANGE_GONE = Table("floating_ips_bulk_delete", (Attribute("ip_range", c.prefix, Default.REQUIRED),))
+RANGE_GONE = Table(
+    "floating_ips_bulk_delete", (Attribute("ip_range", c.ipv4_prefix_text, Default.REQUIRED),)
+)
 
 
 def listed(call: Call) -> Any:
@@ -96,7 +98,7 @@ def add_range(call: Call) -> Any:
             "interface cannot be chosen: each host's agent.toml names its external NIC (uplink);"
             " leave it out."
         )
-    cidr, pool = wish["ip_range"], wish["pool"] or DEFAULT_POOL
+    cidr, pool = IPv4Network(wish["ip_range"]), wish["pool"] or DEFAULT_POOL
     if cidr.prefixlen > PREFIX_MAX:
         raise Invalid(f"ip_range: {cidr} has fewer than four addresses.")
     found = [n["id"] for n in call.all("networks", external=True, name=pool)]
@@ -119,12 +121,12 @@ def remove_range(call: Call) -> Any:
     """Take a range of addresses out of its pool, which goes with its last one."""
     cidr = RANGE_GONE.accept(call.body, call.caller, update=False)["ip_range"]
     pools = {network["id"]: network for network in call.all("networks", external=True)}
-    found = call.all("subnets", cidr=str(cidr))
+    found = call.all("subnets", cidr=cidr)
     subnet = only([s for s in found if s["network_id"] in pools], f"ip_range {cidr}")
     call.delete("subnets", subnet["id"])
     if pools[subnet["network_id"]]["subnets"] == [subnet["id"]]:
         call.delete("networks", subnet["network_id"])
-    return {RANGE_GONE.singular: str(cidr)}
+    return {RANGE_GONE.singular: cidr}
 
 
 def _make(call: Call, pool: str) -> str:

@@ -6,7 +6,7 @@ no host that it could be associated with: each host serves what its instances ne
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from trunkline.api import convert as c
@@ -32,17 +32,17 @@ NETWORK = Table(
     "network",
     (
         Attribute("label", c.name, Default.REQUIRED),
-        Attribute("cidr", c.tenant_prefix, Default.REQUIRED),
+        Attribute("cidr", c.ipv4_tenant_prefix, Default.REQUIRED),
         Attribute("vlan", c.or_null(_VLAN), None),
         Attribute("vlan_start", c.or_null(_VLAN), None),
-        Attribute("gateway", c.or_null(c.address), None),
+        Attribute("gateway", c.or_null(c.ipv4_text), None),
         Attribute("dns1", c.or_null(c.address_text), None),
         Attribute("dns2", c.or_null(c.address_text), None),
         Attribute("mtu", c.or_null(c.integer(MTU_MIN, MTU_MAX)), None),
         Attribute("enable_dhcp", c.boolean, default=True),
-        Attribute("fixed_cidr", c.or_null(c.tenant_prefix), None),
-        Attribute("allowed_start", c.or_null(c.address), None),
-        Attribute("allowed_end", c.or_null(c.address), None),
+        Attribute("fixed_cidr", c.or_null(c.ipv4_tenant_prefix), None),
+        Attribute("allowed_start", c.or_null(c.ipv4_text), None),
+        Attribute("allowed_end", c.or_null(c.ipv4_text), None),
         Attribute("share_address", c.boolean, default=False),
         Attribute("multi_host", c.boolean, default=True),
         Attribute("project_id", c.or_null(c.project_id), None),
@@ -179,7 +179,7 @@ def _subnet(wish: Record, network_id: str) -> Record:
         "enable_dhcp": wish["enable_dhcp"],
         "dns_nameservers": [wish[key] for key in ("dns1", "dns2") if wish[key] is not None],
     }
-    gateway = wish["gateway"] or usable(wish["cidr"])[0]
+    gateway = IPv4Address(wish["gateway"] or usable(wish["cidr"])[0])
     pools = [{"start": str(a), "end": str(b)} for a, b in pools_without(_pool(wish), gateway)]
     return {**body, "gateway_ip": str(gateway), "allocation_pools": pools}
 
@@ -189,7 +189,8 @@ def _pool(wish: Record) -> Pool:
     first, last = usable(wish["cidr"])
     if wish["fixed_cidr"] is not None:
         first, last = max(first, wish["fixed_cidr"][0]), min(last, wish["fixed_cidr"][-1])
-    return wish["allowed_start"] or first, wish["allowed_end"] or last
+    start, end = wish["allowed_start"] or first, wish["allowed_end"] or last
+    return IPv4Address(start), IPv4Address(end)
 
 
 def _view(call: Call, network: Record) -> Record:

@@ -19,6 +19,7 @@ from trunkline.service.provisioning import is_instance_owner
 from trunkline.service.security_groups import ensure_default
 
 ACTIVE, UNKNOWN = "ACTIVE", "UNKNOWN"
+IPV6_MARK = ":"
 RUNNING, NO_STATE = 1, 0  # Nova's power states
 
 
@@ -82,12 +83,10 @@ def _add_floating_ip(call: Call, server: Server, values: Mapping[str, Any]) -> N
     floating = _floating_ip(call, values)
     fixed = values.get("fixed_address")
     ports = [p for p in server.ports if fixed is None or fixed in _addresses_of(p)]
-    if not ports or not ports[0]["fixed_ips"]:
+    usual = [a for port in ports[:1] for a in _addresses_of(port) if IPV6_MARK not in a]
+    if not usual:
         raise Invalid(f"Server {server.id} does not have the fixed address {fixed or ''!s:.80}.")
-    body = {
-        "port_id": ports[0]["id"],
-        "fixed_ip_address": fixed or _addresses_of(ports[0])[0],
-    }
+    body = {"port_id": ports[0]["id"], "fixed_ip_address": fixed or usual[0]}
     call.update("floatingips", floating["id"], body)
 
 
@@ -229,7 +228,7 @@ def _addresses(server: Server, names: Names) -> Record:
 def _address(port: Record, address: str, kind: str) -> Record:
     return {
         "addr": address,
-        "version": 6 if ":" in address else 4,
+        "version": 6 if IPV6_MARK in address else 4,
         "OS-EXT-IPS:type": kind,
         "OS-EXT-IPS-MAC:mac_addr": port["mac_address"],
     }

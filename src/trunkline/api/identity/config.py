@@ -68,19 +68,25 @@ def parse(values: Any) -> IdentityConfig:
             f"identity.token_seconds must be {TOKEN_S_MIN} to {TOKEN_S_MAX}, not {token_s!r}"
         )
     keystone = found.get("keystone")
-    return IdentityConfig(token_s, None if keystone is None else _keystone(keystone))
+    known = None if keystone is None else credentials(keystone, "identity.keystone")
+    return IdentityConfig(token_s, known)
 
 
-def _keystone(values: Any) -> KeystoneConfig:
-    found = _table(values, "identity.keystone", set(KeystoneConfig.__dataclass_fields__))
+def credentials(values: Any, name: str) -> KeystoneConfig:
+    """Check a table by which to log in at a Keystone.
+
+    Raises:
+        Invalid: A key is unknown, missing or malformed; the message names it after ``name``.
+    """
+    found = _table(values, name, set(KeystoneConfig.__dataclass_fields__))
     for key in REQUIRED:
         if not found.get(key):
-            raise Invalid(f"identity.keystone.{key} is missing")
+            raise Invalid(f"{name}.{key} is missing")
     for key, value in found.items():
         if not isinstance(value, str):
-            raise Invalid(f"identity.keystone.{key} must be a string, not {value!r}")
+            raise Invalid(f"{name}.{key} must be a string, not {value!r}")
     if found.get("interface", "internal") not in INTERFACES:
-        raise Invalid(f"identity.keystone.interface must be one of {', '.join(INTERFACES)}")
+        raise Invalid(f"{name}.interface must be one of {', '.join(INTERFACES)}")
     return KeystoneConfig(**found)
 
 
