@@ -13,7 +13,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
-from trunkline.model import IpAddress
+from trunkline.model import IpAddress, RouterId
 
 
 class VlanMaking(StrEnum):
@@ -40,6 +40,7 @@ class HostConfig:
         metadata: Whether 169.254.169.254 leads to this host's metadata proxy.
         route_ipv6: Whether tenants' IPv6, which nothing translates, leaves by the uplink and
             comes in there. False refuses it.
+        routing_sources: The same as ``routing_source``, for single routers.
     """
 
     host: str
@@ -51,6 +52,7 @@ class HostConfig:
     guard_absent_prefixes: bool = True
     metadata: bool = False
     route_ipv6: bool = False
+    routing_sources: Mapping[RouterId, IPv4Address] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from typing import Any
 
 from trunkline.hoststate import HostConfig, HostFacts, VlanMaking
+from trunkline.model import RouterId
 
 COMMANDS_MAX, COMMAND_LENGTH_MAX = 20, 300
 """How much of a drift is told; ``operations`` counts all of it."""
@@ -74,6 +75,7 @@ def encode(config: HostConfig, facts: HostFacts, reading: Reading | None = None)
             "trunks": dict(config.trunks),
             "uplink": config.uplink,
             "routing_source": _text(config.routing_source),
+            "routing_sources": {k: str(v) for k, v in sorted(config.routing_sources.items())},
             "snat_exempt": [str(prefix) for prefix in config.snat_exempt],
             "guard_absent_prefixes": config.guard_absent_prefixes,
             "metadata": config.metadata,
@@ -116,6 +118,10 @@ def _config(host: str, data: Mapping[str, Any]) -> HostConfig:
         guard_absent_prefixes=bool(data["guard_absent_prefixes"]),
         metadata=bool(data.get("metadata", False)),
         route_ipv6=bool(data.get("route_ipv6", False)),
+        routing_sources={
+            RouterId(str(router)): IPv4Address(str(address))
+            for router, address in data.get("routing_sources", {}).items()
+        },
     )
 
 

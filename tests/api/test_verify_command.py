@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +193,82 @@ def test_only_administrators_see_the_whole_cloud(own_server: Cloud) -> None:
     assert verify(own_server, "--diff", "/nonexistent") == 2
 
 
-@pytest.mark.parametrize("body", [{"planned": 1}, {"plan": []}, [], 7, {"planned": [{}] * 1001}])
+def test_each_change_is_told_while_it_is_watched(own_server: Cloud, own: dict[str, Any]) -> None:
+    """A rule that lets bob in to alice is told as the pairs it opens, its removal as the same."""
+    wanted = rule(own["alice"], "dccp")["body"]["security_group_rule"]
+    with watching(own_server) as lines:
+        made = own_server.user("alice").create("security-group-rules", wanted)
+        opened = json.loads(next(lines))
+        own_server.user("alice").delete("security-group-rules", made["id"])
+        closed = json.loads(next(lines))
+    (shift,), (back,) = opened["shifts"], closed["shifts"]
+    assert opened["hosts"] == closed["hosts"] == ["verify-host"]
+    assert (shift["service"], shift["ip_version"]) == ("dccp 80", 4)
+    assert shift["after"]["answered"] == shift["before"]["answered"] + 1
+    assert (back["before"], back["after"]) == (shift["after"], shift["before"])
+
+
+@contextmanager
+def watching(cloud: Cloud) -> Iterator[Iterator[str]]:
+    """Lend the lines that a watch prints, once it has counted the cloud."""
+    command = [sys.executable, "-m", "trunkline.cli.main", "verify", "--watch", "0.2", "--json"]
+    process = subprocess.Popen(
+        [*command, "--server", cloud.url, "--token", "admin"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline().startswith("watching ")
+        yield process.stdout
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+        process.stdout.close()
+        process.stderr.close()
+    assert code == 130
+
+
+@pytest.mark.parametrize("arguments", [["--watch", "0"], ["--watch", "x"]])
+def test_a_watch_that_is_none(own_server: Cloud, arguments: list[str]) -> None:
+    """A wait that is none is refused with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        verify(own_server, *arguments)
+    assert ended.value.code == 2
+
+
+def test_a_plan_cannot_be_watched(own_server: Cloud) -> None:
+    """A plan and a watch at once are refused."""
+    assert verify(own_server, "--watch", "--diff", "plan.yaml") == 2
+
+
+def test_only_hosts_that_changed_are_told(own_server: Cloud, own: dict[str, Any]) -> None:
+    """With the marks of an answer, the next one tells of the hosts that are not as they were."""
+    admin = own_server.user("admin")
+    marks = admin.request("POST", "/v2.0/cloud", {})["marks"]
+    assert admin.request("POST", "/v2.0/cloud", {"known": marks})["cloud"]["hosts"] == []
+    port = f"/v2.0/ports/{own['bob']['id']}"
+    admin.request("PUT", port, {"port": {"admin_state_up": False}})
+    told = admin.request("POST", "/v2.0/cloud", {"known": marks})
+    admin.request("PUT", port, {"port": {"admin_state_up": True}})
+    assert [host["host"] for host in told["cloud"]["hosts"]] == ["verify-host"]
+    assert told["marks"].keys() == marks.keys()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"known": 1},
+        {"known": {"x": 1}},
+        {"planned": 1},
+        {"plan": []},
+        [],
+        7,
+        {"planned": [{}] * 1001},
+    ],
+)
 def test_bodies_that_are_none(own_server: Cloud, body: Any) -> None:
     """What is not of the form asked for is refused."""
     with pytest.raises(Invalid):

@@ -20,6 +20,7 @@ from trunkline.core.links import gateway_mac
 from trunkline.hoststate import HostConfig
 from trunkline.kernel import netns, sysctl
 from trunkline.kernel.linux import LinuxKernel
+from trunkline.lab import build
 from trunkline.lab.capture import Capture
 from trunkline.model import (
     AddressMode,
@@ -232,9 +233,12 @@ def _cable(namespaces: Mapping[str, str]) -> None:
             netns.veth(namespaces[host], link, None, namespaces[peer], host)
             netns.up(namespaces[host], link)
         netns.sysctl(namespaces[host], "net.ipv6.conf.eth0.disable_ipv6", "1")
+        for key in ("iptables", "ip6tables"):  # what a bridge of ours does not ask for, is not
+            netns.sysctl(namespaces[host], f"net.bridge.bridge-nf-call-{key}", "0")
     netns.bridge(namespaces[SWITCH], "br-trunk", HOSTS)
     netns.bridge(namespaces[OUTSIDE], "br-ext", HOSTS)
     for instance in INSTANCES.values():
+        build.hasten_ipv6(namespaces[instance.name])
         place = namespaces[instance.host]
         netns.veth(namespaces[instance.name], "eth0", instance.mac, place, instance.tap)
 

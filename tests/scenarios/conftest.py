@@ -53,6 +53,14 @@ def flat(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def dual(_able: None) -> Iterator[Stage]:
+    """The article's lab with IPv6 beside IPv4."""
+    lab, _ = life.up(read("dual"), f"{PREFIX}dual")
+    yield Stage(lab)
+    life.down(f"{PREFIX}dual")
+
+
+@pytest.fixture(scope="module")
 def upstream(_able: None) -> Iterator[Stage]:
     """A router on the trunk as the gateway of both networks."""
     lab, _ = life.up(read("upstream"), f"{PREFIX}upstr")

@@ -71,7 +71,7 @@ class Maker:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.numbers = count(1)
+        self.numbers, self.sources = count(1), count(1)
         self.hosts = [HostName(f"host{i}") for i in range(random.randint(1, 4))]
         self.groups = [GroupId(f"group{i}") for i in range(random.randint(1, 5))]
         self.subnets = {NetworkId(f"net{i}"): self._subnets(i) for i in range(random.randint(1, 4))}
@@ -177,10 +177,15 @@ class Maker:
     def settings(self) -> HostSettings:
         """Return a host's settings; most are usual."""
         random = self.random
-        odd = random.random() < 0.15
+        odd, uplink = random.random() < 0.15, random.random() < 0.9
         return HostSettings(
-            uplink=random.random() < 0.9,
+            uplink=uplink,
             source=None if odd else IPv4Address(f"91.207.15.{random.randint(1, 4)}"),
+            sources=tuple(
+                (router, IPv4Address("91.207.15.0") + 100 + next(self.sources))
+                for router in self.routers
+                if uplink and not odd and random.random() < 0.2
+            ),
             exempt=tuple(
                 IPv4Network(p)
                 for p in ("8.8.8.0/24", "91.208.23.4/30", "203.0.113.0/24")

@@ -45,7 +45,7 @@ def ended(
     """Return which connections must end in a table when a snapshot follows another."""
     now, _ = compile_host(snapshot, clouds.CONFIG, clouds.FACTS)
     then, _ = compile_host(before or snapshot, clouds.CONFIG, clouds.FACTS)
-    return unwanted(snapshot, SOURCE, (now, then), {space: flows}).get(space, ())
+    return unwanted(snapshot, frozenset({SOURCE}), (now, then), {space: flows}).get(space, ())
 
 
 ALIVE = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import clouds
 import pytest
 
 from trunkline.hoststate import HostFacts
+from trunkline.model import RouterId
 from trunkline.report import Drift, Reading, decode, decode_reading, encode
 
 
@@ -19,7 +21,11 @@ from trunkline.report import Drift, Reading, decode, decode_reading, encode
         (clouds.CONFIG, clouds.FACTS),
         (replace(clouds.CONFIG, uplink=None, routing_source=None), HostFacts(vlan_making=None)),
         (
-            replace(clouds.CONFIG, guard_absent_prefixes=False),
+            replace(
+                clouds.CONFIG,
+                guard_absent_prefixes=False,
+                routing_sources={RouterId("red"): IPv4Address("91.207.15.7")},
+            ),
             replace(clouds.FACTS, bridge_netfilter=False, missing=("nft",)),
         ),
     ],

@@ -219,8 +219,8 @@ def ended(
 ) -> list[Connection]:
     """Return which connections of a table must end in the cloud with routers."""
     change = compiled(clouds.ROUTERS), compiled(before)
-    face = IPv4Address("91.207.15.105")
-    return list(unwanted(clouds.ROUTERS, face, change, {space: flows}).get(space, ()))
+    faces = frozenset({IPv4Address("91.207.15.105")})
+    return list(unwanted(clouds.ROUTERS, faces, change, {space: flows}).get(space, ()))
 
 
 def test_a_connection_is_judged_by_the_groups_of_its_zone() -> None:

@@ -44,7 +44,7 @@ def test_another_name() -> None:
 
 def test_no_such_file() -> None:
     """A file that is not there is named, beside the topologies that ship."""
-    with pytest.raises(Invalid, match=r"topology nowhere: .*article, five"):
+    with pytest.raises(Invalid, match=r"topology nowhere: .*article, dual, five"):
         read("nowhere")
 
 

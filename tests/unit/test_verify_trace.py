@@ -46,6 +46,7 @@ def traced(snapshot: HostSnapshot, own: HostSettings, number: int) -> TracedHost
         snat_exempt=own.exempt,
         state_dir="/var/lib/trunkline",
         guard_absent_prefixes=own.guard,
+        routing_sources=dict(own.sources),
     )
     facts = HostFacts(
         vlan_making=VlanMaking.KERNEL,

@@ -9,6 +9,8 @@ snat_exempt = ["172.16.0.0/12"]    # destinations that see instances' own addres
 state_dir = "/var/lib/trunkline"
 guard_absent_prefixes = true       # false: scenario 6b as the article has it
 route_ipv6 = false                 # true: tenants' IPv6 leaves by the uplink, and comes in there
+[routing_sources]                  # of single routers, in place of routing_source
+c9a4…-id-of-a-router = "91.207.15.110"
 [trunks]
 physnet1 = "eth0"                  # physical network = NIC
 [metadata]                         # omit: instances find nothing at 169.254.169.254
@@ -24,9 +26,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from trunkline.errors import Invalid
 from trunkline.hoststate import HostConfig
+from trunkline.model import RouterId
 
 T = TypeVar("T")
 
@@ -36,6 +40,7 @@ KEYS = {
     "token",
     "uplink",
     "routing_source",
+    "routing_sources",
     "snat_exempt",
     "state_dir",
     "guard_absent_prefixes",
@@ -97,8 +102,21 @@ def parse(values: dict[str, Any]) -> AgentConfig:
         guard_absent_prefixes=_of_type(values, "guard_absent_prefixes", bool, True),  # noqa: FBT003 - a value of the file, not an argument
         metadata=metadata is not None,
         route_ipv6=_of_type(values, "route_ipv6", bool, False),  # noqa: FBT003 - as above
+        routing_sources=_sources(_of_type(values, "routing_sources", dict, {})),
     )
     return AgentConfig(_required(values, "server"), _required(values, "token"), host, metadata)
+
+
+def _sources(values: dict[str, Any]) -> dict[RouterId, IPv4Address]:
+    found = {}
+    for router, address in values.items():
+        try:
+            found[RouterId(str(UUID(router)))] = IPv4Address(address)
+        except ValueError as error:
+            raise Invalid(
+                f"routing_sources: {router!r} = {address!r}: not a router's id and an address"
+            ) from error
+    return found
 
 
 def _metadata(values: dict[str, Any]) -> MetadataConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from trunkline.core.arrivals import arrivals
 from trunkline.core.compile import compile_host
@@ -225,16 +226,21 @@ def _cut(
     Groups are judged on the host's bridges, so what they forbid ends there; of the spaces, only
     those need a look whose own translations have changed. None: all.
     """
-    face = routing_source(config, way.facts)
+    faces = _faces(config, way.facts)
     try:
         tables = kernel.connections(spaces)
-        found = unwanted(snapshot, face, (way.desired, way.actual), tables)
+        found = unwanted(snapshot, faces, (way.desired, way.actual), tables)
         for space, connections in found.items():
             cut = CutConnections(connections)
             kernel.run(config, InSpace(space, cut) if space else cut)
     except KernelError as error:
         return (Problem("connections", str(error)),)
     return ()
+
+
+def _faces(config: HostConfig, facts: HostFacts) -> frozenset[IPv4Address]:
+    common = routing_source(config, facts)
+    return frozenset({common, *config.routing_sources.values()} if common else ())
 
 
 def _without_effect(operations: Iterable[Operation]) -> tuple[Problem, ...]:

@@ -1,7 +1,9 @@
 """The whole cloud as data, as it is and as planned requests would make it.
 
 ``POST /v2.0/cloud`` with ``{"planned": [{"method": "POST", "path": "/v2.0/ports", "body": {…}}]}``.
-Planned requests are carried out like any other, read, and undone; nobody else ever sees them.
+With ``{"known": {"compute1": "0c5b…"}}``, the ``marks`` of an earlier answer, only hosts that
+are not as they were then are told. Planned requests are carried out like any other, read, and
+undone; nobody else ever sees them.
 """
 
 from __future__ import annotations
@@ -55,9 +57,14 @@ class VerifyApi:
         """Answer every host's snapshot, cabling and kernel, and what planned requests change."""
         caller = await self._auth.caller(request)
         caller.require("get_cloud")
-        works = _works(await read_json(request), caller)
-        now, told, kernels = await self._store.read(_read)
-        answer: dict[str, Any] = {"cloud": cloud_out(told), "kernels": kernels_out(kernels)}
+        body = _body(await read_json(request))
+        works, known = _works(body.get("planned", []), caller), _known(body.get("known", {}))
+        now, marks, told, kernels = await self._store.read(lambda tx: _read(tx, known))
+        answer: dict[str, Any] = {
+            "cloud": cloud_out(told),
+            "kernels": kernels_out(kernels),
+            "marks": marks,
+        }
         if works:
             answer["planned"] = cloud_out(await self._try(works, now))
         return JSONResponse(answer)
@@ -85,17 +92,32 @@ class VerifyApi:
         raise AssertionError("a plan is never carried out")
 
 
-def _read(tx: Transaction) -> tuple[dict[HostName, int], list[Told], list[KernelTold]]:
-    names = clouds.names(tx)
-    return revisions(tx), clouds.read(tx, names), clouds.kernels(tx, names)
+Read = tuple[dict[HostName, int], dict[HostName, str], list[Told], list[KernelTold]]
+"""All hosts' revisions and marks; the hosts that are not as known, and their kernels."""
 
 
-def _works(body: Any, caller: Caller) -> list[Work]:
-    if not isinstance(body, dict) or not body.keys() <= {"planned"}:
+def _read(tx: Transaction, known: Mapping[str, str]) -> Read:
+    marks = clouds.marks(tx)
+    names = [host for host, mark in marks.items() if known.get(host) != mark]
+    return revisions(tx), marks, clouds.read(tx, names), clouds.kernels(tx, names)
+
+
+def _body(body: Any) -> Mapping[str, Any]:
+    if not isinstance(body, dict) or not body.keys() <= {"planned", "known"}:
         raise Invalid(
-            "The body must be an object with at most the field 'planned'.", "HTTPBadRequest"
+            "The body must be an object with at most the fields 'planned' and 'known'.",
+            "HTTPBadRequest",
         )
-    planned = body.get("planned", [])
+    return body
+
+
+def _known(known: Any) -> Mapping[str, str]:
+    if not isinstance(known, dict) or not all(isinstance(mark, str) for mark in known.values()):
+        raise Invalid("known must be the marks of an earlier answer, by host.", "InvalidInput")
+    return known
+
+
+def _works(planned: Any, caller: Caller) -> list[Work]:
     if not isinstance(planned, list) or len(planned) > PLANNED_MAX:
         raise Invalid(f"planned must be a list of at most {PLANNED_MAX} requests.", "InvalidInput")
     return [_work(item, number, caller) for number, item in enumerate(planned, 1)]

@@ -209,6 +209,8 @@ def _show_cabling(config: AgentConfig, facts: HostFacts) -> list[str]:
         findings += _show_link("uplink", config.host.uplink, facts.links)
         source = config.host.routing_source or facts.uplink_address
         print(f"routing source    {source or 'none: the uplink has no address'}")
+        for router, address in sorted(config.host.routing_sources.items()):
+            print(f"{'':<18}{address} for router {router}")
     print(f"server            {config.server}: {_server_state(config)}")
     return findings
 

@@ -3,13 +3,15 @@
 From intent, and where the hosts' kernels, as their agents last read them, are not what is meant.
 
 Exit codes: 0 all well (with ``--diff``: the plan changes nothing), 1 findings; see ``main`` for
-the others.
+the others. ``--watch`` ends by being interrupted.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import sys
+import time
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,15 @@ from typing import Any
 
 from trunkline.cli import access
 from trunkline.errors import Invalid, ServerUnavailable
+
+WATCH_S = 2.0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour
+        raise ValueError(text)
+    return seconds
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -31,6 +42,15 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="a YAML or JSON list of API requests, {method, path, body}: say what they would open"
         " and close; none is carried out",
     )
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=WATCH_S,
+        metavar="SECONDS",
+        help="ask again and again, and say of each change what it did to the pairs of ports that"
+        " reach each other",
+    )
     parser.add_argument("--json", action="store_true", help="as data")
     access.add(parser)
     parser.set_defaults(run=run)
@@ -38,6 +58,8 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Ask the server for the cloud, and say what there is to say."""
+    if args.watch is not None:
+        return _watch(args)
     planned = [] if args.diff is None else _planned(args.diff)
     with _uncollected():
         answer = _ask(args, planned)
@@ -102,6 +124,38 @@ def _diff(answer: dict[str, Any], args: Namespace) -> int:
     else:
         print("\n".join(map(tell_difference, found)) or "the plan opens and closes nothing")
     return 1 if found else 0
+
+
+def _watch(args: Namespace) -> int:
+    from trunkline.trace.verify_watch import Watch  # noqa: PLC0415 - numpy loads slowly
+
+    if args.diff is not None:
+        raise Invalid("--watch and --diff cannot be used together; leave one of them out")
+    with access.connected(args) as client:
+        answer = client.request("POST", "/v2.0/cloud", {})
+        with _uncollected():
+            watch = Watch(_told(answer, "cloud"))
+        print(f"watching {len(answer['marks'])} hosts; Ctrl-C ends", file=sys.stderr, flush=True)
+        while True:
+            time.sleep(args.watch)
+            known = answer["marks"]
+            answer = client.request("POST", "/v2.0/cloud", {"known": known})
+            gone = known.keys() - answer["marks"].keys()
+            told = _told(answer, "cloud")
+            if told or gone:
+                hosts = sorted({*gone, *(snapshot.host for snapshot, _ in told)})
+                _say(hosts, watch.update(told, gone), args)
+
+
+def _say(hosts: list[str], shifts: list[Any], args: Namespace) -> None:
+    from trunkline.trace.verify_report import shift_out  # noqa: PLC0415 - as above
+
+    if args.json:
+        found = {"hosts": hosts, "shifts": [shift_out(one) for one in shifts]}
+        print(json.dumps(found), flush=True)
+    else:
+        lines = [f"  {one}" for one in shifts] or ["  as many pairs reach each other as before"]
+        print("\n".join([f"changed: {', '.join(hosts)}", *lines]), flush=True)
 
 
 def _told(answer: dict[str, Any], part: str) -> list[Any]:

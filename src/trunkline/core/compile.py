@@ -64,6 +64,7 @@ from trunkline.core.nat import (
     compile_metadata_chains,
     compile_nat_chains,
     compile_nat_sets,
+    face_set,
     routing_source,
     with_spaces,
 )
@@ -139,8 +140,17 @@ class Ground:
 
     @property
     def face(self) -> IPv4Address | None:
-        """Return what instances without a floating IP look like outside."""
+        """Return what the default router's instances without a floating IP look like outside."""
+        return routing_source(self.config, self.facts, self.router.id if self.router else None)
+
+    @property
+    def common_face(self) -> IPv4Address | None:
+        """Return the same of routers that have no source of their own here."""
         return routing_source(self.config, self.facts)
+
+    def face_of(self, space: Space) -> IPv4Address | None:
+        """Return the same of a space's router."""
+        return routing_source(self.config, self.facts, space.router.id if space.router else None)
 
 
 def compile_host(
@@ -172,7 +182,9 @@ def compile_host(
         routes=exempt | extra | floating_routes(ground.spaces),
         proxies=floating_proxies(ground.spaces, usable.uplink),
         spaces={
-            space.name: compile_space(space, usable, ground.face, snapshot.tenant_prefixes, dhcp)
+            space.name: compile_space(
+                space, usable, ground.face_of(space), snapshot.tenant_prefixes, dhcp
+            )
             for space in ground.spaces
         },
     )
@@ -245,7 +257,7 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
     ]
     if ground.segments:
         ways = [space.link for space in ground.spaces if space.transit is not None]
-        sets += compile_segment_sets(ground.served, ways)
+        sets += [*compile_segment_sets(ground.served, ways), face_set(_own_faces(ground))]
         chains.append(zone_chain())
     if ground.ipv6:
         more, chains = _ipv6_rules(snapshot, ground, chains)
@@ -255,11 +267,21 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
     return _table("inet", [*sets, *maps], [*chains, *limit_chains], limited[0] if maps else {})
 
 
+def _own_faces(ground: Ground) -> dict[IPv4Address, IPv4Address]:
+    """Return by transit address what spaces look like outside whose source is their own."""
+    faces = ((space.transit, ground.face_of(space)) for space in ground.spaces)
+    return {
+        transit[1]: face
+        for transit, face in faces
+        if transit and face and face != ground.common_face
+    }
+
+
 def _asking(ground: Ground) -> tuple[str, ...]:
     """Return the sets of bridges whose instances may ask the metadata proxy."""
     if not ground.config.metadata:
         return ()
-    return ("bridges", "segments") if ground.spaces else ("bridges",)
+    return ("bridges", "segments") if ground.segments else ("bridges",)
 
 
 def _ipv6_rules(
@@ -297,7 +319,7 @@ def _translations(ground: Ground) -> list[Chain]:
     snat = ground.router is None or ground.router.enable_snat
     chains = compile_nat_chains(uplink, Source(face, face) if face and snat else None)
     chains += [] if snat else [leaving_chain(uplink)]
-    return with_spaces(chains, uplink, face) if ground.segments else chains
+    return with_spaces(chains, uplink, ground.common_face) if ground.segments else chains
 
 
 def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:

@@ -39,7 +39,7 @@ Zone = tuple[str, int]
 
 def unwanted(
     snapshot: HostSnapshot,
-    face: IPv4Address | None,
+    faces: frozenset[IPv4Address],
     change: tuple[HostState, HostState],
     tables: Mapping[str, Iterable[Connection]],
 ) -> dict[str, tuple[Connection, ...]]:
@@ -47,14 +47,14 @@ def unwanted(
 
     Args:
         snapshot: By which connections are judged.
-        face: What instances without a floating IP look like outside; None without an uplink.
+        faces: What instances without a floating IP may look like outside.
         change: What the host is to be, and what it was before.
         tables: The connection tracking tables by space.
     """
     desired, actual = change
     gone = {key: frozenset(found) for key, found in _gone(desired, actual).items()}
     judges = {
-        key: Judge(snapshot, _sources(desired, key[0], face), gone.get(key, frozenset()), networks)
+        key: Judge(snapshot, _sources(desired, key[0], faces), gone.get(key, frozenset()), networks)
         for key, networks in _networks(snapshot, desired).items()
     }
     abandoned = {("", zone) for zone in _zones(actual).values()} - judges.keys()
@@ -117,11 +117,11 @@ def _guarded(state: HostState) -> dict[Zone, set[IpAddress]]:
 
 
 def _sources(
-    desired: HostState, space: str, face: IPv4Address | None
+    desired: HostState, space: str, faces: frozenset[IPv4Address]
 ) -> frozenset[IpAddress | None]:
     """Return what a table's translations may give instances that have no floating IP."""
     own = desired.spaces[space].addresses if space in desired.spaces else ()
-    return frozenset({face, *(a.address.ip for a in own if a.link == TRANSIT)})
+    return faces | {a.address.ip for a in own if a.link == TRANSIT}
 
 
 @dataclass(frozen=True)

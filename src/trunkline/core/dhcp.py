@@ -82,7 +82,7 @@ def _lines_by_bridge(parts: Iterable[dict[str, tuple[str, ...]]]) -> dict[str, t
 @kept()
 def _configs(served: tuple[Served, ...]) -> dict[str, str]:
     """Return the configuration of each DHCP server by bridge."""
-    return {s.bridge: _config(s) for s in served if _dhcp_subnets(s.network)}
+    return {s.bridge: _config(s) for s in served if _has_server(s.network)}
 
 
 @kept()

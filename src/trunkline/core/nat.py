@@ -8,12 +8,12 @@ not depend on placement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from trunkline.hoststate import Address, Chain, Hook, HostConfig, HostFacts, NftSet, Problem
-from trunkline.model import IpNetwork
+from trunkline.model import IpNetwork, RouterId
 from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView
 
@@ -38,11 +38,20 @@ class Source:
     face: IPv4Address
 
 
-def routing_source(config: HostConfig, facts: HostFacts) -> IPv4Address | None:
-    """Return the source of instances that leave without a floating IP, None without uplink."""
+def routing_source(
+    config: HostConfig, facts: HostFacts, router: RouterId | None = None
+) -> IPv4Address | None:
+    """Return the source of instances that leave without a floating IP, None without uplink.
+
+    Args:
+        config: The host's.
+        facts: The same.
+        router: That of the instances; None has no source of its own.
+    """
     if config.uplink is None:
         return None
-    return config.routing_source or facts.uplink_address
+    own = config.routing_sources.get(router) if router else None
+    return own or config.routing_source or facts.uplink_address
 
 
 def compile_floating(
@@ -105,12 +114,18 @@ def compile_nat_chains(uplink: str | None, source: Source | None) -> list[Chain]
     ]
 
 
+def face_set(faces: Mapping[IPv4Address, IPv4Address]) -> NftSet:
+    """Return the sources of the spaces whose router has one of its own, by transit address."""
+    elements = {str(transit): str(face) for transit, face in faces.items()}
+    return NftSet("faces", "type ipv4_addr : ipv4_addr", is_map=True, elements=elements)
+
+
 def with_spaces(
     chains: Iterable[Chain], uplink: str | None, face: IPv4Address | None
 ) -> list[Chain]:
     """Return a host's translation chains with what its spaces need.
 
-    What comes from a space by its transit's address is given the host's face, wherever it goes;
+    What comes from a space by its transit's address is given the router's face, wherever it goes;
     what goes into one shows a public face too. Bridged packets of spaces are none of these
     chains' business: they are translated, if at all, in there.
     """
@@ -118,10 +133,13 @@ def with_spaces(
     if face is not None:
         entering = "oifname @transits ip saddr @tenant_prefixes"
         more = (
+            f'oifname "{uplink}" snat ip to ip saddr map @faces',
             f'oifname "{uplink}" ip saddr {TRANSITS} snat ip to {face}',
+            "oifname @bridges ct status dnat snat ip to ip saddr map @faces",
             f"oifname @bridges ct status dnat ip saddr {TRANSITS} snat ip to {face}",
             f"{entering} snat ip to ip saddr map @floating_by_fixed",
             f"{entering} snat ip to {face}",
+            "oifname @transits snat ip to ip saddr map @faces",
             f"oifname @transits ip saddr {TRANSITS} snat ip to {face}",
         )
     first = {"nat-prerouting": ("iifname @segments accept",)}

@@ -13,7 +13,7 @@ import os
 import socket as sockets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -198,7 +198,7 @@ def delete_link(ns: str, link: str) -> None:
         rtnl.link("del", index=_index(rtnl, link))
 
 
-def address(ns: str, link: str, interface: IPv4Interface) -> None:
+def address(ns: str, link: str, interface: IPv4Interface | IPv6Interface) -> None:
     """Put an address on a link."""
     with _netlink(ns, f"ip addr add {interface} dev {link}") as rtnl:
         rtnl.addr(

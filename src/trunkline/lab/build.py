@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from pathlib import Path
 from shlex import quote
 from textwrap import dedent
@@ -24,9 +24,11 @@ from trunkline.errors import Interrupted, MissingFeature, Rejected
 from trunkline.hoststate import Address, Bridge, HostConfig, Vlan
 from trunkline.kernel import netns, spaces, sysctl
 from trunkline.kernel.linux import LinuxKernel
+from trunkline.lab import dhcpv6
 from trunkline.lab.state import RESOLV, Lab, kill_inside, write_secret
 from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, ROUTER, SWITCH, Host
 from trunkline.lab.waiting import limit_s, until
+from trunkline.model import AddressMode
 from trunkline.operations import AddAddress, CreateBridge, CreateVlan, SetSysctl
 from trunkline.ownership import vlan_name
 
@@ -93,7 +95,8 @@ def boot_host(lab: Lab, name: str) -> None:
 def _make_node(lab: Lab, node: str) -> None:
     netns.create(lab.namespace(node))
     # No bridge is filtered but those that ask for it, by their own nf_call_iptables.
-    _set_where_there(lab.namespace(node), "net.bridge.bridge-nf-call-iptables", "0")
+    for key in ("iptables", "ip6tables"):
+        _set_where_there(lab.namespace(node), f"net.bridge.bridge-nf-call-{key}", "0")
 
 
 def be_quiet(namespace: str) -> None:
@@ -117,6 +120,16 @@ def _make_host(lab: Lab, host: Host) -> None:
         netns.up(namespace, link)
     netns.address(namespace, UPLINK, host.external)
     netns.address(namespace, MANAGEMENT_LINK, host.management)
+    if any(network.ipv6 for network in lab.topology.networks.values()):
+        _route_ipv6(namespace)
+
+
+def _route_ipv6(namespace: str) -> None:
+    """Do what an administrator has to, where the kernel cannot route IPv6 on single links."""
+    with netns.enter(namespace):
+        by_link = sysctl.read("net.ipv6.conf.default.force_forwarding") is not None
+    if not by_link:
+        netns.sysctl(namespace, "net.ipv6.conf.all.forwarding", "1")
 
 
 def _make_controller(lab: Lab) -> None:
@@ -234,6 +247,7 @@ def start_agent(
     guard: bool = True,
     source: IPv4Address | None = None,
     exempt: Sequence[IPv4Network] = (),
+    sources: Mapping[str, IPv4Address] | None = None,
 ) -> None:
     """Start a host's agent.
 
@@ -243,6 +257,7 @@ def start_agent(
         guard: ``guard_absent_prefixes`` of its configuration.
         source: ``routing_source``; None is the host's external address.
         exempt: ``snat_exempt``.
+        sources: ``routing_sources``, by router's id.
     """
     directory = lab.directory / "hosts" / host
     directory.mkdir(parents=True, exist_ok=True)
@@ -263,7 +278,9 @@ def start_agent(
         [metadata]
         service = "http://{SERVER_ADDRESS}:{METADATA_SERVICE_PORT}"
         secret = "{_metadata_secret(lab)}"
-        """),
+        [routing_sources]
+        """)
+        + "".join(f'{router} = "{address}"\n' for router, address in (sources or {}).items()),
     )
     lab.spawn(f"agent-{host}", host, [*_trunkline(), "agent", "--config", str(config)])
 
@@ -302,7 +319,21 @@ def plug_instance(lab: Lab, instance: str, mac: str, tap: str, host: str | None 
     namespace = lab.namespace(instance)
     host = host or lab.topology.instances[instance].host
     netns.create(namespace)
+    hasten_ipv6(namespace)
     netns.veth(namespace, "eth0", mac, lab.namespace(host), tap)
+
+
+def hasten_ipv6(namespace: str) -> None:
+    """Have an instance's kernel wait less for its neighbours: they are on the same machine.
+
+    As it is, it finds out whether its address is taken, and who routes, in some four seconds.
+    """
+    for key, value in (
+        ("neigh.default.retrans_time_ms", "100"),
+        ("conf.default.router_solicitation_delay", "0"),
+        ("conf.default.router_solicitation_interval", "1"),
+    ):
+        _set_where_there(namespace, f"net.ipv6.{key}", value)
 
 
 def boot_instance(lab: Lab, instance: str) -> None:
@@ -363,6 +394,27 @@ def wait_for_lease(lab: Lab, instance: str) -> None:
         raise Interrupted(f"{error}{lab.last_words('udhcpc-' + instance)}") from error
 
 
+def wait_for_ipv6(
+    lab: Lab, instance: str, mac: str, address: IPv6Address, mode: AddressMode
+) -> None:
+    """Wait until a booted instance has its IPv6 address, for which it may have to ask.
+
+    Raises:
+        Interrupted: It has none, or another than the API says.
+    """
+    namespace = lab.namespace(instance)
+    if mode is AddressMode.STATEFUL:
+        lease = dhcpv6.ask(namespace, "eth0", mac, limit_s(20))
+        if lease is None or lease.address != address:
+            raise Interrupted(f"{instance} is to have {address}, and was given {lease}")
+        netns.address(namespace, "eth0", IPv6Interface(address))
+    show = ("ip", "-6", "addr", "show", "dev", "eth0", "-tentative")
+    until(
+        f"{instance} has {address}",
+        lambda: f"{address}/" in netns.run(namespace, show, limit_s(10)).stdout,
+    )
+
+
 def unplug_instance(lab: Lab, instance: str) -> None:
     """End an instance; its tap vanishes from the host."""
     lab.stop(f"udhcpc-{instance}")
@@ -389,7 +441,7 @@ def _udhcpc_script(lease: Path, etc: Path) -> str:
         }}
         case "$1" in
         deconfig)
-            ip addr flush dev "$interface"
+            ip -4 addr flush dev "$interface"
             ip link set "$interface" up
             ;;
         bound|renew)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from weakref import finalize
 
@@ -24,11 +24,13 @@ from trunkline.lab.waiting import until
 from trunkline.model import (
     GATEWAY_OWNER,
     ROUTER_INTERFACE_OWNER,
+    AddressMode,
     GatewayMode,
     HostName,
     NetworkId,
     PortId,
     Provisioning,
+    link_local,
 )
 from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name, vlan_name
 
@@ -47,6 +49,7 @@ class Seat:
     port_id: PortId
     mac: str
     address: IPv4Address
+    address6: IPv6Address | None = None
 
     @property
     def tap(self) -> str:
@@ -90,6 +93,10 @@ class Segment:
     def gateway_mac(self, host: str) -> str:
         """Return the MAC of its bridge on a host, as its instances see it."""
         return self.own_mac(host) if self.anycast is None else anycast_mac(self.network_id)
+
+    def router6(self, host: str) -> IPv6Address:
+        """Return what instances on a host have as their router in IPv6."""
+        return link_local(self.gateway_mac(host))
 
     def own_mac(self, host: str) -> str:
         """Return the MAC by which a host routes to it over the trunk."""
@@ -179,8 +186,22 @@ class Cloud:
         if not network.routed:
             subnet["gateway_ip"] = None
         self.as_project(network.project).create("subnets", subnet)
+        if network.ipv6:
+            self._create_ipv6(network, made["id"])
         for host in network.gateways:
             self.create_gateway(network.name, host)
+
+    def _create_ipv6(self, network: Network, network_id: str) -> None:
+        mode = network.ipv6_mode.value
+        subnet = {
+            "name": _ipv6_name(network),
+            "network_id": network_id,
+            "ip_version": 6,
+            "cidr": str(network.ipv6),
+            "ipv6_ra_mode": mode,
+            "ipv6_address_mode": mode,
+        }
+        self.as_project(network.project).create("subnets", subnet)
 
     def _create_router(self, router: Router) -> None:
         """Make a router, as the admin, who may put any project's networks on it."""
@@ -273,7 +294,7 @@ class Cloud:
             "dns_name": instance.name.lower().replace("_", "-"),
         }
         if instance.address is not None:
-            body["fixed_ips"] = [{"ip_address": str(instance.address)}]
+            body["fixed_ips"] = [{"ip_address": str(instance.address)}, *self._given(instance)]
         port = tenant.create("ports", body)
         binding = {
             "binding:host_id": instance.host,
@@ -281,6 +302,13 @@ class Cloud:
             "device_owner": "compute:nova",
         }
         self.admin.update("ports", port["id"], binding)
+
+    def _given(self, instance: Instance) -> list[dict[str, str]]:
+        """Return the wish for an IPv6 address, where one is not made of the MAC in any case."""
+        network = self._lab.topology.networks[instance.network]
+        if network.ipv6 is None or network.ipv6_mode is not AddressMode.STATEFUL:
+            return []
+        return [{"subnet_id": self.one("subnets", _ipv6_name(network))["id"]}]
 
     def bind(self, port_id: str, host: str) -> None:
         """Bind a port to a second host, as the hypervisor does that will move an instance."""
@@ -306,7 +334,7 @@ class Cloud:
         body: dict[str, Any] = {
             "security_group_id": tenant.list("security-groups", name="default")[0]["id"],
             "direction": "ingress",
-            "ethertype": "IPv4",
+            "ethertype": f"IPv{rule.source.version}",
             "protocol": rule.protocol,
             "remote_ip_prefix": str(rule.source),
         }
@@ -382,12 +410,17 @@ class Cloud:
         }
 
 
+def _ipv6_name(network: Network) -> str:
+    return f"{network.name}-ipv6"
+
+
 def _close(clients: Iterable[ApiClient]) -> None:
     for client in clients:
         client.close()
 
 
 def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
+    held = [ip_address(fixed["ip_address"]) for fixed in port["fixed_ips"]]
     return Seat(
         instance=instance.name,
         project=instance.project,
@@ -395,7 +428,8 @@ def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
         network=instance.network,
         port_id=PortId(port["id"]),
         mac=port["mac_address"],
-        address=IPv4Address(port["fixed_ips"][0]["ip_address"]),
+        address=next(a for a in held if isinstance(a, IPv4Address)),
+        address6=next((a for a in held if isinstance(a, IPv6Address)), None),
     )
 
 
@@ -407,11 +441,12 @@ def _segment(
 ) -> Segment:
     anycast = found["trunkline:gateway"] == GatewayMode.ANYCAST
     addresses = {
-        host: IPv4Address(port["fixed_ips"][0]["ip_address"])
+        host: address
         for port in gateways
         if port["network_id"] == found["id"]
+        for address in (ip_address(fixed["ip_address"]) for fixed in port["fixed_ips"])
         for host in placed or [port["binding:host_id"]]
-        if host or anycast
+        if (host or anycast) and isinstance(address, IPv4Address)
     }
     return Segment(
         network=network.name,

@@ -16,7 +16,7 @@ from trunkline.model import IpAddress
 from trunkline.ownership import cable_name
 
 
-def answered(shot: Shot, by: IPv4Address, what: str = "ping") -> Check:
+def answered(shot: Shot, by: IpAddress, what: str = "ping") -> Check:
     """Return whether a probe was answered, by whom it ought to be."""
     answer = shot.answer
     passed = answer.kind == "reply" and answer.by == by
@@ -87,9 +87,9 @@ def only_broadcasts_on_trunk(stage: Stage, frames: Seen) -> Check:
     return Check("nothing on the trunk but ARP broadcast", not other, evidence)
 
 
-def has_route(stage: Stage, node: str, route: str) -> Check:
+def has_route(stage: Stage, node: str, route: str, version: int = 4) -> Check:
     """Return whether a node has a route, given as ``ip route`` prints its beginning."""
-    routes = stage.routes(node)
+    routes = stage.routes(node, version)
     found = any(line.startswith(route) for line in routes)
     return Check(f"{node} has the route {route}", found, "; ".join(routes))
 

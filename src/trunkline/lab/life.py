@@ -79,6 +79,8 @@ def _build(lab: Lab) -> None:
         build.boot_instance(lab, instance)
     for instance in seats:
         build.wait_for_lease(lab, instance)
+    for seat in seats.values():
+        wait_for_ipv6(lab, seat)
     settle(lab, cloud)
 
 
@@ -100,6 +102,13 @@ def _answers(lab: Lab, cloud: Cloud) -> bool:
     except ServerUnavailable:
         return False
     return True
+
+
+def wait_for_ipv6(lab: Lab, seat: Seat) -> None:
+    """Wait until a booted instance has its IPv6 address, if it is to have one."""
+    mode = lab.topology.networks[seat.network].ipv6_mode
+    if seat.address6 is not None:
+        build.wait_for_ipv6(lab, seat.instance, seat.mac, seat.address6, mode)
 
 
 def start_instance(lab: Lab, cloud: Cloud, instance: str) -> Seat:

@@ -180,10 +180,10 @@ def _ping_size(asked: Question) -> int:
     return asked.size // 2 * 2  # the checksum is of pairs
 
 
-def _listener(stage: Stage, address: IPv4Address) -> str:
+def _listener(stage: Stage, address: IpAddress) -> str:
     """Return the instance that an address stands for: it has to listen."""
-    floating = {f.address: f.instance for f in stage.topology.floating_ips}
-    fixed = {seat.address: seat.instance for seat in stage.seats.values()}
+    floating: dict[IpAddress, str] = {f.address: f.instance for f in stage.topology.floating_ips}
+    fixed: dict[IpAddress, str] = {seat.address: seat.instance for seat in stage.seats.values()}
     peer = fixed.get(address) or floating.get(address)
     if peer is None:
         raise Invalid(f"--live: nobody in the lab listens at {address}; try --proto icmp")

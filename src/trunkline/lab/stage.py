@@ -34,7 +34,7 @@ from trunkline.lab.walk import (
     first_of,
     walk,
 )
-from trunkline.model import Provisioning
+from trunkline.model import IpAddress, Provisioning
 from trunkline.ownership import METADATA_PORT
 from trunkline.trace.cloud import Cloud as TracedCloud
 from trunkline.trace.packets import ICMP, TCP, UDP
@@ -142,14 +142,14 @@ class Stage:
         """Return the cloud as the tracer wants it; instances in ``dark`` are switched off."""
         return traced_cloud(self.lab, self.cloud, self.seats.values(), dark=dark)
 
-    def flow(self, instance: str, to: IPv4Address, protocol: int, port: int | None = None) -> Flow:
+    def flow(self, instance: str, to: IpAddress, protocol: int, port: int | None = None) -> Flow:
         """Return a flow from an instance."""
         return Flow(self.seats[instance].port_id, to, protocol, port)
 
     def ping(
         self,
         instance: str,
-        to: IPv4Address,
+        to: IpAddress,
         *,
         size: int = probe.PING_SIZE,
         hope: bool = True,
@@ -176,7 +176,7 @@ class Stage:
         self,
         instance: str,
         peer: str,
-        to: IPv4Address | None = None,
+        to: IpAddress | None = None,
         *,
         port: int = probe.PORT,
         hope: bool = True,
@@ -194,7 +194,7 @@ class Stage:
         self,
         instance: str,
         peer: str,
-        to: IPv4Address | None = None,
+        to: IpAddress | None = None,
         *,
         port: int = probe.PORT,
         hope: bool = True,
@@ -245,13 +245,13 @@ class Stage:
         self.settle()
 
     @contextmanager
-    def own_router(self, network: str) -> Iterator[None]:
-        """Have a network on a router of its own, with a way out, meanwhile."""
+    def own_router(self, network: str) -> Iterator[str]:
+        """Have a network on a router of its own, with a way out, meanwhile; yield its id."""
         router_id = self.cloud.give_router(network)
         self.settle()
         self.look()
         try:
-            yield
+            yield router_id
         finally:
             instances = [i.name for i in self.topology.instances.values() if i.network == network]
             with self.fixed_only(*instances):  # a floating IP holds on to its router
@@ -304,6 +304,8 @@ class Stage:
             build.wait_for_lease(self.lab, seat.instance)
         self.settle()
         self.look()
+        for seat in gone:
+            life.wait_for_ipv6(self.lab, self.seats[seat.instance])
 
     @contextmanager
     def unguarded(self, host: str) -> Iterator[None]:
@@ -327,35 +329,51 @@ class Stage:
 
     @contextmanager
     def routing(
-        self, host: str, source: IPv4Address, exempt: Sequence[IPv4Network] = ()
+        self,
+        host: str,
+        source: IPv4Address,
+        exempt: Sequence[IPv4Network] = (),
+        router: str | None = None,
     ) -> Iterator[None]:
         """Give a host another routing source and exempt destinations meanwhile.
 
-        The source is put on the uplink beside the host's own, as an administrator does.
+        The source is put on the uplink beside the host's own, as an administrator does. With a
+        router's id it is that router's only.
         """
         usual = self.topology.hosts[host].external
         words = (f"{source}/{usual.network.prefixlen}", "dev", build.UPLINK)
         if source != usual.ip:
             self.output(host, "ip", "addr", "add", *words)
-        self._reroute(host, source, exempt)
+        common, own = (usual.ip, {router: source}) if router else (source, {})
+        self._reroute(host, common, exempt, own)
         try:
             yield
         finally:
-            self._reroute(host, usual.ip, ())
+            self._reroute(host, usual.ip, (), {})
             if source != usual.ip:
                 self.output(host, "ip", "addr", "del", *words)
 
-    def _reroute(self, host: str, source: IPv4Address, exempt: Sequence[IPv4Network]) -> None:
+    def _reroute(
+        self,
+        host: str,
+        source: IPv4Address,
+        exempt: Sequence[IPv4Network],
+        sources: Mapping[str, IPv4Address],
+    ) -> None:
         self.lab.stop(f"agent-{host}")
-        build.start_agent(self.lab, host, source=source, exempt=exempt)
-        wanted = (str(source), [str(prefix) for prefix in exempt])
+        build.start_agent(self.lab, host, source=source, exempt=exempt, sources=sources)
+        wanted = {
+            "routing_source": str(source),
+            "snat_exempt": [str(prefix) for prefix in exempt],
+            "routing_sources": {key: str(value) for key, value in sources.items()},
+        }
         until(f"{host} has reported its routing", lambda: self._routing(host) == wanted)
         self.settle()
 
-    def _routing(self, host: str) -> tuple[str, list[str]]:
+    def _routing(self, host: str) -> dict[str, object]:
         (agent,) = self.cloud.admin.list("agents", host=host)
         cabling = agent["configurations"]["facts"]["cabling"]
-        return cabling["routing_source"], cabling["snat_exempt"]
+        return {k: cabling[k] for k in ("routing_source", "snat_exempt", "routing_sources")}
 
     def _guard(self, host: str) -> bool:
         """Return what a host's agent last reported of its configuration."""
@@ -411,9 +429,10 @@ class Stage:
         lines = self.output(node, "ip", "-brief", "link").splitlines()
         return {line.split()[0].partition("@")[0] for line in lines if line}
 
-    def routes(self, node: str) -> list[str]:
-        """Return a node's IPv4 routes as ``ip route`` prints them, those of its spaces last."""
-        found = (netns.run(place, ["ip", "route"], limit_s(10)) for place in self._places(node))
+    def routes(self, node: str, version: int = 4) -> list[str]:
+        """Return a node's routes as ``ip route`` prints them, those of its spaces last."""
+        show = ["ip", f"-{version}", "route"]
+        found = (netns.run(place, show, limit_s(10)) for place in self._places(node))
         return [line.strip() for one in found for line in one.stdout.splitlines()]
 
     @contextmanager

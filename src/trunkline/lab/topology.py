@@ -9,14 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from trunkline.errors import Invalid
-from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode, HostRoute, Provisioning
+from trunkline.model import (
+    VLAN_ID_MAX,
+    VLAN_ID_MIN,
+    AddressMode,
+    GatewayMode,
+    HostRoute,
+    IpNetwork,
+    Provisioning,
+)
 from trunkline.ownership import LINK_NAME_MAX
 
 T = TypeVar("T")
@@ -60,12 +68,13 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A tenant's network with its one subnet.
+    """A tenant's network with its IPv4 subnet, and maybe one of IPv6.
 
     Attributes:
         vlan_id: None lets the server choose.
         flat: It has no VLAN: its frames go without a tag.
         shared: All projects may have instances on it.
+        ipv6: Its IPv6 prefix; ``ipv6_mode`` is how instances get addresses of it.
         gateways: Hosts' own addresses by host, where they are not left to the server.
         gateway: Which address instances have as their gateway.
         provisioning: On which hosts it is, besides those of its instances.
@@ -82,6 +91,8 @@ class Network:
     routed: bool = True
     flat: bool = False
     shared: bool = False
+    ipv6: IPv6Network | None = None
+    ipv6_mode: AddressMode = AddressMode.SLAAC
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,7 @@ class GroupRule:
     project: str
     protocol: str
     ports: tuple[int, int] | None
-    source: IPv4Network
+    source: IpNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +291,8 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
             routed=fields.flag("routed", usual=True),
             flat=fields.flag("flat", usual=False),
             shared=fields.flag("shared", usual=False),
+            ipv6=fields.take("ipv6", IPv6Network, None),
+            ipv6_mode=fields.take("ipv6_mode", AddressMode, AddressMode.SLAAC),
         )
         fields.done()
 
@@ -313,7 +326,7 @@ def _rules(project: str, tenant: _Fields) -> Iterator[GroupRule]:
             project=project,
             protocol=fields.take("protocol", str),
             ports=fields.take("ports", _pair_of(int), None),
-            source=fields.take("from", IPv4Network),
+            source=fields.take("from", ip_network),
         )
         fields.done()
 

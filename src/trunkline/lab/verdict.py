@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from trunkline.lab.packets import Frame
 from trunkline.lab.predict import Prediction
 from trunkline.lab.walk import Cast, Select
+from trunkline.model import IpAddress
 from trunkline.trace.data import outline
 from trunkline.trace.steps import HOST, INSTANCE, INTERNET, SWITCH, Step
 from trunkline.trace.tell import prose
 
-PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+PRIVATE = tuple(
+    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+)  # RFC 1918, RFC 4193
 
 
 UNTAGGED = 0  # stands for the segment without a tag; IEEE 802.1Q: no VLAN has this number
@@ -253,7 +256,7 @@ def _shows_private(frame: Frame) -> bool:
     return any(is_private(a) for a in addresses(frame))
 
 
-def addresses(frame: Frame) -> tuple[IPv4Address, ...]:
+def addresses(frame: Frame) -> tuple[IpAddress, ...]:
     """Return the addresses that a frame shows: of IP, ARP, and what an ICMP error quotes."""
     if frame.arp:
         return frame.arp.sender, frame.arp.target
@@ -262,8 +265,8 @@ def addresses(frame: Frame) -> tuple[IPv4Address, ...]:
     return ()
 
 
-def is_private(address: IPv4Address) -> bool:
-    """Return whether an address is one of RFC 1918's."""
+def is_private(address: IpAddress) -> bool:
+    """Return whether an address is of no use outside (RFC 1918, RFC 4193)."""
     return any(address in prefix for prefix in PRIVATE)
 
 

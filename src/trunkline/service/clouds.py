@@ -14,7 +14,7 @@ from trunkline.model import HostName
 from trunkline.report import HostReport, decode, decode_reading
 from trunkline.service import snapshots
 from trunkline.service.hosts import alive_since
-from trunkline.snapshot import HostSnapshot
+from trunkline.snapshot import HostSnapshot, digest
 from trunkline.trace.verify_cloud import HostSettings
 from trunkline.trace.verify_data import Told
 from trunkline.trace.verify_kernel import KernelTold
@@ -23,6 +23,15 @@ from trunkline.trace.verify_kernel import KernelTold
 def names(tx: Transaction) -> list[HostName]:
     """Return all hosts."""
     return [HostName(name) for name in tx.connection.execute(select(hosts.c.host)).scalars()]
+
+
+def marks(tx: Transaction) -> dict[HostName, str]:
+    """Return what tells one state of a host's part of the cloud from another."""
+    rows = tx.connection.execute(select(hosts.c.host, hosts.c.revision, hosts.c.facts)).all()
+    return {
+        HostName(row.host): digest(f"{row.revision} {decode(row.host, row.facts or {})}")
+        for row in rows
+    }
 
 
 def read(tx: Transaction, wanted: Iterable[HostName]) -> list[Told]:
@@ -64,6 +73,7 @@ def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings
     return HostSettings(
         uplink=uplink,
         source=routing_source(report.config, report.facts) if uplink else None,
+        sources=tuple(report.config.routing_sources.items()) if uplink else (),
         exempt=report.config.snat_exempt,
         guard=report.config.guard_absent_prefixes,
         unserved=frozenset(n.id for n in snapshot.networks if n.id not in present),

@@ -121,10 +121,16 @@ class TracedHost:
 
     @cached_property
     def own(self) -> dict[IpAddress, str]:
-        """Return the link of each address of the host's that is known."""
+        """Return the link of each address of the host's that is known.
+
+        Routing sources are its administrator's to put on the uplink, and taken to be there.
+        """
         found: dict[IpAddress, str] = {}
         if self.uplink and self.facts.uplink_address:  # first: it is the uplink's usual source
             found[self.facts.uplink_address] = self.uplink
+        if self.uplink:
+            sources = (self.config.routing_source, *self.config.routing_sources.values())
+            found |= {source: self.uplink for source in sources if source}
         return found | _by_address(self.state.addresses) | self._link_local
 
     @cached_property

@@ -96,8 +96,9 @@ def outside_of(*clouds: Cloud) -> tuple[IPv4Address, ...]:
 
 def _inside(cloud: Cloud) -> list[tuple[int, int]]:
     """Return what is not the Internet, as spans of addresses that do not overlap."""
-    sources = (host.settings.source for host in cloud.hosts.values())
-    single = [*(f.address for f in cloud.floating), *(s for s in sources if s is not None)]
+    settings = [host.settings for host in cloud.hosts.values()]
+    sources = [s for one in settings for s in (one.source, *dict(one.sources).values()) if s]
+    single = [*(f.address for f in cloud.floating), *sources]
     prefixes = [*map(str, cloud.tenant_prefixes), *NOWHERE]
     return _merged([*((int(a), int(a)) for a in single), *map(prefix_span, prefixes)])
 

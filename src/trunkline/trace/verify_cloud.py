@@ -6,7 +6,7 @@ nothing of rules' meaning, of single flows, or of how the snapshots came here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
@@ -19,6 +19,7 @@ from trunkline.model import (
     IpNetwork,
     NetworkId,
     ProjectId,
+    RouterId,
     SubnetId,
 )
 from trunkline.snapshot import GroupView, HostSnapshot, NetworkView, PortView, RouterView
@@ -33,6 +34,7 @@ class HostSettings:
     Attributes:
         uplink: Whether there is an external NIC.
         source: What instances without a floating IP look like outside; None is no translation.
+        sources: The same for routers that have one of their own here, by id.
         exempt: Destinations for which instances keep their own source.
         guard: Tenant prefixes that the host does not serve are refused, and do not leak.
         unserved: Networks of the snapshot that the host cannot serve.
@@ -41,6 +43,7 @@ class HostSettings:
 
     uplink: bool = True
     source: IPv4Address | None = None
+    sources: tuple[tuple[RouterId, IPv4Address], ...] = ()
     exempt: tuple[IPv4Network, ...] = ()
     guard: bool = True
     unserved: frozenset[NetworkId] = frozenset()
@@ -115,7 +118,8 @@ class Cloud:
     """All that decides who reaches whom.
 
     Attributes:
-        faces: What an end with a floating IP looks like outside, by end's port id and address.
+        faces: What an end looks like outside that has a floating IP, or whose router has a source
+            of its own on its host, by end's port id and address.
         revisions: The revision of each host's snapshot at which answers hold.
     """
 
@@ -161,18 +165,32 @@ def gather(snapshots: Iterable[HostSnapshot], settings: Mapping[HostName, HostSe
     hosts = {s.host: _host(s, settings.get(s.host, HostSettings())) for s in held}
     ends = tuple(end for s in held for end in _ends(s, hosts[s.host]))
     floating = _floating(held, ends)
+    segments = {n.id: _segment(n, s.routers) for s in held for n in s.networks}
+    faces: dict[tuple[str, Address], IPv4Address] = dict(_own_sources(ends, hosts, segments))
+    faces |= {(f.end.seat.port.id, f.end.address): f.address for f in floating}
     return Cloud(
         hosts=hosts,
-        segments={n.id: _segment(n, s.routers) for s in held for n in s.networks},
+        segments=segments,
         ends=ends,
         groups={group.id: group for s in held for group in s.groups},
         floating=floating,
         tenant_prefixes=tuple(
             p for s in held[:1] for p in s.tenant_prefixes if isinstance(p, IPv4Network)
         ),
-        faces={(f.end.seat.port.id, f.end.address): f.address for f in floating},
+        faces=faces,
         revisions={s.host: s.revision for s in held},
     )
+
+
+def _own_sources(
+    ends: Iterable[End], hosts: Mapping[HostName, Host], segments: Mapping[NetworkId, Segment]
+) -> Iterator[tuple[tuple[str, Address], IPv4Address]]:
+    """Yield what ends look like outside whose router has a source of its own on their host."""
+    sources = {name: dict(host.settings.sources) for name, host in hosts.items()}
+    for end in ends if any(sources.values()) else ():
+        router = segments[end.seat.port.network_id].router
+        if router and router.enable_snat and router.id in sources[end.seat.host]:
+            yield (end.seat.port.id, end.address), sources[end.seat.host][router.id]
 
 
 def _host(snapshot: HostSnapshot, settings: HostSettings) -> Host:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from trunkline.model import HostName, NetworkId
+from trunkline.model import HostName, NetworkId, RouterId
 from trunkline.snapshot import HostSnapshot, decode, digest, encode
 from trunkline.trace.verify_cloud import HostSettings
 
@@ -72,6 +72,7 @@ def _settings_out(settings: HostSettings) -> dict[str, Any]:
     return {
         "uplink": settings.uplink,
         "source": None if settings.source is None else str(settings.source),
+        "sources": [[router, str(source)] for router, source in settings.sources],
         "exempt": [str(prefix) for prefix in settings.exempt],
         "guard": settings.guard,
         "unserved": sorted(settings.unserved),
@@ -84,6 +85,7 @@ def _settings_in(data: Mapping[str, Any]) -> HostSettings:
     return HostSettings(
         uplink=bool(data["uplink"]),
         source=None if source is None else IPv4Address(source),
+        sources=tuple((RouterId(r), IPv4Address(a)) for r, a in data.get("sources", ())),
         exempt=tuple(map(IPv4Network, data["exempt"])),
         guard=bool(data["guard"]),
         unserved=frozenset(map(NetworkId, data["unserved"])),

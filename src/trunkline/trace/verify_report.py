@@ -19,6 +19,7 @@ from trunkline.trace.verify_findings import (
     rule_findings,
 )
 from trunkline.trace.verify_kernel import KernelFinding, KernelTold, kernel_findings, unread
+from trunkline.trace.verify_watch import Shift
 
 SCHEMA = 1
 
@@ -135,6 +136,16 @@ def difference_out(difference: Difference) -> dict[str, Any]:
         "from": difference.source,
         "to": difference.target,
         "service": str(difference.service),
+    }
+
+
+def shift_out(shift: Shift) -> dict[str, Any]:
+    """Return how the count of a service's pairs changed as plain data."""
+    return {
+        "ip_version": shift.version,
+        "service": str(shift.service),
+        "before": asdict(shift.before),
+        "after": asdict(shift.after),
     }
 
 

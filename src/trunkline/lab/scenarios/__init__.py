@@ -14,6 +14,7 @@ from functools import partial
 from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
+from trunkline.lab.scenarios.ipv6 import play_ipv6
 from trunkline.lab.scenarios.layouts import play_flat, play_upstream
 from trunkline.lab.scenarios.moves import play_host, play_move
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
@@ -106,6 +107,7 @@ LAYOUTS = {
     for scenario in (
         Scenario("flat", "one untagged segment for all tenants (FlatDHCPManager)", play_flat),
         Scenario("upstream", "6b by way of a router on the trunk", play_upstream),
+        Scenario("ipv6", "1, 3, 4, 5, 6 and 6b in IPv6", play_ipv6),
         Scenario("single", "one host is gateway, DHCP and NAT for all", play_single),
     )
 }

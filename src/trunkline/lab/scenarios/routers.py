@@ -18,13 +18,14 @@ from trunkline.lab.verdict import Act, Check, Seen, on_wire
 from trunkline.lab.walk import carrying
 
 GOOGLE = IPv4Address("8.8.8.8")
+OWN_SOURCE = 206  # of the external prefix, which no host has
 
 
 def play_routers(stage: Stage) -> tuple[Act, ...]:
     """Put tenant2's network on a router of its own, and take it off again."""
     pool = stage.topology.floating_cidr
     icmp = [GroupRule(p, "icmp", None, pool) for p in ("tenant1", "tenant2")]
-    with stage.rules(*stage.topology.rules, *icmp), stage.own_router("net2"):
+    with stage.rules(*stage.topology.rules, *icmp), stage.own_router("net2") as router:
         return (
             _apart_act(stage),
             _together_act(stage),
@@ -33,6 +34,7 @@ def play_routers(stage: Stage) -> tuple[Act, ...]:
             _floating_act(stage, "VM_6", "VM_1"),
             _same_host_act(stage),
             *_metadata_acts(stage),
+            *_own_source_acts(stage, router),
         )
 
 
@@ -62,16 +64,8 @@ def _together_act(stage: Stage) -> Act:
 
 def _outside_act(stage: Stage) -> Act:
     """Leave without a floating IP: translated twice on the host, and seen outside as ever."""
-    shot = stage.ping("VM_3", GOOGLE)
-    seen, carried = shot.seen, carrying(shot.answer.nonce)
-    leaving = seen.of(carried, ECHO).on(LEFT, build.UPLINK, "out")
     public = stage.topology.hosts[LEFT].external.ip
-    sources = {f.ip.source for f in leaving if f.ip}
-    checks = [
-        answered(shot, GOOGLE),
-        Check(f"it leaves with source {public}", sources == {public}, leaving.places()),
-    ]
-    return act(stage, "VM_3 reaches the Internet by its router", [shot], carried, checks)
+    return _left_with(stage, "VM_3", public, "VM_3 reaches the Internet by its router")
 
 
 def _floating_act(stage: Stage, sender: str, receiver: str) -> Act:
@@ -103,6 +97,29 @@ def _same_host_act(stage: Stage) -> Act:
         nothing("nothing of it leaves", on_wire(seen.of(carried), stage.ground, stage.cast)),
     ]
     title = f"VM_1 pings VM_3 by a floating IP, {target}, on their common host"
+    return act(stage, title, [shot], carried, checks)
+
+
+def _own_source_acts(stage: Stage, router: str) -> tuple[Act, ...]:
+    """Give that router a source of its own on its host; the router that all share has another."""
+    common = stage.topology.hosts[LEFT].external
+    own = common.network[OWN_SOURCE]
+    with stage.routing(LEFT, own, router=router):
+        return (
+            _left_with(stage, "VM_3", own, "its router gets a source of its own on this host"),
+            _left_with(stage, "VM_2", common.ip, "the router that all share keeps the host's"),
+        )
+
+
+def _left_with(stage: Stage, sender: str, source: IPv4Address, title: str) -> Act:
+    shot = stage.ping(sender, GOOGLE)
+    seen, carried = shot.seen, carrying(shot.answer.nonce)
+    leaving = seen.of(carried, ECHO).on(LEFT, build.UPLINK, "out")
+    sources = {f.ip.source for f in leaving if f.ip}
+    checks = [
+        answered(shot, GOOGLE),
+        Check(f"it leaves with source {source}", sources == {source}, leaving.places()),
+    ]
     return act(stage, title, [shot], carried, checks)
 
 

@@ -49,6 +49,19 @@ def test_the_link_local_address_of_a_mac() -> None:
     assert link_local("34:56:78:9a:bc:de") == IPv6Address("fe80::3656:78ff:fe9a:bcde")
 
 
+def test_a_network_of_ipv6_alone_is_advertised() -> None:
+    """It needs no IPv4 subnet to have a server."""
+    (network, *_) = clouds.DUAL.networks
+    six = tuple(s for s in network.subnets if s.cidr.version == 6)
+    alone = replace(clouds.DUAL, networks=(replace(network, subnets=six),))
+
+    state, problems = compiled(alone)
+
+    (server,) = state.dhcp.values()
+    assert "enable-ra" in server.config.splitlines()
+    assert not problems
+
+
 RED = replace(clouds.DUAL.networks[0], router_id=clouds.RED.id)
 HINDRANCES = {
     "only the default router routes IPv6": (
@@ -144,7 +157,7 @@ def test_connections_are_judged_by_the_rules_of_their_family(name: str) -> None:
     connection, lives = JUDGED[name]
     state, _ = compiled(clouds.DUAL)
 
-    found = unwanted(clouds.DUAL, None, (state, state), {"": [connection]})
+    found = unwanted(clouds.DUAL, frozenset(), (state, state), {"": [connection]})
 
     assert found == ({} if lives else {"": (connection,)})
 
@@ -156,4 +169,4 @@ def test_connections_of_an_address_that_is_gone_end() -> None:
     after, _ = compiled(gone)
     echo = ping(MEMBER, link_local(clouds.VM1.mac))
 
-    assert unwanted(gone, None, (after, before), {"": [echo]}) == {"": (echo,)}
+    assert unwanted(gone, frozenset(), (after, before), {"": [echo]}) == {"": (echo,)}

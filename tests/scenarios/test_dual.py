@@ -1,0 +1,61 @@
+"""IPv6 beside IPv4 in the lab, and what would be seen without the rules that it needs."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from trunkline.kernel import netns
+from trunkline.lab.scenarios import ALL, play
+from trunkline.lab.scenarios.ipv6 import finding
+from trunkline.lab.stage import Stage
+from trunkline.lab.verdict import Report, Seen
+from trunkline.lab.waiting import until
+
+pytestmark = pytest.mark.scenario
+
+
+def failed(report: Report) -> str:
+    """Return the checks of a report that did not pass, with their evidence."""
+    checks = [(act.title, check) for act in report.acts for check in act.checks]
+    return "\n".join(f"{title}: {c.text} [{c.evidence}]" for title, c in checks if not c.passed)
+
+
+@pytest.mark.parametrize("key", ["ipv6", "6"])
+def test_both_families(dual: Stage, key: str) -> None:
+    """The article's scenarios in IPv6, and IPv4 as the tracer predicts it on the same hosts."""
+    assert failed(play(dual, ALL[key])) == ""
+
+
+@pytest.fixture
+def open_trunk(dual: Stage) -> Iterator[Stage]:
+    """Let routers be found across the trunk: the agents are frozen, and their rules are gone."""
+    agents = [dual.lab.process(f"agent-{host}") for host in dual.topology.hosts]
+    for agent in agents:
+        assert agent
+        agent.signal(signal.SIGSTOP)
+    for host in dual.topology.hosts:
+        flush = ["nft", "flush", "chain", "bridge", "trunkline", "at-trunk6"]
+        assert netns.run(dual.lab.namespace(host), flush).returncode == 0
+    yield dual
+    for agent in agents:
+        assert agent
+        agent.signal(signal.SIGCONT)
+
+
+def test_without_its_rules_other_hosts_are_routers_too(open_trunk: Stage) -> None:
+    """An instance that asks is answered by every host: the wall is the rule at the trunk."""
+    namespace, segment = open_trunk.lab.namespace("VM_1"), open_trunk.segment("VM_1")
+    wanted = {segment.router6(host) for host in open_trunk.topology.hosts}
+    with open_trunk.capture() as capture:
+        netns.down(namespace, "eth0")
+        netns.up(namespace, "eth0")
+
+        def heard() -> bool:
+            told = Seen(capture.frames()).on("VM_1", "eth0", "in")
+            found = told.of(finding, "router advertisement")
+            return {f.ip.source for f in found if f.ip} == wanted
+
+        until("both hosts are heard of", heard)
