@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from itertools import product
 from random import Random
 
@@ -199,12 +199,35 @@ def test_what_is_not_judged_is_said() -> None:
     ]
 
 
+def test_a_host_that_cannot_serve_ipv6() -> None:
+    """Where a host leaves a network's IPv6 out, nothing is delivered by it; IPv4 is as it was."""
+    host = clouds.DUAL.host
+    tallies = {}
+    for only in (frozenset(), frozenset({clouds.NET100.id})):
+        cloud = gather([clouds.DUAL], {host: HostSettings(ipv4_only=only)})
+        ends = {end.address: end for end in cloud.ends}
+        web = next(
+            s for s in services(rules_of_version(cloud, 6)) if (s.protocol, s.port) == (6, 80)
+        )
+        for pair in (("10.0.0.3", "10.0.0.4"), (clouds.DUAL3.fixed_ips[1].address, clouds.SLAAC1)):
+            a, b = (ends[ip_address(str(one))] for one in pair)
+            tallies[bool(only), a.address.version] = to_port(cloud, a, b, web).verdict
+        assert "IPv6 between instances and the outside is not judged" in not_covered(cloud)
+
+    assert tallies[False, 6] == Verdict.ANSWERED
+    assert tallies[True, 6] not in ARRIVES
+    assert tallies[True, 4] == tallies[False, 4]
+
+
 def test_a_cloud_survives_its_way_as_data() -> None:
     """What the server tells is what the command line reads, sections told once."""
     known = replace(clouds.ARTICLE, floating_ips=(replace(clouds.FLOAT1, id="f1"),))  # type: ignore[arg-type]
     told = [
         (known, HostSettings(exempt=(IPv4Network("172.16.0.0/12"),))),
-        (replace(known, host="compute2"), HostSettings(source=IPv4Address("1.2.3.4"))),  # type: ignore[arg-type]
+        (
+            replace(known, host="compute2"),  # type: ignore[arg-type]
+            HostSettings(source=IPv4Address("1.2.3.4"), ipv4_only=frozenset({clouds.NET102.id})),
+        ),
     ]
     data = cloud_out(told)
     assert cloud_in(data) == told

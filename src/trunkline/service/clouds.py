@@ -69,6 +69,7 @@ def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings
         return HostSettings(told=False)
     served, _ = choose_served(snapshot, report.config, report.facts)
     present = {one.network.id for one in served}
+    dual = {one.network.id for one in served if one.has_ipv6}
     uplink = report.config.uplink in report.facts.links
     return HostSettings(
         uplink=uplink,
@@ -77,4 +78,5 @@ def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings
         exempt=report.config.snat_exempt,
         guard=report.config.guard_absent_prefixes,
         unserved=frozenset(n.id for n in snapshot.networks if n.id not in present),
+        ipv4_only=frozenset(present - dual),
     )

@@ -7,7 +7,7 @@ nothing of rules' meaning, of single flows, or of how the snapshots came here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from trunkline.model import (
@@ -22,7 +22,16 @@ from trunkline.model import (
     RouterId,
     SubnetId,
 )
-from trunkline.snapshot import GroupView, HostSnapshot, NetworkView, PortView, RouterView
+from trunkline.snapshot import (
+    GroupView,
+    HostSnapshot,
+    NetworkView,
+    PortView,
+    RouterView,
+    SubnetView,
+)
+
+IPV4 = 4
 
 Address = IPv4Address | IPv6Address
 
@@ -38,6 +47,7 @@ class HostSettings:
         exempt: Destinations for which instances keep their own source.
         guard: Tenant prefixes that the host does not serve are refused, and do not leak.
         unserved: Networks of the snapshot that the host cannot serve.
+        ipv4_only: Those whose IPv6 subnets it cannot serve.
         told: Whether its agent has said so; otherwise a usual host is assumed.
     """
 
@@ -47,6 +57,7 @@ class HostSettings:
     exempt: tuple[IPv4Network, ...] = ()
     guard: bool = True
     unserved: frozenset[NetworkId] = frozenset()
+    ipv4_only: frozenset[NetworkId] = frozenset()
     told: bool = True
 
 
@@ -200,13 +211,20 @@ def _host(snapshot: HostSnapshot, settings: HostSettings) -> Host:
         for router in snapshot.routers
         if router.admin_up and (not router.hosts or snapshot.host in router.hosts)
     }
-    routed = [s for n in served if n.router_id in routing for s in n.subnets]
+    routed = [s for n in served if n.router_id in routing for s in _subnets(n, settings)]
     return Host(
         snapshot.host,
         settings,
         frozenset(n.id for n in served),
         frozenset(subnet.id for subnet in routed if subnet.gateway is not None),
     )
+
+
+def _subnets(network: NetworkView, settings: HostSettings) -> Iterator[SubnetView]:
+    """Yield what of a network's subnets a host serves."""
+    for subnet in network.subnets:
+        if subnet.cidr.version == IPV4 or network.id not in settings.ipv4_only:
+            yield subnet
 
 
 def _segment(network: NetworkView, routers: Iterable[RouterView]) -> Segment:
@@ -227,8 +245,10 @@ def _ends(snapshot: HostSnapshot, host: Host) -> Iterable[End]:
         if not port.active:
             continue
         seat = Seat(port, host.name, port.admin_up and port.network_id in host.networks)
+        mute = replace(seat, up=seat.up and port.network_id not in host.settings.ipv4_only)
         for fixed in port.fixed_ips:
-            yield End(seat, fixed.address, fixed.subnet_id)
+            at = seat if fixed.address.version == IPV4 else mute
+            yield End(at, fixed.address, fixed.subnet_id)
 
 
 def _floating(snapshots: Iterable[HostSnapshot], ends: Iterable[End]) -> tuple[Floating, ...]:

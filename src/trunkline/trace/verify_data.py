@@ -76,6 +76,7 @@ def _settings_out(settings: HostSettings) -> dict[str, Any]:
         "exempt": [str(prefix) for prefix in settings.exempt],
         "guard": settings.guard,
         "unserved": sorted(settings.unserved),
+        "ipv4_only": sorted(settings.ipv4_only),
         "told": settings.told,
     }
 
@@ -89,5 +90,6 @@ def _settings_in(data: Mapping[str, Any]) -> HostSettings:
         exempt=tuple(map(IPv4Network, data["exempt"])),
         guard=bool(data["guard"]),
         unserved=frozenset(map(NetworkId, data["unserved"])),
+        ipv4_only=frozenset(map(NetworkId, data["ipv4_only"])),
         told=bool(data["told"]),
     )

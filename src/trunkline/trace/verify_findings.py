@@ -18,7 +18,7 @@ from trunkline.model import Rule
 from trunkline.snapshot import GroupView
 from trunkline.trace.reach import Counts, Reach
 from trunkline.trace.reach_policy import ANYBODY, WORD, Bools, Ints, peer_of, prefix_span
-from trunkline.trace.verify_cloud import Cloud, End
+from trunkline.trace.verify_cloud import IPV4, Cloud, End
 from trunkline.trace.verify_flow import Ruling, to_port
 from trunkline.trace.verify_services import PORTED, QUERIES, Service, fits
 
@@ -284,4 +284,6 @@ def not_covered(cloud: Cloud) -> list[str]:
         for segment in cloud.segments.values()
         if segment.upstream
     ]
+    if any(end.address.version != IPV4 for end in cloud.ends):
+        found.append("IPv6 between instances and the outside is not judged")
     return sorted(found)
