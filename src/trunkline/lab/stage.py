@@ -28,6 +28,7 @@ from trunkline.lab.walk import (
     Cast,
     Select,
     any_arp,
+    any_discovery,
     carrying,
     connecting,
     discovering,
@@ -127,7 +128,7 @@ class Stage:
         with self.capture() as capture:
             answer = fire()
             seen = Seen(capture.frames())
-        story = first_of(told(answer.nonce), any_arp(build.MANAGEMENT_LINK))
+        story = first_of(told(answer.nonce), any_arp(build.MANAGEMENT_LINK), any_discovery)
         observed = walk(seen, story, self.cast)
         return Shot(seen, held_against(predicted, observed), answer)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from trunkline.lab.packets import (
-    BROADCAST,
+    ADVERTISE,
     ECHO6_REPLY,
     ECHO6_REQUEST,
     ECHO_REPLY,
@@ -23,12 +23,13 @@ from trunkline.lab.packets import (
     ICMPV6,
     NO_ROUTE,
     PROHIBITED,
+    SOLICIT,
     UNREACHABLE,
     UNREACHABLE6,
     Frame,
     Ip,
 )
-from trunkline.trace.packets import UDP
+from trunkline.trace.packets import UDP, asking, is_for_many, telling
 from trunkline.trace.packets import Arp as TracedArp
 from trunkline.trace.passage import kernel_order
 from trunkline.trace.steps import HOST, INSTANCE, ROUTER, SWITCH, Header, Sighting, Step
@@ -80,7 +81,7 @@ class Cast:
 
     def owner(self, mac: str) -> str:
         """Return whose a MAC is; of an unknown one, itself."""
-        return "everybody" if mac == BROADCAST else self.macs.get(mac, mac)
+        return "everybody" if is_for_many(mac) else self.macs.get(mac, mac)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def _legs(seen: list[Frame], cast: Cast) -> list[list[Frame]]:
         again = place != frame.node or cast.roles[frame.node] == SWITCH
         ttl = frame.ip.ttl if frame.ip and again else None
         legs.setdefault((place, ttl), []).append(frame)
-    is_flood = seen[0].destination_mac == BROADCAST
+    is_flood = is_for_many(seen[0].destination_mac)
     if not is_flood and any(cast.roles[f.node] == ROUTER for f in seen):
         return list(legs.values())
     distance, order = _distances(cast.place(seen[0]), cast), list(cast.roles)
@@ -237,7 +238,7 @@ def _sighting(frame: Frame, cast: Cast) -> Sighting:
 
 def _part(frame: Frame) -> str:
     """Return what a packet is to the flow, as far as it shows by itself."""
-    if frame.arp:
+    if frame.arp or any_discovery(frame):
         return "arp"
     if frame.dhcp:
         return "dhcp"
@@ -319,6 +320,17 @@ def any_arp(*except_on: str) -> Select:
         return TracedArp(arp.is_reply, arp.sender_mac, arp.sender, arp.target).name
 
     return select
+
+
+def any_discovery(frame: Frame) -> str | None:
+    """Select neighbour discovery, but for who asks whether an address is taken (RFC 4862, 5.4)."""
+    ip = frame.ip
+    if ip is None or ip.protocol != ICMPV6 or ip.icmp is None or int(ip.source) == 0:
+        return None
+    target = IPv6Address(ip.payload[8:24].ljust(16, b"\0"))  # RFC 4861, 4.3 and 4.4
+    if ip.icmp[0] == SOLICIT:
+        return asking(ip.source, target)
+    return telling(ip.destination, target) if ip.icmp[0] == ADVERTISE else None
 
 
 def leasing(mac: str) -> Select:

@@ -124,23 +124,37 @@ class Frame:
 
     @property
     def is_for_many(self) -> bool:
-        """Return whether it is a broadcast, or IPv6's multicast (RFC 2464, 7)."""
-        return self.destination_mac == BROADCAST or self.destination_mac.startswith("33:33:")
+        """Return whether it is for everybody."""
+        return is_for_many(self.destination_mac)
+
+
+def is_for_many(mac: str) -> bool:
+    """Return whether a MAC is the broadcast's, or of IPv6's multicast (RFC 2464, 7)."""
+    return mac == BROADCAST or mac.startswith("33:33:")
 
 
 def solicitation(mac: str, source: IpAddress, target: IPv6Address) -> Frame:
     """Return the question for a neighbour's MAC (RFC 4861, 4.3; RFC 4291, 2.7.1)."""
     low = int(target) & 0xFFFFFF
     group = IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | low)
-    name = f"neighbour solicitation: who has {target}? tell {source}"
-    packet = _discovery(name, source, group, SOLICIT, target)
+    packet = _discovery(asking(source, target), source, group, SOLICIT, target)
     return Frame(mac, "33:33:ff:" + ":".join(f"{octet:02x}" for octet in low.to_bytes(3)), packet)
 
 
 def advertisement(mac: str, to_mac: str, target: IpAddress, to: IpAddress) -> Frame:
     """Return the answer to it."""
-    name = f"neighbour advertisement to {to}: {target} is here"
-    return Frame(mac, to_mac, _discovery(name, target, to, ADVERTISE, target))
+    packet = _discovery(telling(to, target), target, to, ADVERTISE, target)
+    return Frame(mac, to_mac, packet)
+
+
+def asking(source: IpAddress, target: IpAddress) -> str:
+    """Return what a story calls a neighbour solicitation."""
+    return f"neighbour solicitation: who has {target}? tell {source}"
+
+
+def telling(to: IpAddress, target: IpAddress) -> str:
+    """Return what a story calls a neighbour advertisement."""
+    return f"neighbour advertisement to {to}: {target} is here"
 
 
 def _discovery(

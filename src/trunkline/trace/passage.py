@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from trunkline.trace.conntrack import UNTRACKED, Tracked
-from trunkline.trace.packets import BROADCAST, Arp, Frame, Packet
+from trunkline.trace.packets import Arp, Frame, Packet, is_for_many
 from trunkline.trace.steps import Decision, Disposition, Header, Sighting, Step
 
 
@@ -108,8 +108,7 @@ class Passage:
 
 
 def _owner(mac: str, owners: Mapping[str, str]) -> str:
-    many = mac == BROADCAST or mac.startswith("33:33:")
-    return "everybody" if many else owners.get(mac, mac)
+    return "everybody" if is_for_many(mac) else owners.get(mac, mac)
 
 
 def _header(frame: Frame) -> Header:

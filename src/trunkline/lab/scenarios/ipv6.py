@@ -1,8 +1,7 @@
 """Scenarios 1, 3, 4, 5, 6 and 6b once more, in IPv6.
 
 An instance's router is the link-local address of its own host's bridge, which it hears of by an
-advertisement; neighbours are found by multicast instead of ARP. The tracer does not walk IPv6,
-and has to say so of each probe; what is told comes from captures alone.
+advertisement; neighbours are found by multicast instead of ARP.
 """
 
 from __future__ import annotations
@@ -32,12 +31,11 @@ from trunkline.lab.packets import (
     UNREACHABLE6,
     Frame,
 )
-from trunkline.lab.scenarios.acts import LEFT, RIGHT, absent, together, witnessed
-from trunkline.lab.stage import Shot, Stage
+from trunkline.lab.scenarios.acts import LEFT, RIGHT, absent, act, witnessed
+from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Check, Seen, on_trunk, on_wire, reversed_path
 from trunkline.lab.waiting import limit_s
 from trunkline.lab.walk import Select, carrying, first_of, walk
-from trunkline.trace.steps import Disposition
 
 ECHO, REPLY = "ICMPv6 echo request", "ICMPv6 echo reply"
 DHCP_PORTS = {546, 547}
@@ -62,17 +60,6 @@ def _to(stage: Stage, instance: str) -> IPv6Address:
     address = stage.seats[instance].address6
     assert address is not None, f"{instance} has no IPv6 address; use --file dual"
     return address
-
-
-def _act(stage: Stage, title: str, shots: list[Shot], story: Select, checks: list[Check]) -> Act:
-    """Return an act of probes, of each of which nothing may be predicted."""
-    unknown = all(
-        s.prediction.trace.disposition is Disposition.UNKNOWN and not s.prediction.trace.steps
-        for s in shots
-    )
-    sentence = shots[0].prediction.trace.sentence
-    honest = Check("the tracer says that it does not know", unknown, sentence)
-    return witnessed(stage, title, together(shots), story, [*checks, honest])
 
 
 def finding(frame: Frame) -> str | None:
@@ -168,7 +155,7 @@ def _same_host_act(stage: Stage) -> Act:
         nothing("the echo is not on the trunk", on_trunk(probe, stage.ground, stage.cast)),
     ]
     story = first_of(carried, soliciting(target))
-    return _act(stage, "VM_1 pings VM_2: same tenant, same host", [shot], story, checks)
+    return act(stage, "VM_1 pings VM_2: same tenant, same host", [shot], story, checks)
 
 
 def _other_host_act(stage: Stage) -> Act:
@@ -186,7 +173,7 @@ def _other_host_act(stage: Stage) -> Act:
         untouched("it is bridged all the way, not routed", there),
         Check("the reply takes the same path in reverse", reversed_path(*ways)),
     ]
-    return _act(stage, "VM_1 pings VM_5: same tenant, other host", [shot], carried, checks)
+    return act(stage, "VM_1 pings VM_5: same tenant, other host", [shot], carried, checks)
 
 
 def _closed_act(stage: Stage) -> Act:
@@ -203,7 +190,7 @@ def _closed_act(stage: Stage) -> Act:
         nothing("and does not reach VM_3", probe.on("VM_3")),
     ]
     title = "without rules for the other tenant, nothing passes"
-    return _act(stage, title, [ping, tcp], carried, checks)
+    return act(stage, title, [ping, tcp], carried, checks)
 
 
 def _routed_act(stage: Stage) -> Act:
@@ -223,7 +210,7 @@ def _routed_act(stage: Stage) -> Act:
         nothing("nothing of it on the trunk", on_trunk(request, stage.ground, stage.cast)),
     ]
     title = "VM_1 pings VM_3: other tenant, same host"
-    return _act(stage, title, [shot, tcp], carried, checks)
+    return act(stage, title, [shot, tcp], carried, checks)
 
 
 def _asymmetric_act(stage: Stage) -> Act:
@@ -244,7 +231,7 @@ def _asymmetric_act(stage: Stage) -> Act:
         untouched(f"{LEFT} only bridges it", reply.on(LEFT)),
     ]
     title = "VM_1 pings VM_6: other tenant, other host, asymmetric"
-    return _act(stage, title, [shot, tcp], carried, checks)
+    return act(stage, title, [shot, tcp], carried, checks)
 
 
 def _absent_act(stage: Stage) -> Act:
@@ -262,4 +249,4 @@ def _absent_act(stage: Stage) -> Act:
             nothing("nothing of it leaves", on_wire(probe, stage.ground, stage.cast)),
             nothing("nothing of it on the trunk", on_trunk(probe, stage.ground, stage.cast)),
         ]
-        return _act(stage, "the other tenant's network is not here", [shot], carried, checks)
+        return act(stage, "the other tenant's network is not here", [shot], carried, checks)
