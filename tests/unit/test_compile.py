@@ -10,6 +10,7 @@ import pytest
 
 from trunkline.core.compile import compile_host
 from trunkline.core.filter import rule_text
+from trunkline.core.nat import SRCNAT
 from trunkline.hoststate import Address, HostFacts, HostState
 from trunkline.model import Direction, GroupId, HostRoute, Rule, RuleId
 
@@ -137,6 +138,15 @@ def test_an_mtu_that_the_trunk_does_not_take_is_lowered_and_reported() -> None:
     assert "dhcp-option=option:mtu,1400\n" in state.dhcp["br100"].config
     assert [p.subject for p in problems] == ["network network100", "network network102"]
     assert "1500 does not fit eth0's 1400" in problems[0].text
+
+
+def test_what_translation_missed_does_not_leave_with_a_private_source() -> None:
+    """Such as a connection that is picked up half-way, of an instance that has just moved here."""
+    chain = compiled(clouds.ONE_PORT).tables[INET].chains["leaving"]
+
+    assert chain.hook is not None
+    assert chain.hook.priority > SRCNAT
+    assert 'oifname "eth1" ip saddr @tenant_prefixes ip daddr != @snat_exempt drop' in chain.rules
 
 
 def test_metadata_leads_to_the_hosts_proxy_where_there_is_one() -> None:

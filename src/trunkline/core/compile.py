@@ -318,7 +318,7 @@ def _translations(ground: Ground) -> list[Chain]:
     uplink, face = ground.config.uplink, ground.face
     snat = ground.router is None or ground.router.enable_snat
     chains = compile_nat_chains(uplink, Source(face, face) if face and snat else None)
-    chains += [] if snat else [leaving_chain(uplink)]
+    chains += [leaving_chain(uplink)] if face or not snat else []
     return with_spaces(chains, uplink, ground.common_face) if ground.segments else chains
 
 
