@@ -126,6 +126,8 @@ def test_an_address_is_chosen_or_given(cloud: Cloud, mode: str | None) -> None:
     assert addresses(first, six) == [str(cidr[2])]
     assert addresses(second, six) == [str(cidr[3])]
     assert addresses(given, six) == [str(cidr[0xABCD])]
+    spelled = f"ip_address={cidr[0xABCD].exploded.upper()}"
+    assert [p["id"] for p in cloud.alice.list("ports", fixed_ips=spelled)] == [given["id"]]
     with pytest.raises(Conflict) as refusal:
         port(cloud, network, fixed_ips=[{"ip_address": str(cidr[3])}])
     assert refusal.value.kind == "IpAddressInUse"
@@ -168,6 +170,7 @@ def test_a_full_subnet_says_so(cloud: Cloud) -> None:
         ({"ipv6_ra_mode": "dhcpv6-stateful"}, "ipv6_ra_mode"),
         ({"ipv6_ra_mode": "static"}, "ipv6_ra_mode"),
         ({"enable_dhcp": False}, "enable_dhcp"),
+        ({"service_types": ["compute:nova"]}, "service_types"),
         ({"gateway_ip": None}, "gateway_ip"),
         ({"gateway_ip": "10.0.0.1"}, "gateway_ip"),
         ({"gateway_ip": "fe80::1"}, "gateway_ip"),
@@ -201,7 +204,12 @@ def test_what_ipv4_has_no_modes_for(cloud: Cloud) -> None:
         cloud.subnet(network, **modes(SLAAC))
     six = subnet6(cloud, network, SLAAC)
 
-    for change in ({"enable_dhcp": False}, {"gateway_ip": None}, {"dns_nameservers": ["1.1.1.1"]}):
+    for change in (
+        {"enable_dhcp": False},
+        {"gateway_ip": None},
+        {"dns_nameservers": ["1.1.1.1"]},
+        {"service_types": ["compute:nova"]},
+    ):
         with pytest.raises(Invalid, match=next(iter(change))):
             cloud.alice.update("subnets", six["id"], change)
     changed = cloud.alice.update("subnets", six["id"], {"dns_nameservers": ["2001:4860::8888"]})

@@ -59,8 +59,8 @@ def automatic(
     Raises:
         Conflict: Somebody has one of them, or it is reserved.
     """
-    suited = [s for s in _suited(available, port["device_owner"]) if is_automatic(s)]
-    rows = [made_of_mac(subnet, port["mac_address"]) for subnet in suited]
+    mine = [subnet for subnet in available if is_automatic(subnet)]
+    rows = [made_of_mac(subnet, port["mac_address"]) for subnet in mine]
     _require_free(tx, [row for row in rows if row not in held])
     return rows
 
@@ -109,7 +109,7 @@ def choose_any(tx: Transaction, available: Sequence[Record], device_owner: str) 
     Raises:
         Conflict: All subnets of a version are exhausted, or none is for such a port.
     """
-    suited = _suited(available, device_owner)
+    suited = [s for s in available if not s["service_types"] or device_owner in s["service_types"]]
     if available and not suited:
         raise Conflict(
             f"No valid service subnet for the given device owner {device_owner!r}: all subnets of"
@@ -121,10 +121,6 @@ def choose_any(tx: Transaction, available: Sequence[Record], device_owner: str) 
         if not is_automatic(subnet):
             by_version.setdefault(subnet["ip_version"], []).append(subnet)
     return [_choose(tx, by_version[version]) for version in sorted(by_version)]
-
-
-def _suited(available: Sequence[Record], device_owner: str) -> list[Record]:
-    return [s for s in available if not s["service_types"] or device_owner in s["service_types"]]
 
 
 def _choose(tx: Transaction, subnets: Sequence[Record]) -> FixedIpRow:

@@ -62,8 +62,7 @@ def require_sense(cidr: IpNetwork, subnet: Record) -> None:
 
     Args:
         cidr: Its prefix.
-        subnet: Has ``ip_version``, ``enable_dhcp``, ``ipv6_ra_mode``, ``ipv6_address_mode``;
-            ``gateway_ip`` may be absent.
+        subnet: As it will be; ``gateway_ip`` may be absent.
     """
     modes = subnet["ipv6_ra_mode"], subnet["ipv6_address_mode"]
     reason = ""
@@ -90,6 +89,13 @@ def _require_prefix(cidr: IpNetwork, subnet: Record) -> None:
         raise Invalid(
             f"Invalid input for operation: Invalid CIDR {cidr} for IPv6 address mode. OpenStack"
             " uses the EUI-64 address format, which requires the prefix to be /64.",
+            "InvalidInput",
+        )
+    if is_automatic(subnet) and subnet["service_types"]:
+        raise Invalid(
+            f"Invalid input for service_types. Reason: with {subnet['ipv6_address_mode']} every"
+            " instance of the network makes itself an address of what is advertised to all; use"
+            " dhcpv6-stateful, or another network.",
             "InvalidInput",
         )
     if cidr.prefixlen < PREFIX_MIN:

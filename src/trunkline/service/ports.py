@@ -155,7 +155,7 @@ def _with_fixed_ip(values: Sequence[Any]) -> ColumnElement[bool]:
         if name == "ip_address_substr":
             condition = fixed_ips.c.ip_address.contains(text, autoescape=True)
         elif name in ("ip_address", "subnet_id"):
-            condition = fixed_ips.c[name] == text
+            condition = fixed_ips.c[name] == _spelled(text)
         else:
             raise Invalid(
                 "fixed_ips: filter by ip_address=ADDRESS, ip_address_substr=PART or subnet_id=ID.",
@@ -164,6 +164,14 @@ def _with_fixed_ip(values: Sequence[Any]) -> ColumnElement[bool]:
         wanted[name].append(condition)
     conditions = [or_(*alternatives) for alternatives in wanted.values()]
     return ports.c.id.in_(select(fixed_ips.c.port_id).where(*conditions))
+
+
+def _spelled(text: str) -> str:
+    """Return an address as the table has it, and any other text as it is."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return text
 
 
 def _with_group(values: Sequence[Any]) -> ColumnElement[bool]:
