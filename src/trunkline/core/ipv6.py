@@ -18,6 +18,7 @@ from trunkline.core.filter import (
     WAYS,
     compile_member_sets,
     compile_port_sets,
+    name_set,
     own_addresses,
     pair_addresses,
     prefix_set,
@@ -55,6 +56,7 @@ def compile_ipv6_sets(
     """Return the inet table's sets; ``served`` are the networks with IPv6."""
     gateways = {f'"{s.bridge}" . {address}': "" for s in served for address in _gateways(s, host)}
     return [
+        name_set("bridges6", [s.bridge for s in served]),
         NftSet("gateways6", "typeof iifname . ip6 saddr", elements=gateways),
         prefix_set("tenant_prefixes", prefixes, V6),
         *compile_port_sets(served, ports, V6),
@@ -113,8 +115,11 @@ def _egress_chain(uplink: str | None) -> Chain:
 
 def _ingress_chain() -> Chain:
     rules = (
-        "oifname @bridges icmpv6 type 137 drop",  # nobody is told of a shorter way, as in IPv4
+        "oifname @bridges6 icmpv6 type 137 drop",  # nobody is told of a shorter way, as in IPv4
         "ct state established,related accept",
+        # Nobody else is a router, also not by fragments, which are put together by now.
+        "oifname . ip6 saddr @gateways6 icmpv6 type 134 accept",
+        "oifname @bridges6 icmpv6 type 134 drop",
         *DISCOVERY,
         f"oifname . ip6 saddr @gateways6 {ANSWERING}",
         "oifname . ip6 daddr vmap @ingress6",
