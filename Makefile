@@ -1,5 +1,5 @@
 # The commands of this project. Each sets up what it needs first (scripts/setup).
-.PHONY: demo test check bench test-kernel clean
+.PHONY: demo test check bench judge test-kernel clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
@@ -33,6 +33,10 @@ bench:  ## what a port costs, beside the same work done by hand
 	@scripts/setup $(LAB_PACKAGES)
 	$(VENV)/python bench/bench.py
 	$(VENV)/python bench/verify.py
+
+judge:  ## the API beside a real Neutron's: the same random calls, the same answers
+	@scripts/setup python3-venv
+	$(VENV)/pytest tests/judge
 
 clean:  ## removes what set-up and runs have made in this directory
 	rm -rf .venv .cache build src/*.egg-info

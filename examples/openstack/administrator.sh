@@ -30,6 +30,9 @@ expect router openstack extension list --network -f value -c Alias
 expect trunkline-agent openstack network agent list -f value -c Binary
 agent=$(openstack network agent list -f value -c ID | head -n 1)
 expect "Trunkline agent" openstack network agent show "$agent" -f value -c agent_type
+run openstack network agent set --disable --description "new disks" "$agent"
+expect "new disks" openstack network agent show "$agent" -f value -c description
+run openstack network agent set --enable --description "" "$agent"
 expect nova openstack availability zone list --network -f value -c "Zone Name"
 
 # A network on a VLAN of one's choice, lent to one project
@@ -43,6 +46,14 @@ expect "$policy" openstack network rbac list --action access_as_shared -f value 
 run openstack network rbac set --target-project admin "$policy"
 expect access_as_shared openstack network rbac show "$policy" -f value -c action
 run openstack network rbac delete "$policy"
+
+# Other things that are lent likewise
+run openstack security group create common
+policy=$(openstack network rbac create --type security_group --action access_as_shared \
+    --target-project guests common -f value -c id)
+expect security_group openstack network rbac show "$policy" -f value -c object_type
+run openstack network rbac delete "$policy"
+run openstack security group delete common
 
 # Quotas
 run openstack quota set --networks 7 --ports 70 guests
@@ -59,6 +70,16 @@ run openstack subnet create --network lent --subnet-pool cuts lent-v4
 expect /26 openstack subnet show lent-v4 -f value -c cidr
 expect lent openstack ip availability list -f value -c "Network Name"
 run openstack subnet pool unset --tag spare cuts
+
+# A scope, in which no two pools overlap
+run openstack address scope create --share plan
+run openstack subnet pool set --address-scope plan cuts
+expect "$(openstack address scope show plan -f value -c id)" \
+    openstack network show lent -f value -c ipv4_address_scope
+run openstack address scope set --name layout plan
+expect layout openstack address scope list -f value -c Name
+run openstack subnet pool set --no-address-scope cuts
+run openstack address scope delete layout
 expect cuts openstack subnet pool list -f value -c Name
 
 run openstack subnet delete lent-v4

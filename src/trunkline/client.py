@@ -45,6 +45,7 @@ SINGULAR = {
     "floatingips": "floatingip",
     "reserved-addresses": "reserved_address",
     "subnetpools": "subnetpool",
+    "address-scopes": "address_scope",
     "rbac-policies": "rbac_policy",
     "network-ip-availabilities": "network_ip_availability",
     "audit-events": "audit_event",

@@ -60,8 +60,11 @@ def test_single_addresses_are_members_of_the_ports_groups(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
-        ([{}], "InvalidInput Invalid input for allowed_address_pairs. Reason: {} needs ip_address"),
-        ([{"ip_address": "10.0.0.1/24"}], "InvalidInput Invalid input for allowed_address_pairs"),
+        (
+            [{}],
+            "HTTPBadRequest Invalid input for allowed_address_pairs. Reason: {} needs ip_address",
+        ),
+        ([{"ip_address": "10.0.0.1/24"}], "HTTPBadRequest Invalid input for allowed_address_pairs"),
         ([{"ip_address": "10.0.0.300"}], "is not a valid IP address"),
         ([{"ip_address": "10.0.0.9", "mac_address": "x"}], "is not a valid MAC address"),
         ([{"ip_address": "10.0.0.9", "port": 1}], "'port' is unknown"),

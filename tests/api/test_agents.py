@@ -467,6 +467,34 @@ def test_a_rebound_port_is_down_until_its_new_host_reports(
     assert set(gateways(cloud, network)) == {right}
 
 
+def test_a_host_that_is_set_down_takes_no_more_ports(
+    cloud: Cloud, hosts: tuple[str, str, str]
+) -> None:
+    """No port comes to a host whose agent is set down; those that are there stay as they are."""
+    left, right, _ = hosts
+    network = cloud.network()
+    stays, other = cloud.instance(network, left), cloud.instance(network, right)
+    snapshot(cloud, left)
+    (agent,) = cloud.admin.list("agents", host=left)
+    after = cloud.admin.update(
+        "agents", agent["id"], {"admin_state_up": False, "description": "new disks"}
+    )
+    assert (after["admin_state_up"], after["description"]) == (False, "new disks")
+    for refused in (
+        lambda: cloud.instance(network, left),
+        lambda: cloud.admin.update("ports", other["id"], {"binding:host_id": left}),
+        lambda: cloud.admin.request(
+            "POST", f"/v2.0/ports/{other['id']}/bindings", {"binding": {"host": left}}
+        ),
+    ):
+        with pytest.raises(Conflict, match=f"{left} .* takes no more ports"):
+            refused()
+    cloud.admin.update("ports", stays["id"], {"name": "stays"})
+    assert [port.id for port in snapshot(cloud, left).ports] == [stays["id"]]
+    cloud.admin.update("agents", agent["id"], {"admin_state_up": True})
+    assert cloud.instance(network, left)["binding:host_id"] == left
+
+
 def test_hosts_are_agents(cloud: Cloud, hosts: tuple[str, str, str]) -> None:
     """What a host reported is shown to administrators; a host never heard of is no agent."""
     left, right, _ = hosts

@@ -63,6 +63,9 @@ class Known:
             "subnetpools": [
                 cloud.admin.create("subnetpools", {"name": "f", "prefixes": ["10.99.0.0/16"]})["id"]
             ],
+            "address-scopes": [
+                cloud.admin.create("address-scopes", {"name": "f", "ip_version": 4})["id"]
+            ],
             "rbac-policies": [cloud.admin.list("rbac-policies", object_id=external["id"])[0]["id"]],
             "qos/policies": [cloud.admin.create("qos/policies", {"name": "fuzz"})["id"]],
             "probes": [UNKNOWN],

@@ -75,15 +75,15 @@ def test_an_address_outside_the_pools_may_be_asked_for(cloud: Cloud) -> None:
     ("fixed_ip", "kind"),
     [
         ({"ip_address": "203.0.113.7"}, "InvalidIpForNetwork"),
-        ({"ip_address": "10.0.0.256"}, "InvalidInput"),
-        ({"ip_address": 7}, "InvalidInput"),
+        ({"ip_address": "10.0.0.256"}, "HTTPBadRequest"),
+        ({"ip_address": 7}, "HTTPBadRequest"),
         ({"ip_address": "2001:db8::1"}, "InvalidIpForNetwork"),
-        ({"ip_address": "fd00::%eth0"}, "InvalidInput"),
-        ({"ip_address": "::ffff:10.0.0.3"}, "InvalidInput"),
+        ({"ip_address": "fd00::%eth0"}, "HTTPBadRequest"),
+        ({"ip_address": "::ffff:10.0.0.3"}, "HTTPBadRequest"),
         ({"subnet_id": "6f2f2d0e-0000-4000-8000-000000000000"}, "InvalidInput"),
-        ({"subnet_id": "nonsense"}, "InvalidInput"),
-        ({}, "InvalidInput"),
-        ({"address": "10.0.0.1"}, "InvalidInput"),
+        ({"subnet_id": "nonsense"}, "HTTPBadRequest"),
+        ({}, "HTTPBadRequest"),
+        ({"address": "10.0.0.1"}, "HTTPBadRequest"),
     ],
 )
 def test_a_wrong_address_names_the_field(cloud: Cloud, fixed_ip: object, kind: str) -> None:

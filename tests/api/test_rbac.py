@@ -139,7 +139,7 @@ def test_an_empty_network_becomes_external_by_policy(cloud: Cloud) -> None:
         ({"target_tenant": "*"}, Forbidden),
         ({"action": EXTERNAL}, Forbidden),
         ({"action": "access_as_friend"}, Invalid),
-        ({"object_type": "qos_policy"}, Invalid),
+        ({"object_type": "trunk"}, Invalid),
         ({"object_id": "6f2f2d0e-0000-4000-8000-000000000000"}, NotFound),
         ({"target_tenant": ""}, Invalid),
     ],
@@ -167,3 +167,96 @@ def test_whose_policies(cloud: Cloud) -> None:
         lend(cloud, cloud.network("bob"), "p3")
     with pytest.raises(Conflict, match="already exists"):
         lend(cloud, network, "p2")
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "security_group": ("security-groups", {"name": "lent"}),
+    "qos_policy": ("qos/policies", {"name": "lent"}),
+    "subnetpool": ("subnetpools", {"name": "lent", "prefixes": ["10.250.0.0/16"]}),
+    "address_scope": ("address-scopes", {"name": "lent", "ip_version": 4}),
+}
+
+
+def use(cloud: Cloud, kind: str, object_id: str) -> tuple[str, str]:
+    """Let bob have something that uses what was lent to him; return what and where."""
+    wishes: dict[str, tuple[str, dict[str, Any]]] = {
+        "security_group": ("ports", {"security_groups": [object_id]}),
+        "qos_policy": ("ports", {"qos_policy_id": object_id}),
+        "subnetpool": ("subnets", {"subnetpool_id": object_id, "prefixlen": 26, "ip_version": 4}),
+        "address_scope": (
+            "subnetpools",
+            {"name": "cuts", "prefixes": ["10.251.0.0/16"], "address_scope_id": object_id},
+        ),
+    }
+    collection, wish = wishes[kind]
+    if collection != "subnetpools":
+        wish["network_id"] = cloud.network("bob")["id"]
+    return collection, cloud.bob.create(collection, wish)["id"]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_objects_are_lent_likewise(cloud: Cloud, kind: str) -> None:
+    """Only the borrower sees and uses it, cannot change it, and it stays lent while in use."""
+    collection, wish = OTHERS[kind]
+    lent = cloud.admin.create(collection, wish)
+    with pytest.raises(NotFound):
+        use(cloud, kind, lent["id"])
+    policy = lend_any(cloud, kind, lent, "p2")
+    assert cloud.bob.show(collection, lent["id"])["shared"] is True
+    assert lent["id"] in [one["id"] for one in cloud.bob.list(collection, shared=True)]
+    with pytest.raises(NotFound):
+        cloud.user("carol").show(collection, lent["id"])
+    with pytest.raises(Forbidden):
+        cloud.bob.update(collection, lent["id"], {"name": "mine"})
+
+    where, used = use(cloud, kind, lent["id"])
+    with pytest.raises(Conflict, match="p2") as refusal:
+        cloud.admin.delete("rbac-policies", policy["id"])
+    assert refusal.value.kind == "RbacPolicyInUse"
+    cloud.bob.delete(where, used)
+    cloud.admin.delete(collection, lent["id"])
+    assert cloud.admin.list("rbac-policies", object_id=lent["id"]) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OTHERS if kind != "security_group"])
+def test_what_is_shared_has_a_policy(cloud: Cloud, kind: str) -> None:
+    """To share with everybody by attribute or by policy is the same, seen from both sides."""
+    collection, wish = OTHERS[kind]
+    shared = cloud.admin.create(collection, {**wish, "shared": True})
+    (policy,) = cloud.admin.list("rbac-policies", object_id=shared["id"], object_type=kind)
+    assert (policy["target_tenant"], policy["action"]) == ("*", SHARED)
+    assert cloud.user("carol").show(collection, shared["id"])["shared"] is True
+    cloud.admin.delete("rbac-policies", policy["id"])
+    assert cloud.admin.show(collection, shared["id"])["shared"] is False
+    with pytest.raises(NotFound):
+        cloud.user("carol").show(collection, shared["id"])
+    cloud.admin.delete(collection, shared["id"])
+
+
+def test_only_networks_are_lent_as_external(cloud: Cloud) -> None:
+    """What has no outside is not lent as one."""
+    group = cloud.admin.create("security-groups", {"name": "inner"})
+    with pytest.raises(Invalid) as refusal:
+        lend_any(cloud, "security_group", group, "p2", action=EXTERNAL)
+    assert refusal.value.kind == "InvalidActionForType"
+
+
+def lend_any(
+    cloud: Cloud, kind: str, lent: dict[str, Any], target: str, action: str = SHARED
+) -> dict[str, Any]:
+    """Lend an object of any type, as an administrator."""
+    wish = {"object_type": kind, "object_id": lent["id"], "action": action}
+    return cloud.admin.create("rbac-policies", {**wish, "target_tenant": target})
+
+
+def test_nobody_turns_protection_off_on_what_is_lent(cloud: Cloud) -> None:
+    """On a network that is another's, only its owner makes ports that may use any address."""
+    network = cloud.network()
+    lend(cloud, network, "p2")
+    off = {"port_security_enabled": False, "security_groups": []}
+    port = cloud.bob.create("ports", {"network_id": network["id"]})
+    with pytest.raises(Forbidden, match="port_security_enabled"):
+        cloud.bob.create("ports", {"network_id": network["id"], **off})
+    with pytest.raises(Forbidden, match="port_security_enabled"):
+        cloud.bob.update("ports", port["id"], off)
+    assert cloud.alice.create("ports", {"network_id": network["id"], **off})["id"]

@@ -119,16 +119,16 @@ def test_the_default_pool(cloud: Cloud) -> None:
     ("wish", "kind"),
     [
         ({"prefixes": []}, "EmptySubnetPoolPrefixList"),
-        ({"prefixes": ["10.0.0.1/24"]}, "InvalidInput"),
-        ({"prefixes": ["fd00::1/64"]}, "InvalidInput"),
+        ({"prefixes": ["10.0.0.1/24"]}, "HTTPBadRequest"),
+        ({"prefixes": ["fd00::1/64"]}, "HTTPBadRequest"),
         ({"prefixes": ["fd00::/64", "10.0.0.0/8"]}, "PrefixVersionMismatch"),
-        ({"prefixes": ["fe80::/10"]}, "InvalidInput"),
+        ({"prefixes": ["fe80::/10"]}, "HTTPBadRequest"),
         ({"min_prefixlen": 26, "max_prefixlen": 25}, "IllegalSubnetPoolPrefixBounds"),
         ({"default_prefixlen": 7}, "IllegalSubnetPoolPrefixBounds"),
         ({"max_prefixlen": 23}, "IllegalSubnetPoolPrefixBounds"),
         ({"max_prefixlen": 33}, "IllegalSubnetPoolPrefixBounds"),
-        ({"max_prefixlen": 129}, "InvalidInput"),
-        ({"default_quota": -1}, "InvalidInput"),
+        ({"max_prefixlen": 129}, "HTTPBadRequest"),
+        ({"default_quota": -1}, "HTTPBadRequest"),
     ],
 )
 def test_a_pool_that_makes_no_sense(cloud: Cloud, wish: dict[str, Any], kind: str) -> None:
@@ -149,7 +149,7 @@ def test_a_pool_that_makes_no_sense(cloud: Cloud, wish: dict[str, Any], kind: st
         ({"prefixlen": 24, "cidr": "10.9.0.0/24"}, Invalid, "BadRequest"),
         ({"cidr": "11.9.0.0/24"}, Conflict, "SubnetAllocationError"),
         ({"prefixlen": 33}, Invalid, "MaxPrefixSubnetAllocationError"),
-        ({"prefixlen": 129}, Invalid, "InvalidInput"),
+        ({"prefixlen": 129}, Invalid, "HTTPBadRequest"),
     ],
 )
 def test_a_subnet_that_the_pool_does_not_give(

@@ -183,5 +183,5 @@ def _converted(attribute: Attribute, given: Any) -> Any:
         return attribute.convert(given)
     except ValueError as error:
         raise Invalid(
-            f"Invalid input for {attribute.name}. Reason: {error}.", "InvalidInput"
+            f"Invalid input for {attribute.name}. Reason: {error}.", "HTTPBadRequest"
         ) from None

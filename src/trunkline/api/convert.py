@@ -114,6 +114,19 @@ def text(longest: int) -> Converter:
 name = text(255)
 
 
+def text_of_some(longest: int) -> Converter:
+    """Return a converter to texts that are not blank."""
+    inner = text(longest)
+
+    def convert(value: Any) -> str:
+        found: str = inner(value)
+        if not found.strip():
+            raise ValueError(f"{quoted(value)}: it must not be blank")
+        return found
+
+    return typed(STRING)(convert)
+
+
 def text_or_null(longest: int) -> Converter:
     """Return the converter of a text for which null means the empty one."""
     convert = text(longest)
@@ -241,6 +254,20 @@ def list_of(convert: Converter) -> Converter:
 
     taken, shown = ({"type": "array", "items": schema} for schema in _schemas(convert))
     return Typed(convert_all, {**taken, "maxItems": LIST_MAX}, shown)
+
+
+def unique(convert: Converter) -> Converter:
+    """Return a converter to lists in which nothing is there twice."""
+    many = list_of(convert)
+
+    def convert_all(value: Any) -> list[Any]:
+        found: list[Any] = many(value)
+        twice = next((one for i, one in enumerate(found) if one in found[:i]), None)
+        if twice is not None:
+            raise ValueError(f"{quoted(twice)} is in the list twice")
+        return found
+
+    return typed(*_schemas(many))(convert_all)
 
 
 @typed(STRING)
@@ -497,6 +524,26 @@ def host_route(value: Any) -> dict[str, str]:
         "destination": ipv4_prefix_text(found["destination"]),
         "nexthop": ipv4_text(found["nexthop"]),
     }
+
+
+@typed(SPELLED, {"type": "integer"})
+def scope_version(value: Any) -> int:
+    """Return an address scope's IP version."""
+    found = number(value)
+    if found not in (4, 6):
+        raise ValueError(f"{found} is neither 4 nor 6")
+    return found
+
+
+@typed({"type": ["boolean", "string", "integer"]}, {"const": True})
+def stateful(value: Any) -> bool:
+    """Return true: all that a group may be."""
+    if not boolean(value):
+        raise ValueError(
+            "hosts track every connection, which is how answers come in; a group without that is"
+            " not to be had"
+        )
+    return True
 
 
 @typed({"type": ["object", "null"]})

@@ -15,6 +15,7 @@ from trunkline.errors import NotFound
 UPDATED = "2026-11-24T00:00:00-00:00"
 
 EXTENSIONS = {
+    "address-scope": "Address scope",
     "agent": "agent",
     "allowed-address-pairs": "Allowed Address Pairs",
     "auto-allocated-topology": "Auto Allocated Topology Services",
@@ -48,7 +49,10 @@ EXTENSIONS = {
     "quota-check-limit-default": "Quota engine limit check by default",
     "quota_details": "Quota details management support",
     "quotas": "Quota management support",
+    "rbac-address-scope": "Add address_scope type to RBAC",
     "rbac-policies": "RBAC Policies",
+    "rbac-security-groups": "Add security_group type to network RBAC",
+    "rbac-subnetpool": "Add subnetpool type to RBAC",
     "revision-if-match": "If-Match constraints based on revision_number",
     "router": "Neutron L3 Router",
     "security-group": "security-group",

@@ -16,7 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.api.attributes import Attribute, Default, Table
+from trunkline.api.bindings import BINDING
 from trunkline.api.convert import Typed
+from trunkline.api.qos import RULE
 from trunkline.api.ranges import RANGE
 from trunkline.api.resources import RESOURCES, Resource
 from trunkline.service.collections import CHANGED_SINCE, TAG_FILTERS
@@ -271,6 +273,57 @@ def _router_paths() -> Schema:
     }
 
 
+def _rule_paths() -> Schema:
+    """Return the paths of QoS policies' rules."""
+    base = "/v2.0/qos/policies/{id}/bandwidth_limit_rules"
+    shown = _object({RULE.singular: _shown(RULE)}, needed=[RULE.singular])
+    several = _object({f"{RULE.singular}s": {"type": "array", "items": _shown(RULE)}})
+    wish = _object({RULE.singular: _wish(RULE, update=False)}, needed=[RULE.singular])
+    change = _object({RULE.singular: _wish(RULE, update=True)}, needed=[RULE.singular])
+    of = "qos/bandwidth_limit_rules"
+    return {
+        "/v2.0/qos/rule-types": {"get": _operation("types", of, 200, {"type": "object"})},
+        base: {
+            **_id(),
+            "get": _operation("list", of, 200, several),
+            "post": _operation("create", of, 201, shown, body=wish),
+        },
+        f"{base}/{{rule_id}}": {
+            "parameters": _id()["parameters"] + _id("rule_id")["parameters"],
+            "get": _operation("show", of, 200, shown),
+            "put": _operation("update", of, 200, shown, body=change),
+            "delete": _operation("delete", of, 204, None, writes=True),
+        },
+    }
+
+
+def _binding_paths() -> Schema:
+    """Return the paths of ports' bindings."""
+    base, of = "/v2.0/ports/{id}/bindings", "bindings"
+    shown = _object({"binding": _shown(BINDING)}, needed=["binding"])
+    several = _object({"bindings": {"type": "array", "items": _shown(BINDING)}})
+    wish = _object({"binding": _wish(BINDING, update=False)}, needed=["binding"])
+    change = _object({"binding": _wish(BINDING, update=True)}, needed=["binding"])
+    one = {"parameters": _id()["parameters"] + _id("host")["parameters"]}
+    return {
+        base: {
+            **_id(),
+            "get": _operation("list", of, 200, several),
+            "post": _operation("create", of, 201, shown, body=wish),
+        },
+        f"{base}/{{host}}": {
+            **one,
+            "get": _operation("show", of, 200, shown),
+            "put": _operation("update", of, 200, shown, body=change),
+            "delete": _operation("delete", of, 204, None, writes=True),
+        },
+        f"{base}/{{host}}/activate": {
+            **one,
+            "put": _operation("activate", of, 200, shown, writes=True),
+        },
+    }
+
+
 def _other_paths() -> Schema:
     limits = _object({"quota": {"type": "object"}}, needed=["quota"])
     project = _id("project_id")
@@ -291,6 +344,8 @@ def _other_paths() -> Schema:
         f"{quotas}/{{project_id}}/default": {
             **project, "get": _operation("default", "quotas", 200, limits),
         },
+        **_rule_paths(),
+        **_binding_paths(),
         "/v2.0/availability_zones": {
             "get": _operation("list", "availability_zones", 200, {"type": "object"})
         },

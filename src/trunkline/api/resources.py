@@ -22,6 +22,7 @@ from trunkline.model import (
     host_label,
 )
 from trunkline.service import (
+    address_scopes,
     audit,
     automatic,
     availability,
@@ -144,6 +145,8 @@ NETWORK = Table(
         Attribute("subnets"),
         Attribute("availability_zone_hints", always=[], filter=None),
         Attribute("availability_zones", always=[], filter=None),
+        Attribute("ipv4_address_scope", filter=None),
+        Attribute("ipv6_address_scope", filter=None),
         _TAGS,
     ),
 )
@@ -187,7 +190,7 @@ SUBNETPOOL = Table(
     "subnetpool",
     (
         *_standard(),
-        Attribute("name", c.name, Default.REQUIRED, put=True),
+        Attribute("name", c.text_of_some(255), Default.REQUIRED, put=True),
         Attribute("prefixes", c.list_of(c.tenant_prefix), Default.REQUIRED, put=True, filter=None),
         Attribute("ip_version", filter=c.filter_number),
         Attribute("default_prefixlen", _PREFIXLEN, put=True, filter=c.filter_number),
@@ -202,8 +205,20 @@ SUBNETPOOL = Table(
         ),
         Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
         Attribute("shared", c.boolean, default=False, filter=c.boolean),
-        Attribute("address_scope_id", always=None, filter=None),
+        Attribute("address_scope_id", c.or_null(c.uuid), None, put=True),
         _TAGS,
+    ),
+)
+
+ADDRESS_SCOPE = Table(
+    "address_scope",
+    (
+        Attribute("id"),
+        Attribute("project_id", c.project_id, Default.OWN_PROJECT),
+        Attribute("tenant_id", c.project_id, Default.OWN_PROJECT, field="project_id"),
+        Attribute("name", c.name, Default.REQUIRED, put=True),
+        Attribute("ip_version", c.scope_version, Default.REQUIRED, filter=c.filter_number),
+        Attribute("shared", c.boolean, default=False, put=True, filter=c.boolean),
     ),
 )
 
@@ -215,7 +230,7 @@ PORT = Table(
         Attribute("name", c.name, "", put=True),
         Attribute("mac_address", c.mac, put=True),
         Attribute("fixed_ips", c.list_of(c.fixed_ip), put=True),
-        Attribute("security_groups", c.list_of(c.uuid), put=True),
+        Attribute("security_groups", c.unique(c.uuid), put=True),
         Attribute("admin_state_up", c.boolean, default=True, put=True, filter=c.boolean),
         Attribute("port_security_enabled", c.boolean, default=True, put=True, filter=c.boolean),
         Attribute("status"),
@@ -268,8 +283,8 @@ GROUP = Table(
         *_standard(),
         Attribute("name", c.name, "", put=True),
         Attribute("security_group_rules", field="rules", filter=None),
-        Attribute("stateful", always=True, filter=c.boolean),
-        Attribute("shared", always=False, filter=c.boolean),
+        Attribute("stateful", c.stateful, always=True, put=True, filter=c.boolean),
+        Attribute("shared", filter=c.boolean),
         _TAGS,
     ),
 )
@@ -371,12 +386,12 @@ AGENT = Table(
         Attribute("agent_type", always="Trunkline agent"),
         Attribute("topic", always="N/A"),
         Attribute("availability_zone", always=ZONE),
-        Attribute("admin_state_up", always=True, filter=c.boolean),
+        Attribute("admin_state_up", c.boolean, put=True, filter=c.boolean),
         Attribute("alive", filter=c.boolean),
         Attribute("created_at"),
         Attribute("started_at", field="created_at"),
         Attribute("heartbeat_timestamp", field="heartbeat_at"),
-        Attribute("description", always=""),
+        Attribute("description", c.text_or_null(255), put=True),
         Attribute("configurations", filter=None),
     ),
 )
@@ -388,7 +403,7 @@ RBAC_POLICY = Table(
         Attribute("id"),
         Attribute("project_id", c.project_id, Default.OWN_PROJECT),
         Attribute("tenant_id", c.project_id, Default.OWN_PROJECT, field="project_id"),
-        Attribute("object_type", c.one_of(rbac.OBJECT_TYPE), Default.REQUIRED),
+        Attribute("object_type", c.one_of(*rbac.LENDABLE), Default.REQUIRED),
         Attribute("object_id", c.uuid, Default.REQUIRED),
         Attribute("action", c.one_of(sharing.SHARED, sharing.EXTERNAL), Default.REQUIRED),
         Attribute(
@@ -439,14 +454,17 @@ PROBE = Table(
 
 
 def _as_seen(record: Record, caller: Caller) -> Record:
-    """Return a network, shared if it is lent to the caller's project or to everybody."""
+    """Return a record, shared if it is lent to the caller's project or to everybody."""
     borrowers = {sharing.EVERYBODY, caller.project_id}.intersection(record["borrowers"])
     return {**record, "shared": record["shared"] or bool(borrowers)}
 
 
 def _with_rules(record: Record, caller: Caller) -> Record:
     """Return a security group with its rules as the API shows them."""
-    return {**record, "rules": [RULE.view(rule, caller) for rule in record["rules"]]}
+    return {
+        **_as_seen(record, caller),
+        "rules": [RULE.view(rule, caller) for rule in record["rules"]],
+    }
 
 
 def _with_binding(record: Record, _caller: Caller) -> Record:
@@ -478,7 +496,11 @@ RESOURCES = {
     ),
     "subnetpools": Resource(
         "subnetpools", SUBNETPOOL, subnetpools.COLLECTION, subnetpools.create,
-        subnetpools.update_, subnetpools.delete_,
+        subnetpools.update_, subnetpools.delete_, finish=_as_seen,
+    ),
+    "address-scopes": Resource(
+        "address_scopes", ADDRESS_SCOPE, address_scopes.COLLECTION, address_scopes.create,
+        address_scopes.update_, address_scopes.delete_, finish=_as_seen,
     ),
     "ports": Resource(
         "ports", PORT, ports.COLLECTION, automatic.create_port, ports.update_,
@@ -506,7 +528,8 @@ RESOURCES = {
         reservations.update_, reservations.delete_,
     ),
     "qos/policies": Resource(
-        "policies", QOS_POLICY, qos.POLICIES, qos.create, qos.update_, qos.delete_
+        "policies", QOS_POLICY, qos.POLICIES, qos.create, qos.update_, qos.delete_,
+        finish=_as_seen,
     ),
     "rbac-policies": Resource(
         "rbac_policies", RBAC_POLICY, rbac.COLLECTION, rbac.create, rbac.update_, rbac.delete_
@@ -515,7 +538,9 @@ RESOURCES = {
         "network_ip_availabilities", IP_AVAILABILITY, availability.COLLECTION
     ),
     "audit-events": Resource("audit_events", AUDIT_EVENT, audit.COLLECTION),
-    "agents": Resource("agents", AGENT, hosts.COLLECTION, delete=hosts.delete_),
+    "agents": Resource(
+        "agents", AGENT, hosts.COLLECTION, update=hosts.update_, delete=hosts.delete_
+    ),
     "probes": Resource(
         "probes", PROBE, probes.COLLECTION, probes.create, delete=probes.delete_, audited=False
     ),

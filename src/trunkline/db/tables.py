@@ -29,6 +29,7 @@ from sqlalchemy import (
     false,
     func,
     text,
+    true,
     type_coerce,
 )
 
@@ -116,6 +117,8 @@ hosts = Table(
     Column("applied_revision", BigInteger, nullable=True),
     Column("problems", JSON, nullable=False),
     Column("facts", JSON, nullable=False),
+    Column("admin_state_up", Boolean, nullable=False, server_default=true()),  # takes new ports
+    Column("description", NAME, nullable=False, server_default=""),
 )
 
 counters = Table(
@@ -227,12 +230,24 @@ rbac_policies = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("project_id", NAME, nullable=False, index=True),
-    Column("object_id", ID, ForeignKey("networks.id", ondelete="CASCADE"), nullable=False),
+    Column("object_type", String(32), nullable=False),
+    Column("object_id", ID, nullable=False),
     Column("action", String(32), nullable=False),
     Column("target_project", NAME, nullable=False, index=True),  # or *, which is everybody
+    *(
+        Column(f"{kind}_id", ID, ForeignKey(f"{kinds}.id", ondelete="CASCADE"), nullable=True)
+        for kind, kinds in (
+            ("network", "networks"),
+            ("security_group", "security_groups"),
+            ("qos_policy", "qos_policies"),
+            ("subnetpool", "subnetpools"),
+            ("address_scope", "address_scopes"),
+        )
+    ),
     UniqueConstraint("object_id", "action", "target_project"),
 )
-"""Whom a network is lent to. Its ``shared`` and ``external`` repeat what is here for everybody."""
+"""Whom an object is lent to: ``object_id`` is also in the one column that refers to its table.
+The ``shared`` and ``external`` of objects repeat what is here for everybody."""
 
 auto_allocated_topologies = Table(
     "auto_allocated_topologies",
@@ -249,6 +264,17 @@ auto_allocated_topologies = Table(
 )
 """The network that each project was given when it first needed one."""
 
+address_scopes = Table(
+    "address_scopes",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("project_id", NAME, nullable=False, index=True),
+    Column("name", NAME, nullable=False),
+    Column("ip_version", Integer, nullable=False),
+    Column("shared", Boolean, nullable=False),
+)
+"""Within one, no prefixes of pools overlap."""
+
 subnetpools = Table(
     "subnetpools",
     metadata,
@@ -262,6 +288,7 @@ subnetpools = Table(
     Column("default_quota", BigInteger, nullable=True),  # addresses that one project may take
     Column("is_default", Boolean, nullable=False),
     Column("shared", Boolean, nullable=False),
+    Column("address_scope_id", ID, ForeignKey("address_scopes.id"), nullable=True, index=True),
 )
 
 Index(

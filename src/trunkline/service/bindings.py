@@ -18,7 +18,14 @@ from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, touched
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.ports import COLLECTION as PORTS
-from trunkline.service.ports import arrived, left, require_bindable, update_, vif
+from trunkline.service.ports import (
+    arrived,
+    left,
+    require_bindable,
+    require_open,
+    update_,
+    vif,
+)
 from trunkline.service.provisioning import is_instance_owner
 
 ACTIVE, INACTIVE = "ACTIVE", "INACTIVE"
@@ -56,6 +63,7 @@ def create(tx: Transaction, caller: Caller, port_id: str, values: Binding) -> Bi
             "BadRequest",
         )
     require_bindable(fetch(tx, caller, NETWORKS, record["network_id"]), host)
+    require_open(tx, host)
     if not record["host"]:
         update_(tx, caller, port_id, dict(values))
         return {**values, "status": ACTIVE, **vif(record)}

@@ -150,9 +150,10 @@ def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
     """Make the port that holds a new floating IP's address; return the columns that name it."""
     available = addresses.subnets_of(tx, record["network_id"])
     if not available:
-        raise Conflict(
-            f"No more IP addresses available on network {record['network_id']}: it has no subnet.",
-            "IpAddressGenerationFailure",
+        raise Invalid(
+            f"Network {record['network_id']} does not contain any IPv4 subnet"
+            " (floating_network_id), so it has no address to give; make one.",
+            "BadRequest",
         )
     rows = (
         addresses.resolve(tx, available, [{"ip_address": wanted}])

@@ -79,6 +79,14 @@ def greet(tx: Transaction, host: HostName) -> None:
         _enlist(tx, host)
 
 
+def update_(tx: Transaction, caller: Caller, agent_id: str, values: Record) -> Record:
+    """Describe an agent, or let its host take no more ports; those that are there stay."""
+    record = fetch(tx, caller, COLLECTION, agent_id)
+    if values:
+        tx.connection.execute(update(hosts).where(hosts.c.id == agent_id).values(values))
+    return {**record, **values}
+
+
 def delete_(tx: Transaction, caller: Caller, agent_id: str) -> None:
     """Forget a host's agent: what is everywhere is there no more, until it reports again."""
     record = fetch(tx, caller, COLLECTION, agent_id)

@@ -56,13 +56,15 @@ def remove(tx: Transaction, caller: Caller, router_id: str, wish: Wish) -> Recor
     """Take a subnet, or that of an interface port, off a router.
 
     Raises:
-        NotFound: The router has no such interface.
+        NotFound: There is no such subnet, or the router has no such interface.
         Conflict: A route or a floating IP depends on it.
     """
     router = _own_router(tx, caller, router_id)
     if not wish:
         raise Invalid(f"Invalid input: {_MISSING}.", "BadRequest")
     claim_domains(tx)
+    if "subnet_id" in wish:
+        fetch(tx, caller, SUBNETS, wish["subnet_id"])
     port_id, subnet_id = _interface(tx, router, wish)
     subnet = fetch(tx, caller, SUBNETS, subnet_id)
     _require_unused(tx, router, subnet)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import networks, ports, rbac_policies, routers, subnets
+from trunkline.db.tables import networks, ports, rbac_policies, routers, subnetpools, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
 from trunkline.service import domains, gateways, ipv6, placement, qos
@@ -44,7 +44,7 @@ from trunkline.service.collections import (
 from trunkline.service.concern import claim_domains, claim_prefixes, differs
 from trunkline.service.mtu import require_fitting
 from trunkline.service.provisioning import network_changed, plugged
-from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller
+from trunkline.service.sharing import SHARED, follow_columns, lent_to_caller, shared_filter
 
 STATUS = "ACTIVE"  # a network is as soon as it exists; what hosts make of it, agents report
 SHOWN = {
@@ -62,7 +62,7 @@ PLACED = {
 EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
 
 
-_VISIBLE = or_(networks.c.project_id == OWN_PROJECT, lent_to_caller())
+_VISIBLE = or_(networks.c.project_id == OWN_PROJECT, lent_to_caller(networks))
 _NETWORK_IDS: BindParameter[Any] = bindparam("network_ids", expanding=True)
 _RELATED = union_all(
     select(subnets.c.network_id, literal("subnet"), subnets.c.id).where(
@@ -70,6 +70,16 @@ _RELATED = union_all(
     ),
     select(rbac_policies.c.object_id, literal("borrower"), rbac_policies.c.target_project).where(
         rbac_policies.c.object_id.in_(_NETWORK_IDS), rbac_policies.c.action == SHARED
+    ),
+    *(
+        select(subnets.c.network_id, literal(f"ipv{version}_scope"), subnetpools.c.address_scope_id)
+        .join(subnetpools, subnetpools.c.id == subnets.c.subnetpool_id)
+        .where(
+            subnets.c.network_id.in_(_NETWORK_IDS),
+            subnetpools.c.address_scope_id.is_not(None),
+            subnetpools.c.ip_version == version,
+        )
+        for version in (4, 6)
     ),
 )
 
@@ -84,7 +94,20 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
     for record in records:
         record["subnets"] = sorted(found[record["id"], "subnet"])
         record["borrowers"] = found[record["id"], "borrower"]
+        for version in (4, 6):
+            scopes = found[record["id"], f"ipv{version}_scope"]
+            record[f"ipv{version}_address_scope"] = scopes[0] if scopes else None
         record["status"] = STATUS
+
+
+_NEW = {
+    "subnets": (),
+    "borrowers": (),
+    "ipv4_address_scope": None,
+    "ipv6_address_scope": None,
+    "status": STATUS,
+}
+"""What ``_complete`` finds of a network that was made this moment."""
 
 
 def _with_subnet(values: Sequence[Any]) -> ColumnElement[bool]:
@@ -95,18 +118,13 @@ def _with_status(values: Sequence[Any]) -> ColumnElement[bool]:
     return true() if STATUS in values else false()
 
 
-def _with_shared(values: Sequence[Any]) -> ColumnElement[bool]:
-    shared = lent_to_caller(SHARED)
-    return or_(*(shared if value else not_(shared) for value in values))
-
-
 COLLECTION = Collection(
     "network",
     "Network",
     networks,
     _VISIBLE,
     _complete,
-    {"subnets": _with_subnet, "status": _with_status, "shared": _with_shared},
+    {"subnets": _with_subnet, "status": _with_status, "shared": shared_filter(networks)},
 )
 
 
@@ -136,9 +154,9 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     require_fitting(tx, record)
     qos.require_usable(tx, caller, usual["qos_policy_id"], record["qos_policy_id"])
     tx.connection.execute(insert(networks), record)
-    follow_columns(tx, {}, record)
+    follow_columns(tx, "network", {}, record)
     network_changed(tx, record["id"])
-    return {**record, "subnets": [], "borrowers": [], "status": STATUS}
+    return {**record, **_NEW}
 
 
 def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) -> Record:
@@ -171,7 +189,7 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
             tx, network_id, f"trunkline:gateway of network {network_id} cannot change"
         )
         claim_domains(tx)
-    follow_columns(tx, record, after)
+    follow_columns(tx, "network", record, after)
     if differs(record, after, PLACED):
         with gateways.resettled(tx, network_id):
             _store(tx, record, changed)

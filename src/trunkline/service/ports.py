@@ -13,13 +13,14 @@ from ipaddress import ip_address
 from secrets import randbits
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, not_, or_, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import (
     fixed_ips,
     floating_ips,
+    hosts,
     networks,
     port_bindings,
     port_groups,
@@ -215,6 +216,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     if values["device_owner"] == GATEWAY_OWNER:
         return _create_gateway(tx, network, values)
     require_bindable(network, values["host"])
+    require_open(tx, values["host"])
     wanted = values.pop("fixed_ips", None)
     groups = _groups(tx, caller, values, values.pop("security_groups", None))
     values["mac_address"] = _mac(tx, network["id"], values.pop("mac_address", None))
@@ -266,6 +268,8 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     _require_changeable(tx, record, values)
     if record["device_owner"] != GATEWAY_OWNER:
         require_bindable(network, str(values.get("host", record["host"])))
+    if values.get("host", record["host"]) != record["host"]:
+        require_open(tx, values["host"])
     after = dict(record)
     wanted_ips = values.pop("fixed_ips", None)
     after["fixed_ips"] = _change_addresses(tx, subnets, record, {**record, **values}, wanted_ips)
@@ -312,10 +316,10 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
     )
     membership_changed(tx, record["security_groups"])
     nova.tell(tx, nova.DELETED, record)
-    hosts = [record["host"], *standby_hosts(tx, port_id)]
+    bound_to = [record["host"], *standby_hosts(tx, port_id)]
     tx.connection.execute(delete(ports).where(ports.c.id == port_id))
     names_changed(tx, record)
-    for host in hosts:
+    for host in bound_to:
         left(tx, {**record, "host": host})
 
 
@@ -383,6 +387,14 @@ def _require_permitted(caller: Caller, verb: str, network: Record, values: Recor
             f"device_owner {owner} is for administrators: it marks ports of the network itself.",
             "PolicyNotAuthorized",
         )
+    mine = caller.is_admin or network["project_id"] == caller.project_id
+    if not mine and not values.get("port_security_enabled", True):
+        raise Forbidden(
+            f"port_security_enabled: network {network['id']} is lent to project"
+            f" {caller.project_id}; only its owner or an administrator makes ports on it that may"
+            " use any address.",
+            "PolicyNotAuthorized",
+        )
     if network["external"] and not caller.may(f"{verb}_port:on_external_network"):
         raise Forbidden(
             f"Network {network['id']} is external: instances reach it by floating IPs, only an"
@@ -414,6 +426,18 @@ def require_bindable(network: Record, host: str) -> None:
             f"Invalid input for binding:host_id. Reason: network {network['id']} is external and"
             " has no bridge on any host; plug instances into tenant networks.",
             "InvalidInput",
+        )
+
+
+def require_open(tx: Transaction, host: str) -> None:
+    """Raise Conflict if an administrator lets a host take no more ports."""
+    closed = select(hosts.c.id).where(hosts.c.host == host, not_(hosts.c.admin_state_up))
+    agent_id = tx.connection.scalar(closed)
+    if agent_id is not None:
+        raise Conflict(
+            f"Host {host} (binding:host_id) takes no more ports: admin_state_up of its agent"
+            f" {agent_id} is false. Choose another host.",
+            "HostNotCompatibleWithPort",
         )
 
 

@@ -32,9 +32,10 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.provisioning import placed
+from trunkline.service.sharing import add_borrowers, follow_columns, lent_to_caller, shared_filter
 
 RULE_TYPE = "bandwidth_limit"
-_VISIBLE = or_(qos_policies.c.project_id == OWN_PROJECT, qos_policies.c.shared)
+_VISIBLE = or_(qos_policies.c.project_id == OWN_PROJECT, lent_to_caller(qos_policies))
 _RULES = select(qos_bandwidth_limit_rules).where(
     qos_bandwidth_limit_rules.c.qos_policy_id.in_(bindparam("policy_ids", expanding=True))
 )
@@ -49,9 +50,17 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
         found[row["qos_policy_id"]].append({**row, "type": RULE_TYPE})
     for record in records:
         record["rules"] = sorted(found[record["id"]], key=lambda rule: str(rule["direction"]))
+    add_borrowers(tx, records)
 
 
-POLICIES = Collection("QoS policy", "QosPolicy", qos_policies, _VISIBLE, _complete)
+POLICIES = Collection(
+    "QoS policy",
+    "QosPolicy",
+    qos_policies,
+    _VISIBLE,
+    _complete,
+    {"shared": shared_filter(qos_policies)},
+)
 RULES = Collection(
     "QoS bandwidth limit rule",
     "QosRule",
@@ -71,7 +80,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record = new_record(tx, {**values, "tags": []})
     _require_one_default(tx, record)
     tx.connection.execute(insert(qos_policies), record)
-    return {**record, "rules": []}
+    follow_columns(tx, "qos_policy", {}, record)
+    return {**record, "rules": [], "borrowers": []}
 
 
 def update_(tx: Transaction, caller: Caller, policy_id: str, values: Record) -> Record:
@@ -85,6 +95,7 @@ def update_(tx: Transaction, caller: Caller, policy_id: str, values: Record) -> 
     _require_one_default(tx, after)
     changed = {**values, **touched(tx, record)}
     tx.connection.execute(update(qos_policies).where(qos_policies.c.id == policy_id), changed)
+    follow_columns(tx, "qos_policy", record, after)
     return after
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from sqlalchemy import bindparam, delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import port_groups, security_group_rules, security_groups
@@ -21,6 +21,7 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.concern import group_changed, membership_changed
+from trunkline.service.sharing import add_borrowers, lent_ids, lent_to_caller, shared_filter
 
 DEFAULT = "default"
 
@@ -80,6 +81,8 @@ def _complete_groups(tx: Transaction, records: list[Record]) -> None:
     for record in records:
         record["rules"] = by_group[record["id"]]
         del record["default_of"]
+        record["shared"] = False
+    add_borrowers(tx, records)
 
 
 def _complete_rules(_tx: Transaction, records: list[Record]) -> None:
@@ -88,13 +91,18 @@ def _complete_rules(_tx: Transaction, records: list[Record]) -> None:
 
 
 GROUPS = Collection(
-    "security group", "SecurityGroup", security_groups, own(security_groups), _complete_groups
+    "security group",
+    "SecurityGroup",
+    security_groups,
+    or_(own(security_groups), lent_to_caller(security_groups)),
+    _complete_groups,
+    {"shared": shared_filter(security_groups)},
 )
 RULES = Collection(
     "security group rule",
     "SecurityGroupRule",
     security_group_rules,
-    own(security_group_rules),
+    or_(own(security_group_rules), security_group_rules.c.security_group_id.in_(lent_ids())),
     _complete_rules,
 )
 

@@ -12,7 +12,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, subnetpools, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import IpNetwork, by_family
-from trunkline.service import domains
+from trunkline.service import address_scopes, domains
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -23,21 +23,19 @@ from trunkline.service.collections import (
     new_record,
     touched,
 )
+from trunkline.service.sharing import add_borrowers, follow_columns, lent_to_caller, shared_filter
 
 MIN_PREFIXLEN = {4: 8, 6: 64}  # of a pool that names none, as in Neutron
 QUOTA_BITS = {4: 32, 6: 64}  # a quota counts addresses, or of IPv6 /64 prefixes
-
-
-def _complete(_tx: Transaction, _records: list[Record]) -> None:
-    pass
 
 
 COLLECTION = Collection(
     "subnet pool",
     "SubnetPool",
     subnetpools,
-    or_(subnetpools.c.project_id == OWN_PROJECT, subnetpools.c.shared),
-    _complete,
+    or_(subnetpools.c.project_id == OWN_PROJECT, lent_to_caller(subnetpools)),
+    add_borrowers,
+    {"shared": shared_filter(subnetpools)},
 )
 
 
@@ -47,16 +45,18 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     Raises:
         Invalid: The lengths contradict each other, prefixes are of two IP versions, or there is a
             default pool already.
+        NotFound, Conflict: The address scope is none the caller knows, or has such prefixes.
     """
-    del caller  # anybody who may write; which attributes is the edge's business
     prefixes = _texts(values["prefixes"])
     version = ip_network(prefixes[0]).version
     lengths = {"min_prefixlen": MIN_PREFIXLEN[version], "max_prefixlen": BITS[version]}
     record = new_record(tx, {"ip_version": version, **lengths, **values, "prefixes": prefixes})
     record.setdefault("default_prefixlen", record["min_prefixlen"])
     _require_sense(tx, record)
+    _require_scope(tx, caller, record)
     tx.connection.execute(insert(subnetpools), record)
-    return record
+    follow_columns(tx, "subnetpool", {}, record)
+    return {**record, "borrowers": []}
 
 
 def update_(tx: Transaction, caller: Caller, pool_id: str, values: Record) -> Record:
@@ -78,6 +78,8 @@ def update_(tx: Transaction, caller: Caller, pool_id: str, values: Record) -> Re
                 )
     after = {**record, **changed}
     _require_sense(tx, after)
+    if after["address_scope_id"] != record["address_scope_id"] or "prefixes" in values:
+        _require_scope(tx, caller, after)
     tx.connection.execute(update(subnetpools).where(subnetpools.c.id == pool_id), changed)
     return after
 
@@ -116,6 +118,8 @@ def cut(tx: Transaction, caller: Caller, network: Record, wish: Record) -> Recor
     if cidr is not None and length is not None:
         raise Invalid("cidr and prefixlen must not be supplied together.", "BadRequest")
     pool = _pool(tx, caller, wish)
+    if pool is not None:
+        address_scopes.require_one(tx, pool, [network["id"]])
     if pool is None:
         if cidr is None:
             raise Invalid(
@@ -260,6 +264,14 @@ def _require_sense(tx: Transaction, record: Record) -> None:
             " already been set. Only one default may exist per IP family.",
             "InvalidInput",
         )
+
+
+def _require_scope(tx: Transaction, caller: Caller, record: Record) -> None:
+    """Raise unless a pool may be in its address scope, with the subnets that are of it."""
+    if record["address_scope_id"] is not None:
+        address_scopes.require_room(tx, caller, record)
+    mine = select(subnets.c.network_id).where(subnets.c.subnetpool_id == record["id"]).distinct()
+    address_scopes.require_one(tx, record, tx.connection.execute(mine).scalars().all())
 
 
 def _texts(prefixes: Sequence[IpNetwork]) -> list[str]:

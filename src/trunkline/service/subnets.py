@@ -32,7 +32,7 @@ from trunkline.service.collections import (
 from trunkline.service.concern import claim_prefixes, differs
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.provisioning import network_changed, plugged
-from trunkline.service.sharing import lent_networks
+from trunkline.service.sharing import lent_ids
 
 SHOWN = {"enable_dhcp", "dns_nameservers", "host_routes"}  # columns in hosts' snapshots
 HOST_BITS_MIN = 2  # fewer leave no room for a gateway and an instance
@@ -48,7 +48,7 @@ _CIDRS = {
 
 _VISIBLE = or_(
     subnets.c.project_id == OWN_PROJECT,
-    subnets.c.network_id.in_(lent_networks()),
+    subnets.c.network_id.in_(lent_ids()),
 )
 
 
