@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv/bin
-LAB_PACKAGES := python3-venv iproute2 iputils-ping nftables dnsmasq-base busybox
+LAB_PACKAGES := python3-venv iproute2 iputils-ping nftables dnsmasq-base busybox keepalived
 KERNEL_PACKAGES := $(LAB_PACKAGES) qemu-system-x86 kmod
 
 demo:  ## the article's cloud comes up, plays every scenario, and goes away again

@@ -77,6 +77,7 @@ class HostFacts:
         ipv6_forwarding: The sysctl of a link that makes it route IPv6: ``force_forwarding``
             (Linux 6.17), which is of no concern to others; or ``forwarding``, where the
             administrator has made this host a router for IPv6. None: it routes none.
+        acting: Numbers of the routers on several hosts that this one acts for at the moment.
     """
 
     vlan_making: VlanMaking | None
@@ -90,6 +91,7 @@ class HostFacts:
     transits: tuple[tuple[str, IPv4Interface], ...] = ()
     foreign_prefixes6: tuple[tuple[IPv6Network, str], ...] = ()
     ipv6_forwarding: str | None = None
+    acting: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,35 @@ class DhcpServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Election:
+    """A router that is on several hosts, of which one acts; keepalived finds out which (VRRP).
+
+    What a host does when it begins or ends to act is done by a program that keepalived starts,
+    whether an agent lives or not. It makes no more of the host than what compiles from the fact
+    that it acts.
+
+    Attributes:
+        priority: Who has more begins, if several start at once; who acts goes on.
+        link: The NIC by which the hosts hear each other.
+        tracked: NICs without which this host cannot act.
+        ways: Links that nothing passes while it does not act (set ``resting``).
+        routes: The host's that there are while it acts.
+        space: Where the gateways are that are announced.
+        inside: What is announced in the space.
+        outside: What the host answers ARP for while it acts, and is announced.
+    """
+
+    priority: int
+    link: str
+    tracked: tuple[str, ...]
+    ways: tuple[str, ...]
+    routes: tuple[Route, ...]
+    space: str
+    inside: tuple[Address, ...]
+    outside: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """A host's networking, as far as it is ours.
 
@@ -284,6 +315,7 @@ class HostState:
         proxies: Addresses that live in a space, and for which a link answers ARP.
         spaces: The network namespaces that route for domains of their own, each a host state
             in itself, by name. A space has no bridges, taps, cables or spaces.
+        elections: By the router's number.
     """
 
     bridges: Mapping[str, Bridge] = field(default_factory=dict)
@@ -298,6 +330,7 @@ class HostState:
     routes: frozenset[Route] = frozenset()
     proxies: frozenset[Address] = frozenset()
     spaces: Mapping[str, HostState] = field(default_factory=dict)
+    elections: Mapping[int, Election] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from trunkline.hoststate import (
     Cable,
     Connection,
     DhcpServer,
+    Election,
     Route,
     Table,
     Vlan,
@@ -339,6 +340,22 @@ class ChangeDhcpFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldElections:
+    """Have keepalived stand for exactly these routers: start it, tell it, or without any end it.
+
+    Who acts goes on as long as its router stays.
+    """
+
+    elections: Mapping[int, Election]
+
+    def command(self) -> str:
+        """Return what is run, and for which routers."""
+        numbers = ", ".join(map(str, sorted(self.elections)))
+        what = f"for virtual routers {numbers}" if numbers else "ends"
+        return f"keepalived --vrrp --use-file=vrrp/keepalived.conf  # {what}"
+
+
+@dataclass(frozen=True, slots=True)
 class CutConnections:
     """End tracked connections that are no longer allowed or no longer translated so."""
 
@@ -391,6 +408,7 @@ Operation = (
     | RunNft
     | StartDhcp
     | StopDhcp
+    | HoldElections
     | ChangeDhcpFiles
     | CutConnections
     | InSpace

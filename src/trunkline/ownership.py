@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.model import DomainId, HostName, NetworkId, PortId
 
@@ -29,6 +30,10 @@ TABLE = "trunkline"
 
 METADATA_PORT = 9697
 """Where a host's metadata proxy listens, on its gateway addresses; the rules lead there."""
+
+ELECTION_MARKS = IPv4Network("169.254.128.0/24")
+"""Addresses that keepalived has on the loopback while this host acts for a router, by its number:
+link-local (RFC 3927), so never routed, and so also there for an agent with an empty memory."""
 
 LINK_NAME_MAX = 15  # IFNAMSIZ - 1
 LINK_NAME = re.compile(r"[\w.-]+", re.ASCII)
@@ -141,3 +146,13 @@ def cable_name(bridge: str) -> str:
 def transit_name(domain: DomainId) -> str:
     """Return the name of the host's end of the way between a space and the outside."""
     return f"tr{domain[:11]}"
+
+
+def election_mark(number: int) -> IPv4Address:
+    """Return the address that says that this host acts for the router of a number."""
+    return ELECTION_MARKS[number]
+
+
+def elected(address: IPv4Address) -> int | None:
+    """Return the number of the router that an address says this host acts for, if it does."""
+    return int(address) & 255 if address in ELECTION_MARKS else None

@@ -152,6 +152,8 @@ class RouterView:
         hosts: Where it is placed: there it is gateway, DHCP server and translator for the
             instances of its networks on all hosts, and elsewhere nothing. Empty: each host is
             all that for its own instances.
+        number: Its virtual router id (RFC 5798) on the external wire, by which several hosts
+            settle which of them acts; None: there is nothing to settle.
     """
 
     id: RouterId
@@ -163,6 +165,7 @@ class RouterView:
     admin_up: bool
     routes: tuple[HostRoute, ...] = ()
     hosts: tuple[HostName, ...] = ()
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +418,7 @@ def _router_out(router: RouterView) -> dict[str, Any]:
         "admin_up": router.admin_up,
         "routes": _routes_out(router.routes),
         "hosts": list(router.hosts),
+        "number": router.number,
     }
 
 

@@ -224,3 +224,37 @@ def test_an_anycast_gateway_is_on_every_host(cloud: Cloud, trio: tuple[str, str,
         cloud.admin.update("routers", free["id"], {"trunkline:hosts": [net]})
     with pytest.raises(Conflict, match="anycast"):
         cloud.admin.update("networks", per_host["id"], {"trunkline:gateway": "anycast"})
+
+
+def test_several_hosts_have_one_number(cloud: Cloud, trio: tuple[str, str, str]) -> None:
+    """Each knows the others, the address and all that it needs to act; one host needs no number."""
+    net, left, right = trio
+    router, network = router_on(cloud, net, right), cloud.network()
+    other = router_on(cloud, right, net)
+    add(cloud, router, network)
+    add(cloud, other, cloud.network())
+    port = cloud.instance(network, left)
+    body = {"floating_network_id": router["outside"]["id"], "port_id": port["id"]}
+    floating = cloud.alice.create("floatingips", body)
+
+    found = {host: snapshot(cloud, host) for host in (net, right)}
+
+    numbers = {r.id: r.number for s in found.values() for r in s.routers}
+    assert len({*numbers.values(), None}) == 3
+    for one in found.values():
+        assert [f.id for f in one.floating_ips] == [floating["id"]]
+        assert [guest.id for guest in one.guests] == [port["id"]]
+        seen = view(one, network)
+        assert seen is not None
+        assert str(seen.subnets[0].gateway) == at(network, 1)
+    cloud.admin.update("routers", router["id"], {"trunkline:hosts": [right]})
+    (alone,) = (r for r in snapshot(cloud, right).routers if r.id == router["id"])
+    assert (alone.hosts, alone.number) == ((right,), None)
+
+
+def test_too_many_hosts_are_refused(cloud: Cloud) -> None:
+    """By number, before anybody looks whether they exist."""
+    hosts = [f"host-{number}" for number in range(17)]
+
+    with pytest.raises(Invalid, match="17 hosts are named, at most 16"):
+        cloud.admin.create("routers", {"trunkline:hosts": hosts})

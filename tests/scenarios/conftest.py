@@ -14,7 +14,7 @@ from trunkline.lab import life
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
-PROGRAMS = ("busybox", "dnsmasq", "ip", "nft")
+PROGRAMS = ("busybox", "dnsmasq", "ip", "keepalived", "nft")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -75,7 +75,8 @@ def test_flat_without_the_wall_between_tags(flat: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "topology"), [("flat", "flat"), ("upstream", "upstream"), ("single", "placed")]
+    ("key", "topology"),
+    [("flat", "flat"), ("upstream", "upstream"), ("single", "placed"), ("redundant", "placed")],
 )
 def test_a_layout_needs_its_topology(stage: Stage, key: str, topology: str) -> None:
     """Played on the article's, it says which one has what it needs."""
@@ -103,3 +104,8 @@ def test_upstream_without_the_router(upstream: Stage) -> None:
 def test_single(placed: Stage) -> None:
     """One host is gateway, DHCP and NAT; with it dies what it was, and nothing else."""
     assert failed(play(placed, ALL["single"])) == []
+
+
+def test_redundant(placed: Stage) -> None:
+    """A router on two hosts: one is lost, the other acts within three seconds of packets."""
+    assert failed(play(placed, ALL["redundant"])) == []

@@ -356,6 +356,13 @@ DUAL_PAIRS = replace(
     ),
 )
 
+# The same on two hosts, of which this one may act, or not.
+SEVERAL = replace(
+    PLACED_HERE,
+    revision=19,
+    routers=(replace(ROUTER, hosts=(HostName("compute1"), HostName("network1")), number=255),),
+)
+
 INSTANCES = (VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE)
 STATES = {
     "empty": EMPTY,
@@ -381,4 +388,5 @@ STATES = {
     "router placed here": PLACED_HERE,
     "both families": DUAL,
     "both families, pairs, router down": DUAL_PAIRS,
+    "router on several hosts": SEVERAL,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
 import clouds
@@ -12,7 +13,7 @@ from trunkline.model import HostName
 from trunkline.ownership import space_name
 from trunkline.snapshot import HostSnapshot
 
-INET = ("inet", "trunkline")
+INET, BRIDGE = ("inet", "trunkline"), ("bridge", "trunkline")
 SPACE = space_name(clouds.DOMAIN, HostName("compute1"))
 
 
@@ -48,6 +49,15 @@ def test_elsewhere_the_router_serves_dhcp_and_dns_over_the_trunk() -> None:
         "oifname . ip saddr @gateways udp sport 67 udp dport 68 accept"
         in table.chains["ingress"].rules
     )
+
+
+def test_elsewhere_instances_may_ask_the_routers_host_for_metadata() -> None:
+    """Whatever their groups say, as on their own host."""
+    config = replace(clouds.CONFIG, metadata=True)
+    state, _ = compile_host(clouds.ELSEWHERE, config, clouds.FACTS)
+    rules = state.tables[INET].chains["egress"].rules
+
+    assert "iifname @segments ip daddr 169.254.169.254 tcp dport 80 accept" in rules
 
 
 def test_elsewhere_each_bridge_is_tracked_by_itself() -> None:
@@ -96,3 +106,60 @@ def test_floating_ips_are_the_routers_hosts() -> None:
     found = inside.tables[INET].sets["fixed_by_floating"].elements
 
     assert found == {str(IPv4Address("91.208.23.11")): "10.0.0.3"}
+
+
+def standing(*acting: int) -> HostState:
+    """Return a host that has a router with another one, and acts for these numbers."""
+    facts = replace(clouds.FACTS, acting=frozenset(acting))
+    state, problems = compile_host(clouds.SEVERAL, clouds.CONFIG, facts)
+    assert problems == ()
+    return state
+
+
+def test_who_stands_by_is_shut_out_and_answers_for_nothing() -> None:
+    """All is ready, DHCP too; no way leads to it, and no floating IP."""
+    state = standing()
+
+    assert state.tables[BRIDGE].sets["resting"].elements == {'"gw100"': "", '"gw102"': ""}
+    assert (state.proxies, state.routes) == (frozenset(), frozenset())
+    assert set(state.spaces[SPACE].dhcp) == {"br100", "br102"}
+
+
+def test_taking_over_is_what_an_election_says_and_nothing_more() -> None:
+    """What keepalived's program does makes the very state that the agent then expects."""
+    rests, acts = standing(), standing(255)
+    (election,) = rests.elections.values()
+    closed = rests.tables[BRIDGE].sets["resting"]
+    opened = replace(closed, elements={})
+    table = rests.tables[BRIDGE]
+    taken_over = replace(
+        rests,
+        routes=rests.routes | set(election.routes),
+        proxies=rests.proxies | set(election.outside),
+        tables={**rests.tables, BRIDGE: replace(table, sets={**table.sets, "resting": opened})},
+    )
+
+    assert closed.elements.keys() == {f'"{way}"' for way in election.ways}
+    assert taken_over == acts
+    assert acts.elections == rests.elections
+
+
+def test_the_first_host_begins() -> None:
+    """If all start at once; and each minds the NICs without which it is no gateway."""
+    (first,) = standing().elections.values()
+    hosts = (HostName("network1"), HostName("compute1"))
+    later = replace(clouds.SEVERAL, routers=(replace(clouds.SEVERAL.routers[0], hosts=hosts),))
+    (second,) = compiled(later).elections.values()
+
+    assert first.priority > second.priority
+    assert (first.link, first.tracked) == ("eth1", ("eth0",))
+
+
+def test_without_an_uplink_it_never_acts() -> None:
+    """The others are not heard, so it stays shut, and is told what to do."""
+    config = replace(clouds.CONFIG, uplink=None)
+    state, problems = compile_host(clouds.SEVERAL, config, clouds.FACTS)
+
+    assert state.elections == {}
+    assert state.tables[BRIDGE].sets["resting"].elements.keys() == {'"gw100"', '"gw102"'}
+    assert any("hear each other by their uplinks" in problem.text for problem in problems)

@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import platform
+import shutil
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
@@ -181,6 +182,8 @@ def run_doctor(args: Namespace) -> int:
     print(f"VLAN devices      {MAKINGS[facts.vlan_making]}")
     filtered = "on our bridges only" if facts.bridge_netfilter else "impossible: no br_netfilter"
     print(f"bridged packets   filtered {filtered}")
+    here = shutil.which("keepalived")
+    print(f"keepalived        {'is there' if here else 'only for routers on several hosts: none'}")
     silent = drops.missing()
     print(f"drop reasons      {f'not told by live traces: {silent}' if silent else 'told'}")
     if config is None:

@@ -13,6 +13,11 @@ from ipaddress import IPv4Address
 from trunkline.core.anycast import compile_anycast_chains, compile_anycast_sets
 from trunkline.core.arrivals import compile_standby_set
 from trunkline.core.dhcp import compile_dhcp
+from trunkline.core.elections import (
+    compile_elections,
+    compile_resting_chains,
+    compile_resting_sets,
+)
 from trunkline.core.family import V6
 from trunkline.core.filter import (
     compile_filter_chains,
@@ -162,7 +167,9 @@ def compile_host(
     present = same(tuple(s for s in served if not s.elsewhere))
     ground = _ground(snapshot, served, usable, facts)
     floating, floating_problems = compile_floating(ground.floating, usable)
-    exempt, exempt_problems = exempt_routes(ground.spaces, present, usable)
+    acting = tuple(space for space in ground.spaces if space.acting)
+    exempt, exempt_problems = exempt_routes(acting, present, usable)
+    elections, election_problems = compile_elections(ground.spaces, usable)
     extra, extra_problems = default_routes(ground.router, ground.here, facts)
     dhcp = compile_dhcp(
         present, snapshot.ports, snapshot.guests, snapshot.names, metadata=config.metadata
@@ -179,20 +186,22 @@ def compile_host(
         tables=_tables(snapshot, ground),
         dhcp={s.bridge: dhcp[s.bridge] for s in ground.here if s.bridge in dhcp},
         cables=compile_cables(ground.spaces, config.host),
-        routes=exempt | extra | floating_routes(ground.spaces),
-        proxies=floating_proxies(ground.spaces, usable.uplink),
+        routes=exempt | extra | floating_routes(acting),
+        proxies=floating_proxies(acting, usable.uplink),
         spaces={
             space.name: compile_space(
                 space, usable, ground.face_of(space), snapshot.tenant_prefixes, dhcp
             )
             for space in ground.spaces
         },
+        elections=elections,
     )
     return state, (
         *problems,
         *uplink_problems,
         *floating_problems,
         *exempt_problems,
+        *election_problems,
         *extra_problems,
     )
 
@@ -328,12 +337,14 @@ def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_hairpin_sets(snapshot.ports, ground.floating),
         *compile_anycast_sets(ground.served, ground.config.host),
         *compile_flat_sets(ground.served),
+        *compile_resting_sets(ground.spaces),
         compile_standby_set(ground.served, snapshot.ports, ground.config.host),
     ]
     chains = [
         *compile_spoof_chains(),
         *compile_anycast_chains(),
         *compile_flat_chains(ground.served),
+        *compile_resting_chains(ground.spaces),
     ]
     if ground.ipv6:
         sets += compile_ipv6_spoof_sets(ground.ipv6, snapshot.ports)

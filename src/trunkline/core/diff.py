@@ -27,6 +27,7 @@ from trunkline.operations import (
     CreateVlan,
     DeleteLink,
     DeleteSpace,
+    HoldElections,
     InSpace,
     Operation,
     PlugTrunk,
@@ -82,6 +83,7 @@ def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
             _everywhere(_add_addresses, sides),
             _everywhere(_add_routes, sides),
             _everywhere(_serve_dhcp, sides),
+            _hold_elections(desired, actual),
             _plug(misplaced),
         )
     )
@@ -318,6 +320,11 @@ def _serve_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
 def _equal(present: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Return whether files are as they must be; those of most networks have not changed."""
     return present == wanted
+
+
+def _hold_elections(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    if desired.elections != actual.elections:
+        yield HoldElections(desired.elections)
 
 
 def _file_changes(wanted: DhcpServer, present: Mapping[str, str]) -> ChangeDhcpFiles:

@@ -72,6 +72,7 @@ class Space:
     Attributes:
         router: None: a network that is on no router; it gets DHCP and nothing else.
         transit: Its two addresses, the host's end first; None: nothing gets out.
+        acting: Of several hosts that the router is on, this is the one that acts.
     """
 
     name: str
@@ -80,6 +81,12 @@ class Space:
     served: tuple[Served, ...]
     transit: IPv4Network | None
     floating: tuple[FloatingView, ...]
+    acting: bool = True
+
+    @property
+    def number(self) -> int | None:
+        """Return by which number several hosts settle who acts; None: this one alone does."""
+        return self.router.number if self.router else None
 
     @property
     def routed(self) -> bool:
@@ -114,10 +121,15 @@ def choose_spaces(
             served=tuple(places),
             transit=transits.get(ownership.transit_name(domain)),
             floating=tuple(floating.get(domain, ())),
+            acting=_acts(routers.get(domain), facts),
         )
         for domain, places in inside.items()
     )
     return tuple(sorted(spaces, key=lambda space: space.name))
+
+
+def _acts(router: RouterView | None, facts: HostFacts) -> bool:
+    return router is None or router.number is None or router.number in facts.acting
 
 
 def _gets_out(router: RouterView | None) -> bool:

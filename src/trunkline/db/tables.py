@@ -140,6 +140,7 @@ routers = Table(
     Column("external_network_id", ID, ForeignKey("networks.id"), nullable=True, index=True),
     Column("enable_snat", Boolean, nullable=False),
     Column("routes", JSON, nullable=False),
+    Column("number", Integer, nullable=True, unique=True),  # where several hosts have it
 )
 
 router_hosts = Table(

@@ -23,6 +23,7 @@ PACKAGES = {
     "conntrack": "conntrack",
     "dnsmasq": "dnsmasq-base",
     "ip": "iproute2",
+    "keepalived": "keepalived",
     "modprobe": "kmod",
     "nft": "nftables",
     "ping": "iputils-ping",

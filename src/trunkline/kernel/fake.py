@@ -17,6 +17,7 @@ from trunkline.hoststate import (
     Cable,
     Connection,
     DhcpServer,
+    Election,
     HostConfig,
     HostFacts,
     HostState,
@@ -43,6 +44,7 @@ from trunkline.operations import (
     CutConnections,
     DeleteLink,
     DeleteSpace,
+    HoldElections,
     InSpace,
     Operation,
     PlugTrunk,
@@ -78,6 +80,7 @@ class FakeKernel:
         tracked: The connection tracking table.
         spaces: Its network namespaces, each a kernel in memory.
         foreign_namespaces: Names of namespaces that are somebody else's.
+        acting: The routers' numbers for which it acts, if it stands for them.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class FakeKernel:
         self.proxies: set[Address] = set()
         self.spaces: dict[str, FakeKernel] = {}
         self.foreign_namespaces: set[str] = set()
+        self.elections: Mapping[int, Election] = {}
+        self.acting: set[int] = set()
         self.operations: list[Operation] = []
         self._countdown: int | None = None
         self._fails_after_effect = False
@@ -133,6 +138,7 @@ class FakeKernel:
             vlan_making=self.making,
             links=frozenset(self.foreign_links),
             uplink_address=self.uplink_address,
+            acting=frozenset(self.acting & self.elections.keys()),
             transits=tuple(
                 (a.link, a.address)
                 for a in sorted(self.addresses, key=str)
@@ -161,6 +167,7 @@ class FakeKernel:
             routes=frozenset(self.routes),
             proxies=frozenset(self.proxies),
             spaces={n: s.read(config, inner.get(n, ())) for n, s in self.spaces.items()},
+            elections=self.elections,
         )
 
     def forget(self) -> None:
@@ -226,6 +233,8 @@ class FakeKernel:
                 self._change_dhcp(operation)
             case CutConnections(connections):
                 self.tracked -= set(connections)
+            case HoldElections(elections):
+                self.elections = elections
             case _:
                 self._run_routing(operation)
 

@@ -35,7 +35,16 @@ from trunkline.hoststate import (
     VlanMaking,
 )
 from trunkline.joined import fan
-from trunkline.kernel import conntrack, features, netlink, netns, routes, sysctl, vlan_bpf
+from trunkline.kernel import (
+    conntrack,
+    features,
+    keepalived,
+    netlink,
+    netns,
+    routes,
+    sysctl,
+    vlan_bpf,
+)
 from trunkline.kernel.announce import announce, announce_mac, sender
 from trunkline.kernel.dnsmasq import Daemons, Dnsmasq
 from trunkline.kernel.interface import NOTHING
@@ -57,6 +66,7 @@ from trunkline.operations import (
     CutConnections,
     DeleteLink,
     DeleteSpace,
+    HoldElections,
     InSpace,
     Operation,
     PlugTrunk,
@@ -68,7 +78,7 @@ from trunkline.operations import (
     StartDhcp,
     StopDhcp,
 )
-from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, TAP_ID, plugged_trunk
+from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, TAP_ID, elected, plugged_trunk
 
 VLAN_NAME = re.compile(r"vlan\d+")
 WAY_NAME = re.compile(r"gw(\d+|-.{1,12})|tr.{11}")
@@ -178,6 +188,7 @@ class LinuxKernel:
             routes=ways.routes,
             proxies=ways.proxies,
             spaces=spaces,
+            elections=keepalived.read(config.state_dir),
         )
 
     def connections(
@@ -244,11 +255,17 @@ class LinuxKernel:
         ]
         foreign = [(link, i) for link, i in every if isinstance(i, IPv4Interface)]
         foreign6 = [(link, i) for link, i in every if isinstance(i, IPv6Interface)]
+        marks = {i: elected(i.ip) for link, i in foreign if link.name == "lo"}
         return HostFacts(
             vlan_making=self._features.vlan_making,
             links=frozenset(filter(self._is_foreign, self._links.by_name)),
             uplink_address=next((i.ip for link, i in foreign if link.name == config.uplink), None),
-            foreign_prefixes=tuple((interface.network, link.name) for link, interface in foreign),
+            foreign_prefixes=tuple(
+                (interface.network, link.name)
+                for link, interface in foreign
+                if marks.get(interface) is None
+            ),
+            acting=frozenset(number for number in marks.values() if number is not None),
             trunk_mtus={
                 nic: self._links.by_name[nic].mtu
                 for nic in config.trunks.values()
@@ -444,6 +461,8 @@ class LinuxKernel:
                 self._dnsmasq.change_files(config.state_dir, operation)
             case CutConnections(connections):
                 conntrack.cut(connections)
+            case HoldElections(elections):
+                keepalived.hold(config.state_dir, elections)
             case _:
                 self._run_routing(config, operation)
 

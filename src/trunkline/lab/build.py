@@ -73,13 +73,12 @@ def lay_cables(lab: Lab) -> None:
 def cut_power(lab: Lab, host: str) -> None:
     """End a host: nothing of it is left but its disk. Its instances are the caller's to end."""
     namespace = lab.namespace(host)
-    for inside in (*spaces.found_under(lab.directory / "hosts" / host), namespace):
-        kill_inside(inside)
-        if inside != namespace:
-            netns.delete(inside)
-    for link in (TRUNK, UPLINK, MANAGEMENT_LINK):
+    for link in (UPLINK, TRUNK, MANAGEMENT_LINK):  # first: no process has a last word
         netns.delete_link(namespace, link)
-    netns.delete(namespace)
+    inside = spaces.found_under(lab.directory / "hosts" / host)
+    kill_inside(*inside, namespace)
+    for place in (*inside, namespace):
+        netns.delete(place)
 
 
 def boot_host(lab: Lab, name: str) -> None:

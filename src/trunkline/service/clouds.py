@@ -77,6 +77,7 @@ def _settings(snapshot: HostSnapshot, report: HostReport | None) -> HostSettings
         sources=tuple(report.config.routing_sources.items()) if uplink else (),
         exempt=report.config.snat_exempt,
         guard=report.config.guard_absent_prefixes,
+        acting=report.facts.acting,
         unserved=frozenset(n.id for n in snapshot.networks if n.id not in present),
         ipv4_only=frozenset(present - dual),
     )

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import delete, exists, insert, select
+from sqlalchemy import delete, exists, insert, select, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import hosts, networks, router_hosts
+from trunkline.db.tables import hosts, networks, router_hosts, routers
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GatewayMode
 from trunkline.service import gateways, ipv6
 from trunkline.service.concern import claim_domains
 from trunkline.service.provisioning import plugged, router_changed
 
-HOSTS_MAX = 1
+HOSTS_MAX = 16  # nobody has more gateways for one network, and all hear each other
+NUMBERS = range(255, 0, -1)
+"""Virtual router ids (RFC 5798), from the end at which the routers of others are least likely."""
 
 
 def hosts_of(tx: Transaction, router_ids: Collection[str]) -> dict[str, list[str]]:
@@ -46,7 +48,7 @@ def place(tx: Transaction, router_id: str, wanted: Sequence[str]) -> None:
 
     Raises:
         Invalid: A host has no agent, or there are too many.
-        Conflict: A network of the router cannot follow.
+        Conflict: A network of the router cannot follow, or no more routers can be on several hosts.
     """
     before = hosts_of(tx, [router_id])[router_id]
     if before == list(wanted):
@@ -64,10 +66,30 @@ def place(tx: Transaction, router_id: str, wanted: Sequence[str]) -> None:
     rows = [{"router_id": router_id, "host": h, "place": n} for n, h in enumerate(wanted)]
     if rows:
         tx.connection.execute(insert(router_hosts), rows)
+    _number(tx, router_id, several=len(wanted) > 1)
     if crossing:
         for network_id in followers:
             gateways.renew(tx, network_id)
     router_changed(tx, router_id)
+
+
+def _number(tx: Transaction, router_id: str, *, several: bool) -> None:
+    """Give a router on several hosts the number by which they hear of each other, or take it."""
+    mine = routers.c.id == router_id
+    held = tx.connection.scalar(select(routers.c.number).where(mine))
+    if (held is not None) == several:
+        return
+    number = None
+    if several:
+        taken = set(tx.connection.execute(select(routers.c.number)).scalars())
+        number = next((n for n in NUMBERS if n not in taken), None)
+        if number is None:
+            raise Conflict(
+                f"{len(NUMBERS)} routers are on several hosts (trunkline:hosts), which is as many"
+                " as VRRP can tell apart; leave one of them on a single host.",
+                "RouterPolicyViolation",
+            )
+    tx.connection.execute(update(routers).where(mine).values(number=number))
 
 
 def require_changeable(tx: Transaction, network_id: str, *, placed: bool) -> None:

@@ -83,7 +83,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     info, hosts = values.pop("external_gateway_info", None), values.pop("hosts", ())
     columns = _gateway_columns(tx, caller, "create", info)
-    record = new_record(tx, {**values, **columns, "is_default": False})
+    record = new_record(tx, {**values, **columns, "is_default": False, "number": None})
     _require_routes(tx, record, record["routes"])
     tx.connection.execute(insert(routers), record)
     placement.place(tx, record["id"], hosts)

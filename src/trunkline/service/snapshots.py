@@ -331,6 +331,7 @@ def _routers(tx: Transaction, ids: Collection[RouterId]) -> tuple[RouterView, ..
             admin_up=row.admin_state_up,
             routes=tuple(map(_route, row.routes)),
             hosts=tuple(map(HostName, placed[row.id])),
+            number=row.number,
         )
         for row in _rows(tx, select(routers).where(routers.c.id.in_(sorted(ids))))
     ]

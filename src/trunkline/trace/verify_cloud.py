@@ -49,6 +49,7 @@ class HostSettings:
         unserved: Networks of the snapshot that the host cannot serve.
         ipv4_only: Those whose IPv6 subnets it cannot serve.
         told: Whether its agent has said so; otherwise a usual host is assumed.
+        acting: Numbers of the routers on several hosts that this one acts for.
     """
 
     uplink: bool = True
@@ -59,6 +60,7 @@ class HostSettings:
     unserved: frozenset[NetworkId] = frozenset()
     ipv4_only: frozenset[NetworkId] = frozenset()
     told: bool = True
+    acting: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,14 @@ class Cloud:
         return own or (self.gate(end).settings.source if shared else None)
 
     def gate(self, end: End) -> Host:
-        """Return the host that routes and translates for an end: its own, or its router's."""
+        """Return the host that routes and translates for an end: its own, or its router's.
+
+        Where several are the router's, the one that acts; the first where none has said so.
+        """
         router = self.router(end)
-        placed = [h for h in router.hosts if h in self.hosts] if router else []
-        return self.hosts[placed[0] if placed else end.seat.host]
+        placed = [self.hosts[h] for h in router.hosts if h in self.hosts] if router else []
+        acting = [host for host in placed if router and router.number in host.settings.acting]
+        return next(iter((*acting, *placed)), self.hosts[end.seat.host])
 
     def router(self, end: End) -> RouterView | None:
         """Return the router that an end's network is on."""

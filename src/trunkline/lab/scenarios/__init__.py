@@ -18,7 +18,7 @@ from trunkline.lab.scenarios.ipv6 import play_ipv6
 from trunkline.lab.scenarios.layouts import play_flat, play_upstream
 from trunkline.lab.scenarios.moves import play_host, play_move
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
-from trunkline.lab.scenarios.placed import play_single
+from trunkline.lab.scenarios.placed import play_redundant, play_single
 from trunkline.lab.scenarios.routers import play_routers
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
 from trunkline.lab.scenarios.services import (
@@ -108,6 +108,7 @@ LAYOUTS = {
         Scenario("flat", "one untagged segment for all tenants (FlatDHCPManager)", play_flat),
         Scenario("upstream", "6b by way of a router on the trunk", play_upstream),
         Scenario("ipv6", "1, 3, 4, 5, 6 and 6b in IPv6", play_ipv6),
+        Scenario("redundant", "a router on two hosts, of which one is lost", play_redundant),
         Scenario("single", "one host is gateway, DHCP and NAT for all", play_single),
     )
 }

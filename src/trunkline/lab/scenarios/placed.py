@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from trunkline.errors import Invalid
 from trunkline.lab import build
 from trunkline.lab.evidence import answered, heard, nothing
+from trunkline.lab.moving import Loss, Pinging
 from trunkline.lab.probe import Answer, ping
 from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, absent, act, told, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
@@ -17,7 +18,8 @@ from trunkline.lab.verdict import Act, Check, Seen, on_wire
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import carrying, leasing
 
-ROUTER = "main"
+ROUTER, BOTH = "main", ("network1", "network2")
+LOST_MAX = 30  # packets, at 10 a second
 
 
 def play_single(stage: Stage) -> tuple[Act, ...]:
@@ -41,6 +43,139 @@ def play_single(stage: Stage) -> tuple[Act, ...]:
             _floating_act(stage, host),
         ]
     return (*acts, _dead_act(stage, host))
+
+
+def play_redundant(stage: Stage) -> tuple[Act, ...]:
+    """Have two hosts for one router, and let the one that acts die, then lose its trunk.
+
+    Raises:
+        Invalid: The topology has no router for it.
+    """
+    if ROUTER not in stage.topology.routers or not set(BOTH) <= stage.topology.hosts.keys():
+        raise Invalid(
+            f"scenario redundant needs a router {ROUTER} and hosts {', '.join(BOTH)}; topology"
+            f" {stage.topology.name} has not; 'trunkline lab run --file placed' has"
+        )
+    with _on_both(stage):
+        return _host_lost_act(stage), _trunk_lost_act(stage), _by_who_acts_act(stage)
+
+
+@contextmanager
+def _on_both(stage: Stage) -> Iterator[None]:
+    """Place the router on both hosts meanwhile."""
+    stage.cloud.place(ROUTER, *BOTH)
+    stage.settle()
+    _acting(stage)
+    stage.look()
+    try:
+        yield
+    finally:
+        stage.cloud.place(ROUTER, *stage.topology.routers[ROUTER].hosts)
+        stage.settle()
+        stage.look()
+
+
+def _acting(stage: Stage, *among: str) -> str:
+    """Return the one host that acts for the router, once there is one."""
+
+    def found() -> list[str]:
+        marked = [h for h in among or BOTH if "169.254.128." in stage.output(h, "ip", "-4", "a")]
+        return marked if len(marked) == 1 else []
+
+    return (until("one host acts for the router", found) or [""])[0]
+
+
+def _host_lost_act(stage: Stage) -> Act:
+    """Cut the power of the host that acts, while nobody but keepalived lives on the other."""
+    floating, lost = stage.floating("VM_1").address, _acting(stage)
+    (heir,) = set(BOTH) - {lost}
+    stage.lab.stop(f"agent-{heir}")
+    pinging = Pinging(stage.lab, INTERNET, floating)
+    pinging.wait_for(10)
+    build.cut_power(stage.lab, lost)
+    pinging.wait_for_loss()
+    pinging.wait_for(10)
+    loss = pinging.end()
+    found = _acting(stage, heir)
+    build.start_agent(stage.lab, heir)
+    build.boot_host(stage.lab, lost)
+    build.start_agent(stage.lab, lost)
+    pinging = Pinging(stage.lab, INTERNET, floating)
+    until(f"{lost} stands by", lambda: _stands_by(stage, lost))
+    pinging.wait_for(10)
+    with stage.capture() as capture:
+        returned = pinging.end()
+        seen = Seen(capture.frames())
+    checks = [
+        _quick(f"{lost} dies", loss),
+        Check(f"{heir} acts, though its agent is stopped", found == heir),
+        Check(
+            f"{lost} comes back and leaves it to {heir}: no ping is lost",
+            returned.lost == 0 and _acting(stage) == heir,
+            f"{returned.lost} of {returned.sent} lost",
+        ),
+    ]
+    return witnessed(stage, f"{lost}, which acts, dies", seen, carrying(b"none"), checks)
+
+
+def _stands_by(stage: Stage, host: str) -> bool:
+    """Return whether a host is ready to take over."""
+    return bool(stage.output(host, "ss", "-Hnwl", "sport = :112")) and "resting" in stage.output(
+        host, "nft", "list", "table", "bridge", "trunkline"
+    )
+
+
+def _trunk_lost_act(stage: Stage) -> Act:
+    """Take the carrier of the trunk of the host that acts: it can act no more, and says so."""
+    outside, lost = stage.topology.internet.answers[0], _acting(stage)
+    (heir,) = set(BOTH) - {lost}
+    pinging = Pinging(stage.lab, "VM_2", outside)
+    pinging.wait_for(10)
+    stage.output(lost, "ip", "link", "set", build.TRUNK, "down")
+    pinging.wait_for_loss()
+    pinging.wait_for(10)
+    loss = pinging.end()
+    found = _acting(stage)
+    stage.output(lost, "ip", "link", "set", build.TRUNK, "up")
+    with stage.capture() as capture:
+        answer = _ping(stage, "VM_1", stage.seats["VM_6"].address)
+        seen = Seen(capture.frames())
+    carried = carrying(answer.nonce)
+    checks = [
+        _quick(f"{lost} loses its trunk", loss),
+        Check(f"{heir} acts", found == heir),
+        heard(f"the way between tenants is by {heir}", seen.of(carried, ECHO), heir, "gw100"),
+        nothing(
+            f"and not by {lost}",
+            seen.of(carried, ECHO).where(lambda f: f.node == lost and f.device.startswith("gw1")),
+        ),
+    ]
+    return witnessed(stage, f"{lost}, which acts, loses its trunk", seen, carried, checks)
+
+
+def _by_who_acts_act(stage: Stage) -> Act:
+    """Reach the Internet by whoever acts, as the tracer says beforehand."""
+    host, outside = _acting(stage), stage.topology.internet.answers[0]
+    until(f"{host} has reported that it acts", lambda: _is_told(stage, host))
+    stage.look()  # a host that was booted has NICs with other MACs
+    shot = stage.ping("VM_2", outside)
+    request = shot.seen.of(carrying(shot.answer.nonce), ECHO)
+    checks = [
+        answered(shot, outside),
+        heard(f"it leaves {host}", request, host, build.UPLINK, "out"),
+    ]
+    title = f"VM_2 reaches the Internet by {host}, which acts"
+    return act(stage, title, [shot], told(shot, stage.gateway("VM_2")), checks)
+
+
+def _is_told(stage: Stage, host: str) -> bool:
+    facts = {a["host"]: a["configurations"]["facts"] for a in stage.cloud.admin.list("agents")}
+    return [bool(facts[h].get("acting")) for h in BOTH] == [h == host for h in BOTH]
+
+
+def _quick(what: str, loss: Loss) -> Check:
+    text = f"{what}: a ping at 10 a second loses less than {LOST_MAX / 10:.0f} s of packets"
+    return Check(text, loss.lost < LOST_MAX, f"{loss.lost} of {loss.sent} lost")
 
 
 def _lease_act(stage: Stage, host: str) -> Act:
