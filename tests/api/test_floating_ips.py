@@ -80,6 +80,19 @@ def test_a_given_address(cloud: Cloud, external: dict[str, Any]) -> None:
     assert cloud.alice.list("ports", device_id=made["id"]) == []
 
 
+def test_an_address_of_a_given_subnet(cloud: Cloud) -> None:
+    """``subnet_id`` says of which of an external network's subnets a new floating IP is."""
+    network = cloud.external()
+    second = cloud.subnet(network, "admin")
+
+    reserved = floating(cloud, network, subnet_id=second["id"])
+
+    prefix = second["cidr"].rpartition(".")[0]
+    assert reserved["floating_ip_address"].startswith(f"{prefix}.")
+    with pytest.raises(Invalid):
+        floating(cloud, network, subnet_id=cloud.network()["subnet"]["id"])
+
+
 def test_one_fixed_address_one_floating_ip(cloud: Cloud, external: dict[str, Any]) -> None:
     """A second floating IP for the same fixed address is refused."""
     to = port(cloud)

@@ -59,6 +59,12 @@ def test_a_policy_is_shown_with_its_rules(cloud: Cloud, slow: str) -> None:
     assert one == listed[0]
     assert slow in {p["id"] for p in cloud.alice.request("GET", POLICIES)["policies"]}
     types = cloud.alice.request("GET", "/v2.0/qos/rule-types")["rule_types"]
+    details = cloud.alice.request("GET", f"/v2.0/qos/rule-types/{types[0]['type']}")["rule_type"]
+    (driver,) = details["drivers"]
+    told = {one["parameter_name"] for one in driver["supported_parameters"]}
+    assert told == {"max_kbps", "max_burst_kbps", "direction"}
+    with pytest.raises(NotFound, match="dscp"):
+        cloud.alice.request("GET", "/v2.0/qos/rule-types/dscp_marking")
     assert types == [{"type": "bandwidth_limit"}]
 
 

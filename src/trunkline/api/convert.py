@@ -270,6 +270,17 @@ def unique(convert: Converter) -> Converter:
     return typed(*_schemas(many))(convert_all)
 
 
+def list_or_null(convert: Converter) -> Converter:
+    """Return the converter of a list that is empty where clients send null."""
+    whole = list_of(convert)
+    taken, shown = _schemas(whole)
+    return Typed(
+        lambda value: [] if value is None else whole(value),
+        {**taken, "type": ["array", "null"]},
+        shown,
+    )
+
+
 @typed(STRING)
 def uuid(value: Any) -> str:
     """Return an id in the canonical form."""

@@ -45,6 +45,7 @@ EXTENSIONS = {
     "qos-bw-limit-direction": "Direction for QoS bandwidth limit rule",
     "qos-default": "QoS default policy",
     "qos-fip": "Floating IP QoS",
+    "qos-rule-type-details": "Details of QoS rule types",
     "quota-check-limit": "Quota engine limit check",
     "quota-check-limit-default": "Quota engine limit check by default",
     "quota_details": "Quota details management support",

@@ -16,6 +16,7 @@ from trunkline.api.body import read_json, unwrap
 from trunkline.api.resources import RESOURCES
 from trunkline.api.routes import Store, plain
 from trunkline.db.engine import Transaction
+from trunkline.errors import NotFound
 from trunkline.service import qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch
@@ -32,6 +33,25 @@ RULE = Table(
     ),
 )
 TYPES = [{"type": qos.RULE_TYPE}]
+DRIVER = {
+    "name": "trunkline",
+    "supported_parameters": [
+        {
+            "parameter_name": name,
+            "parameter_type": "range",
+            "parameter_values": {"start": first, "end": KBPS_MAX},
+        }
+        for name, first in (("max_kbps", 1), ("max_burst_kbps", 0))
+    ]
+    + [
+        {
+            "parameter_name": "direction",
+            "parameter_type": "choices",
+            "parameter_values": ["egress", "ingress"],
+        }
+    ],
+}
+"""What a rule may say, in the shape of Neutron's ``qos-rule-type-details``."""
 
 
 class QosApi:
@@ -46,6 +66,7 @@ class QosApi:
         rules = "/v2.0/qos/policies/{policy_id}/bandwidth_limit_rules"
         return [
             Route("/v2.0/qos/rule-types", self.types, methods=["GET"]),
+            Route("/v2.0/qos/rule-types/{type}", self.type, methods=["GET"]),
             Route(rules, self.list, methods=["GET"]),
             Route(rules, self.create, methods=["POST"]),
             Route(rules + "/{rule_id}", self.show, methods=["GET"]),
@@ -57,6 +78,14 @@ class QosApi:
         """Answer the kinds of rules."""
         (await self._auth.caller(request)).require("get_policy")
         return JSONResponse({"rule_types": TYPES})
+
+    async def type(self, request: Request) -> Response:
+        """Answer one kind of rules, and what one may say."""
+        (await self._auth.caller(request)).require("get_policy")
+        wanted = plain(request.path_params["type"])
+        if wanted != qos.RULE_TYPE:
+            raise NotFound(f"Rule type {wanted[:80]} could not be found.", "QosRuleTypeNotFound")
+        return JSONResponse({"rule_type": {"type": wanted, "drivers": [DRIVER]}})
 
     async def list(self, request: Request) -> Response:
         """Answer the rules of a policy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_address
 from secrets import randbits
 from typing import Any
@@ -88,7 +88,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
             "BadRequest",
         )
     qos.require_usable(tx, caller, None, values["qos_policy_id"])
-    wanted = values.pop("ip_address", None)
+    wanted = {key: values.pop(key, None) for key in ("ip_address", "subnet_id")}
     association = _association(tx, caller, values, network["id"], "")
     record = new_record(tx, {**values, **association})
     record |= _reserve(tx, record, wanted)
@@ -146,8 +146,9 @@ def _default(tx: Transaction) -> str:
     return found
 
 
-def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
+def _reserve(tx: Transaction, record: Record, wanted: Mapping[str, str | None]) -> Record:
     """Make the port that holds a new floating IP's address; return the columns that name it."""
+    wish = {key: value for key, value in wanted.items() if value is not None}
     available = addresses.subnets_of(tx, record["network_id"])
     if not available:
         raise Invalid(
@@ -156,8 +157,8 @@ def _reserve(tx: Transaction, record: Record, wanted: str | None) -> Record:
             "BadRequest",
         )
     rows = (
-        addresses.resolve(tx, available, [{"ip_address": wanted}])
-        if wanted
+        addresses.resolve(tx, available, [wish])
+        if wish
         else addresses.choose_any(tx, available, FLOATING_OWNER)
     )
     port = {
