@@ -18,6 +18,7 @@ from trunkline.kernel import netns
 from trunkline.kernel.fake import FakeKernel
 from trunkline.kernel.interface import Kernel
 from trunkline.kernel.linux import LinuxKernel
+from trunkline.lab.build import route_ipv6
 from trunkline.operations import DeleteSpace, StopDhcp
 
 UPLINK_ADDRESS = IPv4Interface("91.207.15.105/24")
@@ -129,6 +130,7 @@ def linux_world() -> Iterator[World]:
             netns.up(HOST, link)
             netns.up(WIRE, link)
         netns.address(HOST, "eth1", UPLINK_ADDRESS)
+        route_ipv6(HOST)
         with netns.enter(HOST):
             kernel = LinuxKernel()
             world = LinuxWorld(kernel, config(state_dir))

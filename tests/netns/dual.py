@@ -18,7 +18,7 @@ from pathlib import Path
 from trunkline.agent.reconcile import Outcome, reconcile
 from trunkline.core.links import gateway_mac
 from trunkline.hoststate import HostConfig
-from trunkline.kernel import netns, sysctl
+from trunkline.kernel import netns
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.lab import build
 from trunkline.lab.capture import Capture
@@ -254,18 +254,12 @@ def _host(name: str, namespace: str, state: Path, stack: ExitStack) -> Host:
     )
     number = 105 + HOSTS.index(name)
     netns.address(namespace, "eth1", IPv4Interface(f"91.207.15.{number}/24"))
-    if not _routes_by_link(namespace):
-        netns.sysctl(namespace, "net.ipv6.conf.all.forwarding", "1")
+    build.route_ipv6(namespace)
     with netns.enter(namespace):
         kernel = LinuxKernel()
     host = Host(name, namespace, kernel, config)
     stack.callback(_clear, host)
     return host
-
-
-def _routes_by_link(namespace: str) -> bool:
-    with netns.enter(namespace):
-        return sysctl.read("net.ipv6.conf.default.force_forwarding") is not None
 
 
 def _clear(host: Host) -> None:

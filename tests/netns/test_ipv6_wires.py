@@ -342,10 +342,10 @@ def test_an_address_pair_is_the_ports_own(cloud: Cloud) -> None:
     host.settle(replace(usual, ports=ports))
 
     assert ping(cloud, "VM_4", within).kind == "reply"
-    assert ping(cloud, "VM_4", beyond, hope=False).kind == "silence"
+    assert ping(cloud, "VM_4", beyond, hope=False).kind != "reply"
 
     host.settle(usual)
-    assert ping(cloud, "VM_4", within, hope=False).kind == "silence"
+    assert ping(cloud, "VM_4", within, hope=False).kind != "reply"
     for address in (within, beyond):
         cloud.run("VM_1", "ip", "addr", "del", f"{address}/64", "dev", "eth0")
 
@@ -359,7 +359,7 @@ def test_a_network_that_loses_ipv6_is_silent(cloud: Cloud) -> None:
     host.settle(replace(usual, networks=bare))
 
     assert cloud.run("compute1", "ip", "-6", "addr", "show", "dev", "br100") == ""
-    assert ping(cloud, "VM_1", VM2.address, hope=False).kind == "silence"
+    assert ping(cloud, "VM_1", VM2.address, hope=False).kind != "reply"
 
     host.settle(usual)
     until("it is back", lambda: ping(cloud, "VM_1", VM2.address).kind == "reply")

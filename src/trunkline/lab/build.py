@@ -120,10 +120,10 @@ def _make_host(lab: Lab, host: Host) -> None:
     netns.address(namespace, UPLINK, host.external)
     netns.address(namespace, MANAGEMENT_LINK, host.management)
     if any(network.ipv6 for network in lab.topology.networks.values()):
-        _route_ipv6(namespace)
+        route_ipv6(namespace)
 
 
-def _route_ipv6(namespace: str) -> None:
+def route_ipv6(namespace: str) -> None:
     """Do what an administrator has to, where the kernel cannot route IPv6 on single links."""
     with netns.enter(namespace):
         by_link = sysctl.read("net.ipv6.conf.default.force_forwarding") is not None
@@ -328,7 +328,7 @@ def hasten_ipv6(namespace: str) -> None:
     As it is, it finds out whether its address is taken, and who routes, in some four seconds.
     """
     for key, value in (
-        ("neigh.default.retrans_time_ms", "100"),
+        ("neigh.default.retrans_time_ms", "250"),
         ("conf.default.router_solicitation_delay", "0"),
         ("conf.default.router_solicitation_interval", "1"),
     ):
