@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from trunkline.cli.main import main
 from trunkline.kernel import netns
 from trunkline.lab.scenarios import ALL, play
 from trunkline.lab.scenarios.ipv6 import finding
@@ -27,6 +29,19 @@ def failed(report: Report) -> str:
 def test_both_families(dual: Stage, key: str) -> None:
     """The article's scenarios in IPv6, and IPv4 as the tracer predicts it on the same hosts."""
     assert failed(play(dual, ALL[key])) == ""
+
+
+def test_live(dual: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sent from the tap and watched by agents, IPv6 passes hosts as predicted; so do refusals."""
+    to_server = ["--server", dual.lab.api, "--token", dual.lab.tokens()["admin"], "--json"]
+    six = str(dual.seats["VM_6"].address6)
+    closed = ("--proto", "udp", "--port", "53")
+    for words, code in (([], 0), (["--proto", "tcp", "--port", "80"], 0), (closed, 1)):
+        capsys.readouterr()
+        assert main(["trace", "VM_1", six, *words, "--live", *to_server]) == code, words
+        seen = json.loads(capsys.readouterr().out)["observed"]
+        assert (seen["deviation"], seen["silent_hosts"]) == (None, []), words
+        assert seen["comparison"]
 
 
 @pytest.fixture

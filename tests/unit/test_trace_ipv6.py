@@ -19,7 +19,9 @@ from trunkline.snapshot import HostSnapshot
 from trunkline.trace.cloud import Cloud
 from trunkline.trace.data import trace_in, trace_out
 from trunkline.trace.draw import mermaid, svg
-from trunkline.trace.steps import Disposition, Stage, Trace
+from trunkline.trace.live import Seen, Shot, first_step, frame_of, recognise, seen_in, seen_out
+from trunkline.trace.packets import ICMPV6
+from trunkline.trace.steps import Disposition, Header, Stage, Trace
 from trunkline.trace.tell import story, terse
 from trunkline.trace.walk import Flow, trace
 
@@ -27,7 +29,7 @@ VM_1, VM_2, VM_3 = clouds.DUAL1, clouds.DUAL2, clouds.DUAL3
 VM_6 = clouds.dual(article.VM6, "2001:db8:102::66")
 NAMES = {VM_1.id: "VM_1", VM_2.id: "VM_2", VM_3.id: "VM_3", VM_6.id: "VM_6"}
 ADDRESS = {name: article.PORTS[name].id for name in ("VM_1", "VM_2", "VM_3", "VM_6")}
-SIX = "2001:db8:102::66"
+SIX, ADDRESS1 = "2001:db8:102::66", IPv6Address(clouds.SLAAC1)
 
 
 def snapshots() -> tuple[HostSnapshot, HostSnapshot]:
@@ -173,6 +175,39 @@ def test_all_forms(to: str) -> None:
     assert trace_in(trace_out(found)) == found
     assert "neighbour solicitation" in story(found, why=True)
     assert "neighbour" not in terse(found) + mermaid(found) + svg(found)
+
+
+SHOTS = [Shot(bytes(range(16)), *what) for what in ((ICMPV6, None), (6, 80), (17, 53))]
+
+
+def total(data: bytes) -> int:
+    """Return the Internet checksum's sum of what has its checksum in it: all ones."""
+    words = sum(int.from_bytes(data[n : n + 2].ljust(2, b"\0")) for n in range(0, len(data), 2))
+    return words % 0xFFFF
+
+
+@pytest.mark.parametrize("shot", SHOTS, ids=["icmpv6", "tcp", "udp"])
+def test_a_live_packet_is_sent_and_known_again(shot: Shot) -> None:
+    """Checksums hold, also that of addresses; request, answer and error are told apart."""
+    step = first_step(ping(VM_1.id, SIX))
+    assert step is not None
+    frame = frame_of(shot, step, 120)
+    head, body = frame[14:54], frame[54:]
+    assert (frame[12:14].hex(), len(body)) == ("86dd", int.from_bytes(head[4:6]))
+    assert total(head[8:40] + len(body).to_bytes(4) + shot.protocol.to_bytes(4) + body) == 0
+
+    tagged = frame[:12] + bytes.fromhex("81000066") + frame[12:]
+    for one, tag in ((frame, None), (tagged, 102)):
+        seen = recognise(shot, "eth0", "out", None, one)
+        assert seen == Seen("request", "eth0", "out", tag, Header(ADDRESS1, IPv6Address(SIX), 64))
+        assert seen_in(seen_out(seen)) == seen
+    quoting = bytes([1, 0]) + bytes(6) + head + body
+    error = head[:6] + bytes([ICMPV6]) + head[7:] + quoting
+    told = recognise(shot, "br100", "out", None, frame[:14] + error)
+    assert told is not None
+    assert told.part == "error"
+    assert recognise(replace(shot, nonce=bytes(16)), "eth0", "out", None, frame) is None
+    assert recognise(shot, "eth0", "out", None, frame[:50]) is None
 
 
 def test_every_pair_has_an_answer() -> None:

@@ -1,4 +1,4 @@
-"""Captures IPv4 packets that carry a number, on every device of a namespace at once (packet(7)).
+"""Captures IP packets that carry a number, on every device of a namespace at once (packet(7)).
 
 The number is looked for where a shot has it (``trace.live``): TCP's sequence or acknowledgement
 number, the first word of an ICMP or UDP payload, or either in the quotation of an ICMP error. The
@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -35,8 +35,9 @@ from trunkline.kernel.wire import (
     tag_of,
 )
 
-ETH_P_IP, ETH_P_8021Q = 0x0800, 0x8100
+ETH_P_IP, ETH_P_8021Q, ETH_P_IPV6 = 0x0800, 0x8100, 0x86DD
 PLACES = (38, 42, 66, 70)  # in bytes from the start of an untagged frame without IP options
+PLACES6 = (58, 62, 106, 110)  # likewise of IPv6, without extension headers
 
 # linux/bpf_common.h: load an index, load at a place from it, jump always
 INDEX, LOAD_HALF_FROM, LOAD_WORD_FROM, JUMP = 0x01, 0x48, 0x40, 0x05
@@ -110,20 +111,30 @@ class Capture:
 
 
 def _carrying(number: int) -> list[Instruction]:
-    """Return the filter: an IPv4 packet, tagged or not, with the number at one of the places."""
-    after = (number + 1) & 0xFFFFFFFF
-    tests = len(PLACES) * 3
-    program: list[Instruction] = [
+    """Return the filter: an IP packet, tagged or not, with the number at one of the places."""
+    four, six = _search(number, PLACES), _search(number, PLACES6)
+    return [
         (LOAD_HALF, 0, 0, 12),
         (JUMP_EQUAL, 0, 2, ETH_P_8021Q),
         (INDEX, 0, 0, 4),
         (JUMP, 0, 0, 1),
         (INDEX, 0, 0, 0),
         (LOAD_HALF_FROM, 0, 0, 12),
-        (JUMP_EQUAL, 0, tests, ETH_P_IP),
+        (JUMP_EQUAL, 0, len(four), ETH_P_IP),
+        *four,
+        (JUMP_EQUAL, 0, len(six), ETH_P_IPV6),
+        *six,
+        (RETURN, 0, 0, 0),
     ]
-    for place in PLACES:
-        left = tests - (len(program) - 7)  # instructions from here to the refusal
+
+
+def _search(number: int, places: Sequence[int]) -> list[Instruction]:
+    """Return what ends with yes if a number, or its successor, is at one of the places, or no."""
+    after = (number + 1) & 0xFFFFFFFF
+    tests = len(places) * 3
+    program: list[Instruction] = []
+    for place in places:
+        left = tests - len(program)  # instructions from here to the refusal
         program += [
             (LOAD_WORD_FROM, 0, 0, place),
             (JUMP_EQUAL, left - 1, 0, number),

@@ -29,13 +29,12 @@ from trunkline.trace.live import (
     seen_in,
     shot_out,
 )
-from trunkline.trace.packets import ICMP, TCP, UDP
+from trunkline.trace.packets import ICMP, ICMPV6, TCP, UDP
 from trunkline.trace.steps import Disposition, Trace
 from trunkline.trace.walk import Flow
 
 SEND_S = 1.0
-IPV4 = 4
-COMPARED = {ICMP: ("request", "reply", "error"), TCP: ("request", "reply", "error")}
+COMPARED = dict.fromkeys((ICMP, ICMPV6, TCP), ("request", "reply", "error"))
 """Of UDP the request only: whether a service answers is not the network's to know."""
 
 
@@ -48,11 +47,7 @@ def begin(tx: Transaction, trace_id: str, cloud: Cloud, flow: Flow, found: Trace
     """
     if flow.source is None or flow.source_address is not None:
         raise Invalid("live: a probe is what a port itself would send.", "InvalidInput")
-    if flow.destination.version != IPV4:
-        raise Invalid(
-            "live: probes are of IPv4; ask without live for a prediction.", "InvalidInput"
-        )
-    if flow.protocol not in (ICMP, TCP, UDP):
+    if flow.protocol not in (ICMP, ICMPV6, TCP, UDP):
         raise Invalid("live: probes are icmp, tcp and udp.", "InvalidInput")
     if found.disposition is Disposition.UNKNOWN:
         raise Conflict(
@@ -61,7 +56,7 @@ def begin(tx: Transaction, trace_id: str, cloud: Cloud, flow: Flow, found: Trace
     step = first_step(found)
     if found.disposition is Disposition.UNPLUGGED or step is None:
         raise Conflict(f"live: the port would send nothing: {found.sentence}", "Conflict")
-    shot = Shot(secrets.token_bytes(16), flow.protocol, flow.port)
+    shot = Shot(secrets.token_bytes(16), flow.in_its_version().protocol, flow.port)
     orders = {
         host.name: {"kind": "trace", "shot": shot_out(shot), "tap": None, "frame": None}
         for host in cloud.hosts
@@ -75,7 +70,7 @@ def begin(tx: Transaction, trace_id: str, cloud: Cloud, flow: Flow, found: Trace
         "segments": {host.name: dict(host.segments) for host in cloud.hosts},
         "routers": {h.name: {space.space: space.name for space in h.spaces} for h in cloud.hosts},
         "home": home,
-        "parts": list(COMPARED.get(flow.protocol, ("request", "error"))),
+        "parts": list(COMPARED.get(shot.protocol, ("request", "error"))),
     }
 
 

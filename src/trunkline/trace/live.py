@@ -10,23 +10,34 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
+from trunkline.model import IpAddress
 from trunkline.trace.compare import Comparison, compare
-from trunkline.trace.packets import ICMP, TCP, UDP
+from trunkline.trace.packets import ECHO6_REPLY, ECHO6_REQUEST, ICMP, ICMPV6, TCP, UDP
 from trunkline.trace.passage import kernel_order
 from trunkline.trace.steps import HOST, INSTANCE, Header, Sighting, Step, Trace
 
-ETH_P_IP, ETH_P_8021Q = 0x0800, 0x8100
+ETH_P_IP, ETH_P_8021Q, ETH_P_IPV6 = 0x0800, 0x8100, 0x86DD
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST, TIME_EXCEEDED = 0, 3, 8, 11  # RFC 792
 SYN, RST, ACK = 0x02, 0x04, 0x10  # RFC 9293
 SOURCE_PORTS = 61000, 65535  # above those that Linux chooses from by itself
 NONCE_BYTES = 16
 TTL = 64
+ERRORS = {
+    *((ICMP, kind) for kind in (UNREACHABLE, TIME_EXCEEDED)),
+    *((ICMPV6, kind) for kind in (1, 2, 3)),  # RFC 4443: unreachable, too big, time exceeded
+}
+ECHOES = {
+    (ICMP, ECHO_REQUEST): "request",
+    (ICMP, ECHO_REPLY): "reply",
+    (ICMPV6, ECHO6_REQUEST): "request",
+    (ICMPV6, ECHO6_REPLY): "reply",
+}
 PARTS = ("request", "reply", "confirm", "error")
 
-_IP = struct.Struct(">BBHHHBBH4s4s")
+_IP, _IP6 = struct.Struct(">BBHHHBBH4s4s"), struct.Struct(">IHBB16s16s")
 _TCP = struct.Struct(">HHIIBBHHH")
 _UDP = struct.Struct(">HHHH")
 _ICMP = struct.Struct(">BBHHH")
@@ -38,8 +49,8 @@ class Shot:
 
     Attributes:
         nonce: 16 bytes.
-        protocol: ICMP, TCP or UDP.
-        port: The destination port; None with ICMP.
+        protocol: ICMP, ICMPv6, TCP or UDP.
+        port: The destination port; None with ICMP of either kind.
     """
 
     nonce: bytes
@@ -87,15 +98,18 @@ def frame_of(shot: Shot, step: Step, size: int) -> bytes:
     """Return the Ethernet frame that an instance would send, with IP packet of this size."""
     assert step.before is not None
     source, destination = step.before.source, step.before.destination
-    assert isinstance(source, IPv4Address)  # no other flow is traced
-    assert isinstance(destination, IPv4Address)
-    body = _body(shot, source, destination, size - _IP.size)
-    head = _ip(shot.protocol, source, destination, _IP.size + len(body), shot.number & 0xFFFF)
-    ethernet = _mac(step.receiver_mac) + _mac(step.sender_mac) + struct.pack(">H", ETH_P_IP)
-    return ethernet + head + body
+    macs = _mac(step.receiver_mac) + _mac(step.sender_mac)
+    if isinstance(source, IPv4Address):
+        body = _body(shot, source, destination, size - _IP.size)
+        kind, head = ETH_P_IP, _ip(shot, source, destination, _IP.size + len(body))
+    else:
+        body = _body(shot, source, destination, size - _IP6.size)
+        ends = source.packed, destination.packed
+        kind, head = ETH_P_IPV6, _IP6.pack(6 << 28, len(body), shot.protocol, TTL, *ends)
+    return macs + struct.pack(">H", kind) + head + body
 
 
-def _body(shot: Shot, source: IPv4Address, destination: IPv4Address, size: int) -> bytes:
+def _body(shot: Shot, source: IpAddress, destination: IpAddress, size: int) -> bytes:
     """Return what comes behind the IP header, checksum included."""
     if shot.protocol == TCP:
         plain = _TCP.pack(
@@ -106,18 +120,21 @@ def _body(shot: Shot, source: IPv4Address, destination: IPv4Address, size: int) 
         length = max(size, _UDP.size + NONCE_BYTES)
         plain = _UDP.pack(shot.source_port, shot.port, length, 0) + shot.nonce
         return _summed(plain.ljust(length, b"\0"), 6, _pseudo(UDP, source, destination, length))
-    plain = _ICMP.pack(ECHO_REQUEST, 0, 0, shot.number >> 16, 1) + shot.nonce
-    return _summed(plain.ljust(size, b"\0"), 2, b"")
+    kind, before = ECHO_REQUEST, b""
+    if shot.protocol == ICMPV6:  # whose checksum is of addresses, too (RFC 4443, 2.3)
+        length = max(size, _ICMP.size + NONCE_BYTES)
+        kind, before = ECHO6_REQUEST, _pseudo(ICMPV6, source, destination, length)
+    plain = _ICMP.pack(kind, 0, 0, shot.number >> 16, 1) + shot.nonce
+    return _summed(plain.ljust(size, b"\0"), 2, before)
 
 
-def _ip(
-    protocol: int, source: IPv4Address, destination: IPv4Address, length: int, number: int
-) -> bytes:
-    ends = source.packed, destination.packed
-    return _summed(_IP.pack(0x45, 0, length, number, 0, TTL, protocol, 0, *ends), 10, b"")
+def _ip(shot: Shot, source: IpAddress, destination: IpAddress, length: int) -> bytes:
+    ends, number = (source.packed, destination.packed), shot.number & 0xFFFF
+    return _summed(_IP.pack(0x45, 0, length, number, 0, TTL, shot.protocol, 0, *ends), 10, b"")
 
 
-def _pseudo(protocol: int, source: IPv4Address, destination: IPv4Address, length: int) -> bytes:
+def _pseudo(protocol: int, source: IpAddress, destination: IpAddress, length: int) -> bytes:
+    """Return what a checksum is of besides; as a sum, IPv6's form is IPv4's (RFC 8200, 8.1)."""
     return source.packed + destination.packed + struct.pack(">BBH", 0, protocol, length)
 
 
@@ -149,21 +166,32 @@ def recognise(
     kind, at = int.from_bytes(frame[12:14], "big"), 14
     if kind == ETH_P_8021Q:
         tag, kind, at = int.from_bytes(frame[14:16], "big") & 0xFFF, frame[16] << 8 | frame[17], 18
-    packet = frame[at:]
-    if kind != ETH_P_IP or len(packet) < _IP.size:
+    opened = _opened(kind, frame[at:])
+    part = _part(shot, kind, opened[0], opened[2]) if opened else None
+    if opened is None or part is None:
         return None
-    part = _part(shot, packet)
-    if part is None:
-        return None
-    values = _IP.unpack_from(packet)
-    header = Header(IPv4Address(values[8]), IPv4Address(values[9]), values[5])
-    return Seen(part, device, direction, tag, header)
+    return Seen(part, device, direction, tag, opened[1])
 
 
-def _part(shot: Shot, packet: bytes) -> str | None:
-    protocol, body = packet[9], packet[(packet[0] & 0xF) * 4 :]
-    if protocol == ICMP and body[:1] in (bytes([UNREACHABLE]), bytes([TIME_EXCEEDED])):
-        return "error" if _is_request(shot, body[_ICMP.size :]) else None
+def _opened(kind: int, packet: bytes) -> tuple[int, Header, bytes] | None:
+    """Return protocol, header and body of an IP packet; None if it is none."""
+    if kind == ETH_P_IP and len(packet) >= _IP.size:
+        one = _IP.unpack_from(packet)
+        header = Header(IPv4Address(one[8]), IPv4Address(one[9]), one[5])
+        return one[6], header, packet[(packet[0] & 0xF) * 4 :]
+    if kind == ETH_P_IPV6 and len(packet) >= _IP6.size:
+        _, _, protocol, limit, source, destination = _IP6.unpack_from(packet)
+        ends = IPv6Address(source), IPv6Address(destination)
+        return protocol, Header(*ends, limit), packet[_IP6.size :]
+    return None
+
+
+def _part(shot: Shot, kind: int, protocol: int, body: bytes) -> str | None:
+    """Return what the body of an IP packet is to a shot."""
+    if body[:1] and (protocol, body[0]) in ERRORS:
+        quoted = _opened(kind, body[_ICMP.size :])
+        mine = quoted and quoted[0] == shot.protocol and _is_request(shot, quoted[2])
+        return "error" if mine else None
     if protocol != shot.protocol:
         return None
     if protocol == TCP:
@@ -175,7 +203,7 @@ def _part(shot: Shot, packet: bytes) -> str | None:
         return "request" if mine and not back else "reply" if mine else None
     if not body[_ICMP.size :].startswith(shot.nonce):
         return None
-    return {ECHO_REQUEST: "request", ECHO_REPLY: "reply"}.get(body[0])
+    return ECHOES.get((protocol, body[0]))
 
 
 def _tcp_part(shot: Shot, body: bytes) -> str | None:
@@ -191,11 +219,8 @@ def _tcp_part(shot: Shot, body: bytes) -> str | None:
     return "confirm" if flags & RST and number == after else None
 
 
-def _is_request(shot: Shot, quoted: bytes) -> bool:
-    """Return whether an ICMP error quotes the request: its header and eight bytes (RFC 792)."""
-    if len(quoted) < _IP.size + 8 or quoted[9] != shot.protocol:
-        return False
-    body = quoted[(quoted[0] & 0xF) * 4 :]
+def _is_request(shot: Shot, body: bytes) -> bool:
+    """Return whether what an ICMP error quotes behind the header is the request's (RFC 792)."""
     if shot.protocol == TCP:
         return body[4:8] == shot.nonce[:4]
     if shot.protocol == UDP:
@@ -219,7 +244,7 @@ def seen_in(data: Any) -> Seen:
     part, device, direction, tag, source, destination, ttl, *more = data
     if part not in PARTS or direction not in ("in", "out"):
         raise ValueError(f"{part} {direction} is no sighting")
-    header = Header(IPv4Address(str(source)), IPv4Address(str(destination)), int(ttl))
+    header = Header(ip_address(str(source)), ip_address(str(destination)), int(ttl))
     space = str(more[0]) if more else ""  # an agent of before has none
     return Seen(part, str(device), direction, None if tag is None else int(tag), header, space)
 

@@ -69,10 +69,15 @@ class Flow:
     source_address: IpAddress | None = None
     size: int = 84
 
+    def in_its_version(self) -> Flow:
+        """Return the flow with its echo request of the version of IP that the destination is of."""
+        is_v6 = self.destination.version == V6
+        return replace(self, protocol=ICMPV6) if is_v6 and self.protocol == ICMP else self
+
 
 def trace(cloud: Cloud, flow: Flow) -> Trace:
     """Return what becomes of a flow, request and reply. Total: what is not known is UNKNOWN."""
-    flow, walk = _in_its_version(flow), Walk(cloud)
+    flow, walk = flow.in_its_version(), Walk(cloud)
     unknown = None
     try:
         walk.start(flow)
@@ -89,14 +94,8 @@ def refusal(cloud: Cloud, flow: Flow) -> Fate | None:
         Unknown: The walk met something that it does not understand.
     """
     walk = Walk(cloud)
-    walk.start(_in_its_version(flow))
+    walk.start(flow.in_its_version())
     return failing(walk.fates)
-
-
-def _in_its_version(flow: Flow) -> Flow:
-    """Return a flow whose echo request is of the version of IP that its destination is of."""
-    is_v6 = flow.destination.version == V6
-    return replace(flow, protocol=ICMPV6) if is_v6 and flow.protocol == ICMP else flow
 
 
 def trace_lease(cloud: Cloud, port_id: PortId) -> Trace:
