@@ -8,8 +8,10 @@ from ipaddress import IPv4Address, IPv4Interface
 import clouds
 
 from trunkline.core.compile import compile_host
+from trunkline.core.diff import diff_host
 from trunkline.hoststate import Address, HostState
 from trunkline.model import HostName
+from trunkline.operations import AnnounceAddress, InSpace
 from trunkline.ownership import space_name
 from trunkline.snapshot import HostSnapshot
 
@@ -163,3 +165,18 @@ def test_without_an_uplink_it_never_acts() -> None:
     assert state.elections == {}
     assert state.tables[BRIDGE].sets["resting"].elements.keys() == {'"gw100"', '"gw102"'}
     assert any("hear each other by their uplinks" in problem.text for problem in problems)
+
+
+def test_a_gateway_that_comes_is_announced() -> None:
+    """Instances learn its new MAC when its router moves here, and when nobody else has it."""
+
+    def announced(desired: HostState, actual: HostState) -> set[str]:
+        inner = (o.operation for o in diff_host(desired, actual) if isinstance(o, InSpace))
+        return {str(o.address.address.ip) for o in inner if isinstance(o, AnnounceAddress)}
+
+    alone = compiled(clouds.PLACED_HERE)
+    gateways = {"10.0.0.1", "10.1.0.1"}
+
+    assert announced(alone, compiled(clouds.ELSEWHERE)) == gateways
+    assert announced(alone, standing()) == gateways
+    assert announced(alone, alone) == announced(standing(), standing()) == set()

@@ -84,6 +84,7 @@ def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
             _everywhere(_add_routes, sides),
             _everywhere(_serve_dhcp, sides),
             _hold_elections(desired, actual),
+            _announce_gateways(desired, actual),
             _plug(misplaced),
         )
     )
@@ -320,6 +321,25 @@ def _serve_dhcp(desired: HostState, actual: HostState) -> Iterator[Operation]:
 def _equal(present: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Return whether files are as they must be; those of most networks have not changed."""
     return present == wanted
+
+
+def _announce_gateways(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    """Tell instances of gateways in spaces that have come here, maybe from another host.
+
+    Or that this host has for itself now, where several had to settle who acts.
+    """
+    nothing = HostState()
+    settled = [e for number, e in actual.elections.items() if number not in desired.elections]
+    for name, wanted in desired.spaces.items():
+        come = wanted.addresses - actual.spaces.get(name, nothing).addresses
+        alone = (a for e in settled if e.space == name for a in e.inside)
+        for address in sorted({*filter(_is_gateway, come), *alone}, key=str):
+            yield InSpace(name, AnnounceAddress(address))
+
+
+def _is_gateway(address: Address) -> bool:
+    """Return whether an address in a space is a network's; IPv6 announces by itself."""
+    return address.address.version == 4 and address.address.network.num_addresses > 2  # noqa: PLR2004 - a transit has two
 
 
 def _hold_elections(desired: HostState, actual: HostState) -> Iterator[Operation]:

@@ -59,6 +59,9 @@ def hold(state_dir: str, elections: Mapping[int, Election]) -> None:
         Rejected: It does not start; the message has its words.
     """
     home = _home(state_dir)
+    for path in home.glob("*.json"):  # first: what becomes of these is not keepalived's any more
+        if int(path.stem) not in elections:
+            path.unlink()
     if not elections:
         _end(home)
         shutil.rmtree(home, ignore_errors=True)
@@ -74,9 +77,6 @@ def hold(state_dir: str, elections: Mapping[int, Election]) -> None:
         _start(home)
     elif is_new:
         _running(home)[0].signal(signal.SIGHUP)
-    for path in home.glob("*.json"):
-        if int(path.stem) not in elections:
-            path.unlink()
 
 
 def _start(home: Path) -> None:

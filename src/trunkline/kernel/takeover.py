@@ -27,7 +27,12 @@ PROTOCOL = 116  # ownership.ROUTE_PROTOCOL
 
 
 def main(verb: str, file: str) -> int:
-    """Do what is due; whatever is so already stays."""
+    """Do what is due; whatever is so already stays.
+
+    A router whose file is gone is on this host alone now, or not at all: the agent's to deal with.
+    """
+    if not Path(file).exists():
+        return 0
     told = json.loads(Path(file).read_text())
     acts = verb == "acts"
     ways = ", ".join(f'"{way}"' for way in told["ways"])

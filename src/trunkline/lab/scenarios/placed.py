@@ -57,7 +57,12 @@ def play_redundant(stage: Stage) -> tuple[Act, ...]:
             f" {stage.topology.name} has not; 'trunkline lab run --file placed' has"
         )
     with _on_both(stage):
-        return _host_lost_act(stage), _trunk_lost_act(stage), _by_who_acts_act(stage)
+        return (
+            _host_lost_act(stage),
+            _trunk_lost_act(stage),
+            _by_who_acts_act(stage),
+            _moved_act(stage),
+        )
 
 
 @contextmanager
@@ -166,6 +171,28 @@ def _by_who_acts_act(stage: Stage) -> Act:
     ]
     title = f"VM_2 reaches the Internet by {host}, which acts"
     return act(stage, title, [shot], told(shot, stage.gateway("VM_2")), checks)
+
+
+def _moved_act(stage: Stage) -> Act:
+    """Have the other host alone be the router: what it had to settle, it has for itself."""
+    outside, acts = stage.topology.internet.answers[0], _acting(stage)
+    (other,) = set(BOTH) - {acts}
+    pinging = Pinging(stage.lab, "VM_2", outside)
+    pinging.wait_for(10)
+    stage.cloud.place(ROUTER, other)
+    stage.settle()
+    pinging.wait_for(10)
+    loss = pinging.end()
+    with stage.capture() as capture:
+        answer = _ping(stage, INTERNET, stage.floating("VM_1").address)
+        seen = Seen(capture.frames())
+    carried = carrying(answer.nonce)
+    checks = [
+        _quick(f"the router is {other}'s alone", loss),
+        heard(f"floating IPs are on {other}", seen.of(carried, ECHO), other, build.UPLINK, "in"),
+        Check(f"keepalived is no more on {other}", not _stands_by(stage, other)),
+    ]
+    return witnessed(stage, f"the router is taken from {acts}", seen, carried, checks)
 
 
 def _is_told(stage: Stage, host: str) -> bool:
