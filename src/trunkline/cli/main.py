@@ -16,7 +16,7 @@ from trunkline.errors import RequestError, ServerUnavailable, TrunklineError
 
 AREAS = (
     "server", "bootstrap", "agent", "metadata", "lab", "trace", "verify", "probe",
-    "objects", "quota",
+    "objects", "quota", "import_neutron",
 )  # fmt: skip
 """Modules of this package; each has ``add(commands)``, which registers its commands and their
 ``run`` function. Heavy imports belong inside ``run``: start-up time is every user's."""

@@ -33,7 +33,7 @@ COLLECTION = Collection(
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """Make a scope."""
     del caller  # anybody who may write; which attributes is the edge's business
-    record = {**values, "id": str(uuid4())}
+    record = {"id": str(uuid4()), **values}
     tx.connection.execute(insert(address_scopes), record)
     follow_columns(tx, "address_scope", {}, record)
     return {**record, "borrowers": []}

@@ -117,10 +117,10 @@ def own(table: Table) -> Condition:
 
 
 def new_record(tx: Transaction, values: Record) -> Record:
-    """Return values with the columns that every new resource gets."""
+    """Return values with the columns that every new resource gets; an ``id`` of theirs stays."""
     return {
-        **values,
         "id": str(uuid4()),
+        **values,
         "revision_number": 0,
         "created_at": tx.now,
         "updated_at": tx.now,

@@ -151,6 +151,25 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     return fetch(tx, caller, GROUPS, record["id"])
 
 
+def take(tx: Transaction, caller: Caller, values: Record) -> Record:
+    """Make a group without any rule; one called ``default`` becomes its project's default group.
+
+    Raises:
+        Conflict: The project has a default group already.
+    """
+    project_id = values["project_id"] if values["name"] == DEFAULT else None
+    if project_id is not None:
+        other = tx.connection.scalar(_DEFAULT_OF, {"of_project": project_id})
+        if other is not None:
+            raise Conflict(
+                f"Project {project_id} has a default security group already: {other}.",
+                "SecurityGroupDefaultAlreadyExists",
+            )
+    record = new_record(tx, {**values, "default_of": project_id})
+    tx.connection.execute(insert(security_groups), record)
+    return fetch(tx, caller, GROUPS, record["id"])
+
+
 def update_(tx: Transaction, caller: Caller, group_id: str, values: Record) -> Record:
     """Rename or describe a group.
 

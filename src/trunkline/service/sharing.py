@@ -108,7 +108,7 @@ def new_policy(object_type: str, object_id: str, values: Record) -> Record:
     """Return a policy's row; the column that refers to its object takes it away with that."""
     columns = dict.fromkeys((f"{kind}_id" for kind in COLUMNS), None)
     named = {"object_type": object_type, "object_id": object_id, f"{object_type}_id": object_id}
-    return {**columns, **values, **named, "id": str(uuid4())}
+    return {"id": str(uuid4()), **columns, **values, **named}
 
 
 def _require_nobody(tx: Transaction, object_type: str, record: Record, action: str) -> None:
