@@ -307,3 +307,16 @@ def test_generated_macs_differ(cloud: Cloud) -> None:
     assert len({port["mac_address"] for port in made}) == 100
     assert len({addresses_of(port)[0] for port in made}) == 100
     assert all(IPv4Address(addresses_of(port)[0]) for port in made)
+
+
+def test_a_network_says_how_its_new_ports_are_protected(cloud: Cloud) -> None:
+    """Ports follow their network unless they say otherwise; those there stay as they are."""
+    network = cloud.network(port_security_enabled=False)
+    wish = {"network_id": network["id"]}
+    free = cloud.alice.create("ports", wish)
+    assert (free["port_security_enabled"], free["security_groups"]) == (False, [])
+    guarded = cloud.alice.create("ports", {**wish, "port_security_enabled": True})
+    assert guarded["security_groups"] != []
+    cloud.alice.update("networks", network["id"], {"port_security_enabled": True})
+    assert cloud.alice.create("ports", wish)["port_security_enabled"] is True
+    assert cloud.alice.show("ports", free["id"])["port_security_enabled"] is False

@@ -140,7 +140,8 @@ routers = Table(
     Column("external_network_id", ID, ForeignKey("networks.id"), nullable=True, index=True),
     Column("enable_snat", Boolean, nullable=False),
     Column("routes", JSON, nullable=False),
-    Column("number", Integer, nullable=True, unique=True),  # where several hosts have it
+    Column("number", Integer, nullable=True),  # where several hosts have it
+    Index("uq_routers_number", "number", unique=True),
 )
 
 router_hosts = Table(
@@ -175,6 +176,7 @@ networks = Table(
     ),
     Column("gateway", String(16), nullable=False, server_default=GatewayMode.PER_HOST),
     Column("dns_domain", NAME, nullable=False, server_default=""),
+    Column("port_security_enabled", Boolean, nullable=False, server_default=true()),  # of new ports
     _policed(),
     UniqueConstraint("physical_network", "segmentation_id"),
 )

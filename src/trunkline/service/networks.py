@@ -138,8 +138,9 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     _require_placeable(values)
     segment = _segment(tx, values)
-    usual = {
+    usual: Record = {
         "dns_domain": "",
+        "port_security_enabled": True,
         "qos_policy_id": qos.default_of(tx, values["project_id"]),
         "provisioning": tx.limits.provisioning.value,
         "gateway": tx.limits.gateway.value,

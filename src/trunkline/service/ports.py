@@ -206,6 +206,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     network = fetch(tx, caller, NETWORKS, values["network_id"])
     _require_permitted(caller, "create", network, values)
+    values.setdefault("port_security_enabled", bool(network["port_security_enabled"]))
     if values["device_owner"] == ROUTER_INTERFACE_OWNER:
         raise Invalid(
             f"Invalid input for device_owner. Reason: {ROUTER_INTERFACE_OWNER} marks what"

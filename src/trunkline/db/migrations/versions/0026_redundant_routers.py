@@ -11,6 +11,6 @@ down_revision = "0025"
 
 def upgrade() -> None:
     """Add the number by which a router's hosts settle who acts."""
-    with op.batch_alter_table("routers") as batch:
-        batch.add_column(sa.Column("number", sa.Integer(), nullable=True))
-        batch.create_unique_constraint("uq_routers_number", ["number"])
+    op.add_column("routers", sa.Column[int]("number", sa.Integer(), nullable=True))
+    # An index: for a constraint, SQLite would copy the table, which what refers to it forbids.
+    op.create_index("uq_routers_number", "routers", ["number"], unique=True)
