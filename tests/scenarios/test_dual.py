@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from trunkline.cli.main import main
 from trunkline.kernel import netns
+from trunkline.lab.diagnose import HostsReadBack, unsound
+from trunkline.lab.question import Question, shoot
 from trunkline.lab.scenarios import ALL, play
 from trunkline.lab.scenarios.ipv6 import finding
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Report, Seen
 from trunkline.lab.waiting import until
+from trunkline.trace.layers import Place
 
 pytestmark = pytest.mark.scenario
 
@@ -42,6 +45,36 @@ def test_live(dual: Stage, capsys: pytest.CaptureFixture[str]) -> None:
         seen = json.loads(capsys.readouterr().out)["observed"]
         assert (seen["deviation"], seen["silent_hosts"]) == (None, []), words
         assert seen["comparison"]
+
+
+def _rule_dropped(stage: Stage) -> tuple[str, str, str]:
+    (group,) = stage.traced().seats[stage.seats["VM_6"].port_id][1].group_ids
+    return "compute2", "inet", f"group6-{group}-ingress"
+
+
+def _advertisements_let_through(_: Stage) -> tuple[str, str, str]:
+    return "compute1", "bridge", "from-instance6"
+
+
+@pytest.mark.parametrize("plant", [_rule_dropped, _advertisements_let_through])
+def test_faults_are_located(dual: Stage, plant: Callable[[Stage], tuple[str, str, str]]) -> None:
+    """A group without its rules, and a tap that lets routers' words pass: named by a live trace."""
+    host, family, name = plant(dual)
+    agent = dual.lab.process(f"agent-{host}")
+    assert agent
+    with HostsReadBack(dual.lab) as hosts:
+        sound = shoot(dual, hosts, Question("VM_1", "VM_6", "icmpv6"))
+        assert (sound.diagnosis.faults, sound.prediction.deviations) == ((), ())
+        agent.signal(signal.SIGSTOP)
+        try:
+            flush = ["nft", "flush", "chain", family, "trunkline", name]
+            assert netns.run(dual.lab.namespace(host), flush).returncode == 0
+            found = shoot(dual, hosts, Question("VM_1", "VM_6", "icmpv6"))
+        finally:
+            agent.signal(signal.SIGCONT)
+        until("the agent has repaired it", lambda: not unsound(dual.traced(), hosts))
+
+    assert found.diagnosis.faults[0].place == Place(host, f"{family} trunkline {name}")
 
 
 @pytest.fixture

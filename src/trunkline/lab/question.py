@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 from trunkline.advice import advise
 from trunkline.errors import Invalid
@@ -20,7 +20,7 @@ from trunkline.lab.probe import NONCE_BYTES, PING_SIZE
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.state import Lab
 from trunkline.model import IpAddress
-from trunkline.trace.packets import ICMP, PROTOCOLS, TCP, UDP
+from trunkline.trace.packets import ICMP, ICMPV6, PROTOCOLS, TCP, UDP
 from trunkline.trace.steps import Disposition, Trace
 from trunkline.trace.walk import Flow, trace, trace_lease
 
@@ -35,7 +35,8 @@ class Question:
 
     Attributes:
         source: An instance's name, or ``internet``.
-        destination: An instance's name, or an address; ``dhcp`` asks for the source's lease.
+        destination: An instance's name, or an address; ``dhcp`` asks for the source's lease. A
+            name is its IPv6 address where the protocol is ICMPv6.
         protocol: A name or a number.
         size: Of the packet with its IP header, in bytes.
     """
@@ -92,7 +93,7 @@ def _flow(stage: Stage, asked: Question) -> Flow:
     protocol = _protocol(asked)
     return Flow(
         source=None if source is None else source.port_id,
-        destination=_address(stage, asked.destination),
+        destination=_address(stage, asked.destination, protocol),
         protocol=protocol,
         port=asked.port,
         source_address=None if asked.source_address is None else _parse(asked.source_address),
@@ -117,8 +118,15 @@ def _seat(stage: Stage, asked: Question) -> Seat:
     return stage.seats[asked.source]
 
 
-def _address(stage: Stage, text: str) -> IpAddress:
-    return stage.seats[text].address if text in stage.seats else _parse(text)
+def _address(stage: Stage, text: str, protocol: int) -> IpAddress:
+    if text not in stage.seats:
+        return _parse(text)
+    seat = stage.seats[text]
+    if protocol != ICMPV6:
+        return seat.address
+    if seat.address6 is None:
+        raise Invalid(f"instance {text} has no IPv6 address; ask by another protocol")
+    return seat.address6
 
 
 def _parse(text: str) -> IpAddress:
@@ -154,15 +162,13 @@ def shoot(stage: Stage, hosts: HostsReadBack, asked: Question) -> Finding:
 
 
 def _probe(stage: Stage, asked: Question, flow: Flow, nonce: bytes) -> Shot:
-    destination = flow.destination
-    if not isinstance(destination, IPv4Address):
-        raise Invalid("--live: probes of a lab are of IPv4; leave --live out for a prediction")
-    if destination == stage.seats[asked.source].address:
+    destination, own = flow.destination, stage.seats[asked.source]
+    if destination in (own.address, own.address6):
         raise Invalid(f"--live: {asked.source} has {destination}: nothing leaves it")
     predicted = trace(stage.traced(), flow)
     answers = (step.part == "error" for step in predicted.steps)
     hope = predicted.disposition is Disposition.DELIVERED or any(answers)
-    if flow.protocol == ICMP:
+    if flow.protocol in (ICMP, ICMPV6):
         size = _ping_size(asked)
         return stage.ping(asked.source, destination, size=size, hope=hope, nonce=nonce)
     if flow.protocol not in (TCP, UDP) or flow.port is None:
@@ -183,7 +189,8 @@ def _ping_size(asked: Question) -> int:
 def _listener(stage: Stage, address: IpAddress) -> str:
     """Return the instance that an address stands for: it has to listen."""
     floating: dict[IpAddress, str] = {f.address: f.instance for f in stage.topology.floating_ips}
-    fixed: dict[IpAddress, str] = {seat.address: seat.instance for seat in stage.seats.values()}
+    seats = stage.seats.values()
+    fixed = {own: seat.instance for seat in seats for own in (seat.address, seat.address6) if own}
     peer = fixed.get(address) or floating.get(address)
     if peer is None:
         raise Invalid(f"--live: nobody in the lab listens at {address}; try --proto icmp")
