@@ -85,8 +85,9 @@ def open_trunk(dual: Stage) -> Iterator[Stage]:
         assert agent
         agent.signal(signal.SIGSTOP)
     for host in dual.topology.hosts:
-        flush = ["nft", "flush", "chain", "bridge", "trunkline", "at-trunk6"]
-        assert netns.run(dual.lab.namespace(host), flush).returncode == 0
+        for chain in (("bridge", "trunkline", "at-trunk6"), ("inet", "trunkline", "ingress6")):
+            flush = ["nft", "flush", "chain", *chain]
+            assert netns.run(dual.lab.namespace(host), flush).returncode == 0
     yield dual
     for agent in agents:
         assert agent
@@ -94,7 +95,7 @@ def open_trunk(dual: Stage) -> Iterator[Stage]:
 
 
 def test_without_its_rules_other_hosts_are_routers_too(open_trunk: Stage) -> None:
-    """An instance that asks is answered by every host: the wall is the rule at the trunk."""
+    """An instance that asks is answered by every host: the walls are at the trunk and the tap."""
     namespace, segment = open_trunk.lab.namespace("VM_1"), open_trunk.segment("VM_1")
     wanted = {segment.router6(host) for host in open_trunk.topology.hosts}
     with open_trunk.capture() as capture:
