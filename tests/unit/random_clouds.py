@@ -101,6 +101,7 @@ class Maker:
             has_gateway=odd() < 0.9,
             enable_snat=odd() < 0.9,
             admin_up=odd() < 0.95,
+            hosts=tuple(self.random.sample(self.hosts, 1)) if odd() < 0.2 else (),
         )
 
     def rule(self) -> Rule:
@@ -226,6 +227,8 @@ class Maker:
             own = tuple(p for h, p in ports if h == host)
             served = {p.network_id for p in own}
             served |= {n for n in self.subnets if self.random.random() < 0.15}
+            placed = {r for r, router in self.routers.items() if host in router.hosts}
+            served |= {n for n, router in self.on.items() if router in placed}
             routers = sorted({self.on[n] for n in served} - {None})
             made.append(
                 HostSnapshot(
@@ -272,7 +275,7 @@ class CompilableMaker(Maker):
         self.on = dict.fromkeys(self.subnets, RouterId("router0"))
         everything = {"has_gateway": True, "enable_snat": True, "admin_up": True}
         router = self._router("router0")
-        self.routers = {RouterId("router0"): replace(router, **everything)}
+        self.routers = {RouterId("router0"): replace(router, hosts=(), **everything)}
 
     def network(self, network_id: NetworkId, host: int) -> NetworkView:
         """Return a network as one host serves it: with a gateway, so that there is DHCP."""

@@ -188,12 +188,12 @@ class Seats:
         fixed = [f for f in end.seat.port.fixed_ips if f.address.version == self._version]
         on_link = tuple([self._subnets[f.subnet_id] for f in fixed])
         place = Place(domain, end.seat.port.network_id, self._subnets[end.subnet_id], on_link)
-        routes = self._routes_of(end.seat.host)
+        routes = self._routes_of(end.seat.gate)
         return self._sorted(end, place, bool(routes[list(on_link)].any()))
 
     def seated(self, end: End) -> Seated:
         """Return an end as it is counted."""
-        own = self._on_subnet[self._subnets[end.subnet_id]][end.seat.host]
+        own = self._on_subnet[self._subnets[end.subnet_id]][end.seat.gate]
         return own[_key(end.seat, end.address)]
 
     def _sorted(self, end: End, place: Place, gateway: bool) -> Seated:  # noqa: FBT001 - as data
@@ -248,7 +248,7 @@ class Seats:
     def _note(self, seated: Seated, sign: int) -> None:
         """Count an end, but not its ways."""
         number, end = seated.number, seated.end
-        own = self._on_subnet[int(self.subnet[number])][end.seat.host]
+        own = self._on_subnet[int(self.subnet[number])][end.seat.gate]
         if sign > 0:
             own[_key(end.seat, end.address)] = seated
         else:
@@ -256,7 +256,7 @@ class Seats:
         self.size[number] += sign
         if seated.gateway:
             self.gateways[number] += sign
-            gated = self._gated[end.seat.host, self.classes[number].place.domain]
+            gated = self._gated[end.seat.gate, self.classes[number].place.domain]
             gated[number] = gated.get(number, 0) + sign
             if not gated[number]:
                 del gated[number]
@@ -267,7 +267,7 @@ class Seats:
         if len(port.fixed_ips) == 1:
             return
         fixed = [f for f in port.fixed_ips if f.address.version == self._version]
-        host = end.seat.host
+        host = end.seat.gate
         seated = [self._on_subnet[self._subnets[f.subnet_id]][host] for f in fixed]
         numbers = [
             own[_key(end.seat, f.address)].number for own, f in zip(seated, fixed, strict=True)
@@ -299,7 +299,7 @@ class Seats:
         """Return 1.0 for each subnet that an end finds."""
         place = self.classes[seated.number].place
         if seated.gateway:
-            finds = self._routes_of(seated.end.seat.host) * self._of_domain(place.domain)
+            finds = self._routes_of(seated.end.seat.gate) * self._of_domain(place.domain)
         else:
             finds = np.zeros(len(self.ways))
         finds[list(place.on_link)] = 1.0

@@ -100,11 +100,14 @@ class Seat:
 
     Attributes:
         up: Plugged into its network's bridge, as far as the intent goes.
+        gate: The host that routes for it: its own, or the first of its router's, all of which
+            have the same routes.
     """
 
     port: PortView
     host: HostName
     up: bool
+    gate: HostName
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +209,8 @@ def _own_sources(
     sources = {name: dict(host.settings.sources) for name, host in hosts.items()}
     for end in ends if any(sources.values()) else ():
         router = segments[end.seat.port.network_id].router
-        if router and router.enable_snat and router.id in sources[end.seat.host]:
-            yield (end.seat.port.id, end.address), sources[end.seat.host][router.id]
+        if router and router.enable_snat and router.id in sources.get(end.seat.gate, {}):
+            yield (end.seat.port.id, end.address), sources[end.seat.gate][router.id]
 
 
 def _host(snapshot: HostSnapshot, settings: HostSettings) -> Host:
@@ -247,10 +250,15 @@ def _segment(network: NetworkView, routers: Iterable[RouterView]) -> Segment:
 
 
 def _ends(snapshot: HostSnapshot, host: Host) -> Iterable[End]:
+    gates = {router.id: router.hosts[0] for router in snapshot.routers if router.hosts}
+    routers = {network.id: network.router_id for network in snapshot.networks}
     for port in snapshot.ports:
         if not port.active:
             continue
-        seat = Seat(port, host.name, port.admin_up and port.network_id in host.networks)
+        router_id = routers.get(port.network_id)
+        gate = gates.get(router_id, host.name) if router_id else host.name
+        is_up = port.admin_up and port.network_id in host.networks
+        seat = Seat(port, host.name, is_up, gate)
         mute = replace(seat, up=seat.up and port.network_id not in host.settings.ipv4_only)
         for fixed in port.fixed_ips:
             at = seat if fixed.address.version == IPV4 else mute
