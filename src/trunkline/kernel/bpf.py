@@ -234,6 +234,18 @@ def load_drops(queue: int, number: int, places: Sequence[int], at: DropOffsets) 
         *_search(number, places),
         _to(JUMP, "out"),
         "found",
+        *_described(at),
+        *_queued(queue),
+        "out",
+        _op(MOVE_NUMBER, R0),
+        _op(EXIT),
+    ]
+    return _load(*_placed(code), kind=PROG_TYPE_RAW_TRACEPOINT, licence=b"Dual MIT/GPL")
+
+
+def _described(at: DropOffsets) -> tuple[bytes | str | _Jump, ...]:
+    """Return what notes location, reason, device and namespace; a packet may have no device."""
+    return (
         _op(LOAD_64, R1, R6, 8),
         _op(STORE_64, FRAME, R1, _LOCATION),
         _op(LOAD_64, R1, R6, 16),
@@ -246,17 +258,19 @@ def load_drops(queue: int, number: int, places: Sequence[int], at: DropOffsets) 
         _op(LOAD_64, R8, FRAME, _POINTER),
         *_read(R8, at.inode, _INODE, 4),
         "tell",
+    )
+
+
+def _queued(queue: int) -> tuple[bytes, ...]:
+    """Return what puts the event that was noted into the queue."""
+    return (
         _op(LOAD_64_NUMBER, R1, PSEUDO_MAP_FD, number=queue),
         _op(0),
         _op(MOVE, R2, FRAME),
         _op(ADD_NUMBER, R2, number=_EVENT),
         _op(MOVE_NUMBER, R3),
         _op(CALL, number=MAP_PUSH_ELEMENT),
-        "out",
-        _op(MOVE_NUMBER, R0),
-        _op(EXIT),
-    ]
-    return _load(*_placed(code), kind=PROG_TYPE_RAW_TRACEPOINT, licence=b"Dual MIT/GPL")
+    )
 
 
 @dataclass(frozen=True, slots=True)
