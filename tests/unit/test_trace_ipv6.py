@@ -158,6 +158,20 @@ def test_forwarding_off() -> None:
     assert "forwarding is off on br100" in found.sentence
 
 
+def test_a_bridge_answers_for_its_own_addresses_only() -> None:
+    """Who asks on one network for the gateway of another is answered by nobody."""
+    left = cloud().hosts[0]
+    first, second = left.snapshot.networks[0].subnets
+    subnets = (first, replace(second, cidr=IPv6Network("2001:db8::/32")))
+    network = replace(left.snapshot.networks[0], subnets=subnets)
+    wide = replace(left.snapshot, networks=(network, *left.snapshot.networks[1:]))
+    hosts = (replace(left, snapshot=wide), cloud().hosts[1])
+    found = ping(VM_1.id, "2001:db8:102::1", replace(cloud(), hosts=hosts))
+
+    assert found.disposition is Disposition.NOBODY
+    assert "nobody answers for 2001:db8:102::1" in found.sentence
+
+
 def test_a_tag_that_the_switch_does_not_carry() -> None:
     """A solicitation that it loses is why nobody answers."""
     where = cloud(pruned={RIGHT: frozenset({102})})

@@ -15,9 +15,12 @@ from trunkline.hoststate import HostState
 from trunkline.model import HostRoute, PortId
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot, RouterView
+from trunkline.trace import nft
 from trunkline.trace.cloud import Cloud
 from trunkline.trace.compare import Finding
+from trunkline.trace.conntrack import Connections
 from trunkline.trace.live import Labels, Seen, held_against
+from trunkline.trace.packets import Frame, Packet
 from trunkline.trace.steps import HOST, ROUTER, Disposition, Trace
 from trunkline.trace.walk import Flow, trace, trace_lease
 
@@ -121,6 +124,26 @@ def test_to_ones_own_floating_ip() -> None:
         "compute1: gw200 br200 tap(RED_1)",
         "RED_1: eth0",
     ]
+
+
+def test_equal_connections_in_two_zones_are_two() -> None:
+    """The zones chain says which; each has its own entry in the host's table."""
+    state = cloud().hosts[0].state
+    ping = Packet("ping", "request", 1, *map(IPv4Address, ("10.0.0.3", "10.0.0.9")), icmp=(8, 0))
+    table = state.tables["inet", "trunkline"]
+    asked = (nft.Context(Frame("", "", ping), bridge) for bridge in ("br200", "br201", "br100"))
+    found = [nft.evaluate(table, table.chains["zones"], one).frame for one in asked]
+    zones = [frame.zone for frame in found if frame]
+    assert zones == [200, 201, 0]
+
+    connections = Connections()
+    entries = []
+    for zone in zones:
+        tracked = connections.track(ping, zone)
+        connections.confirm(tracked)
+        assert connections.track(ping, zone).entry is tracked.entry
+        entries.append(tracked.entry)
+    assert len({id(entry) for entry in entries}) == len(zones)
 
 
 def test_what_denies_is_the_right_domains() -> None:
