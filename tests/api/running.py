@@ -70,6 +70,7 @@ class Cloud:
         default_factory=lambda: IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
     )
     clients: dict[str, ApiClient] = field(default_factory=dict)
+    database: str = ""  # SQLAlchemy's URL; empty: SQLite, in the directory
 
     @property
     def url(self) -> str:
@@ -87,7 +88,7 @@ class Cloud:
         (self.directory / "server.toml").write_text(
             dedent(f"""\
             listen = ["{self.url}"]
-            database = "sqlite:///{self.directory}/trunkline.db"
+            database = "{self.database or f"sqlite:///{self.directory}/trunkline.db"}"
             users = "{self.directory}/users.yaml"
             reserved_prefixes = ["192.168.0.0/16"]
             quotas = {{ {", ".join(f"{name} = -1" for name in QUOTAS)} }}
@@ -225,9 +226,9 @@ class Cloud:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Cloud]:
+def running(directory: Path, database: str = "") -> Iterator[Cloud]:
     """Lend a cloud whose server runs."""
-    cloud = Cloud(directory)
+    cloud = Cloud(directory, database=database)
     cloud.write_files()
     cloud.start()
     try:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from trunkline.core.allocate import Limits
 from trunkline.db.tables import hosts
@@ -24,6 +24,7 @@ from trunkline.model import HostName
 Result = TypeVar("Result")
 
 ATTEMPTS = 10  # lost races in a row before a writer gives up
+LOST_RACES = {"40001", "40P01"}  # PostgreSQL, appendix A: serialization failure, deadlock
 BUSY_TIMEOUT_MS = 30_000  # how long another process may hold SQLite's write lock
 
 
@@ -54,6 +55,9 @@ class Database:
         if self._engine.dialect.name == "sqlite":
             _teach_sqlite(self._engine)
         self._writer = self._engine.execution_options(immediate=True)
+        self._reader = self._engine
+        if self._engine.dialect.name == "postgresql":
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
         self._lock = Lock()
         self.on_moved: Callable[[set[HostName]], None] = _nobody
         """Called after a commit, in the writer's thread, with the hosts that moved."""
@@ -61,14 +65,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction in which everything read is of one moment."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             yield Transaction(connection, self._limits, timestamp())
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Return what ``work`` returns, once its changes are durable.
 
         ``work`` runs again from the start when another writer was faster (a unique or foreign
-        key is violated), so it must keep nothing between runs. Writers of one process take turns.
+        key is violated, or two wait for each other), so it must keep nothing between runs.
+        Writers of one process take turns.
 
         Raises:
             Conflict: The race was lost many times in a row; retrying later may help.
@@ -77,8 +82,10 @@ class Database:
             for _ in range(ATTEMPTS):
                 try:
                     result, moved = self._attempt(work)
-                except IntegrityError:
-                    continue
+                except (IntegrityError, OperationalError) as error:
+                    if _is_lost_race(error):
+                        continue
+                    raise
                 if moved:
                     self.on_moved(moved)
                 return result
@@ -103,6 +110,13 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _is_lost_race(error: IntegrityError | OperationalError) -> bool:
+    """Return whether an error says that another writer was faster."""
+    return isinstance(error, IntegrityError) or (
+        getattr(error.orig, "sqlstate", None) in LOST_RACES
+    )
 
 
 def format_time(moment: datetime) -> str:

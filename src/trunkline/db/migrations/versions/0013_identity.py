@@ -129,7 +129,7 @@ def _name(name: str, *, nullable: bool = False) -> sa.Column[Any]:
 
 def _owned(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:
     """Return the constraint by which a row goes when its owner does."""
-    name = f"fk_{table}_{column}_{owner}"
+    name = f"fk_{table}_{column}_{owner}"[:63]  # PostgreSQL takes no longer one
     return sa.ForeignKeyConstraint([column], [f"{owner}.id"], name=name, ondelete="CASCADE")
 
 
