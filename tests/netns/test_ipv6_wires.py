@@ -28,13 +28,14 @@ from trunkline.lab.packets import (
     Frame,
 )
 from trunkline.lab.waiting import limit_s, until
-from trunkline.model import AddressPair, link_local
+from trunkline.model import AddressMode, AddressPair, link_local
 
 pytestmark = pytest.mark.netns
 
 MARK = b"trunkline-forged"
 DHCP_PORTS = {546, 547}
 REDIRECT, UDP = 137, 17
+STATELESS = AddressMode.STATELESS
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,23 @@ def test_a_lease_is_the_instances_own(cloud: Cloud) -> None:
     assert lease == dhcpv6.Lease(INSTANCES["VM_6"].address, host.link_local(102), (resolver,))
     vm1 = INSTANCES["VM_1"]
     assert dhcpv6.ask(cloud.namespaces["VM_1"], "eth0", vm1.mac, limit_s(0.3)) is None
+
+
+def test_who_makes_its_address_itself_may_ask_for_resolvers(cloud: Cloud) -> None:
+    """In a subnet that is ``dhcpv6-stateless`` the own host says who resolves names."""
+    host, usual = cloud.hosts["compute1"], dual.snapshot("compute1")
+    stateless = tuple(
+        replace(n, subnets=(n.subnets[0], replace(n.subnets[1], address_mode=STATELESS)))
+        if n.vlan_id == 100
+        else n
+        for n in usual.networks
+    )
+    host.settle(replace(usual, networks=stateless))
+
+    told = dhcpv6.inform(cloud.namespaces["VM_1"], "eth0", VM1.mac, limit_s(5))
+    host.settle(usual)
+
+    assert told == (PREFIXES[100][1],)
 
 
 PATHS: dict[str, tuple[str, set[int]]] = {

@@ -122,6 +122,9 @@ def test_what_a_dhcp_server_is_told() -> None:
     assert "2001:db8:100::,ra-only,64,86400s\n" in slaac.config
     assert "2001:db8:102::,static,64,1800s\n" in stateful.config
     assert slaac.files["hosts/00000001-aa-port"] == f"{clouds.VM1.mac},10.0.0.3,host-10-0-0-3"
+    stateless = compiled(clouds.DUAL_PAIRS)[0].dhcp["br100"]
+    assert "2001:db8:100::,ra-stateless,64,86400s\n" in stateless.config
+    assert f"{clouds.VM1.mac},10.0.0.3,[{VM1}],host-10-0-0-3" in stateless.leases
     assert stateful.leases == [f"{clouds.VM3.mac},10.1.0.3,[{VM3}],host-10-1-0-3"]
 
 

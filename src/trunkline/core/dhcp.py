@@ -158,14 +158,16 @@ def _has_server(network: NetworkView) -> bool:
 def _host_line(port: PortView, network: NetworkView) -> str:
     """Return the port's ``dhcp-host`` line; dnsmasq honours one address per MAC and range.
 
-    Of IPv6, only what is not made by the instance itself is in it. dnsmasq takes the MAC from its
-    host's neighbour table.
+    Of IPv6, where instances ask by DHCPv6, if only for resolvers: dnsmasq knows nobody by a line
+    that has no address of the family. It takes the MAC from its host's neighbour table.
     """
     ranges, ranges6 = _dhcp_subnets(network), _advertised(network)
     given = [str(f.address) for f in port.fixed_ips if f.subnet_id in ranges][:1]
     mine6 = [f for f in port.fixed_ips if f.subnet_id in ranges6]
     given += [
-        f"[{f.address}]" for f in mine6 if ranges6[f.subnet_id].address_mode is AddressMode.STATEFUL
+        f"[{f.address}]"
+        for f in mine6
+        if ranges6[f.subnet_id].address_mode is not AddressMode.SLAAC
     ]
     return ",".join([port.mac, *given, port.hostname]) if given or mine6 else ""
 

@@ -1,4 +1,4 @@
-"""An instance's DHCPv6 client, as small as one can be: four messages (RFC 8415, 18.2).
+"""An instance's DHCPv6 client, as small as one can be (RFC 8415, 18.2).
 
 Of Debian 12's clients, busybox has none built in, dhclient is kept out of a lab's directories by
 its AppArmor profile, and dhcpcd has one state for each interface name, which here all instances
@@ -20,8 +20,8 @@ from trunkline.kernel import netns
 from trunkline.model import link_local
 
 SERVERS, SERVER_PORT, CLIENT_PORT = "ff02::1:2", 547, 546
-SOLICIT, ADVERTISE, REQUEST, REPLY = 1, 2, 3, 7
-CLIENT_ID, SERVER_ID, IA_NA, IA_ADDRESS, ELAPSED, RESOLVERS = 1, 2, 3, 5, 8, 23
+SOLICIT, ADVERTISE, REQUEST, REPLY, INFORMATION_REQUEST = 1, 2, 3, 7, 11
+CLIENT_ID, SERVER_ID, IA_NA, IA_ADDRESS, REQUESTED, ELAPSED, RESOLVERS = 1, 2, 3, 5, 6, 8, 23
 DUID_LL, ETHERNET = 3, 1
 RESEND_S = 1.0  # RFC 8415, SOL_TIMEOUT
 
@@ -49,11 +49,9 @@ def ask(namespace: str, link: str, mac: str, timeout_s: float) -> Lease | None:
         mac: Of the interface.
         timeout_s: How long to go on asking.
     """
-    end = time.monotonic() + timeout_s
-    duid = struct.pack(">HH", DUID_LL, ETHERNET) + bytes.fromhex(mac.replace(":", ""))
+    end, duid = time.monotonic() + timeout_s, _duid(mac)
     with netns.socket(namespace, socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        with netns.enter(namespace):
-            scope = socket.if_nametoindex(link)
+        scope = _scope(namespace, link)
         if not _bound(sock, link_local(mac), scope, end):
             return None
         offer = _exchange(sock, scope, (SOLICIT, ADVERTISE), _options(duid, None), end)
@@ -64,9 +62,38 @@ def ask(namespace: str, link: str, mac: str, timeout_s: float) -> Lease | None:
         address = _address(answer[0]) if answer else None
         if answer is None or address is None:
             return None
-        packed = answer[0].get(RESOLVERS, b"")
-        named = (packed[start : start + 16] for start in range(0, len(packed), 16))
-        return Lease(address, answer[1], tuple(map(IPv6Address, named)))
+        return Lease(address, answer[1], _resolvers(answer[0]))
+
+
+def inform(namespace: str, link: str, mac: str, timeout_s: float) -> tuple[IPv6Address, ...] | None:
+    """Return the resolvers that an instance is told of which makes its address itself.
+
+    Arguments as for ``ask``; None: nobody answered.
+    """
+    end = time.monotonic() + timeout_s
+    options = _option(CLIENT_ID, _duid(mac)) + _option(ELAPSED, bytes(2))
+    options += _option(REQUESTED, struct.pack(">H", RESOLVERS))
+    with netns.socket(namespace, socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        scope = _scope(namespace, link)
+        if not _bound(sock, link_local(mac), scope, end):
+            return None
+        answer = _exchange(sock, scope, (INFORMATION_REQUEST, REPLY), options, end)
+    return _resolvers(answer[0]) if answer else None
+
+
+def _duid(mac: str) -> bytes:
+    return struct.pack(">HH", DUID_LL, ETHERNET) + bytes.fromhex(mac.replace(":", ""))
+
+
+def _scope(namespace: str, link: str) -> int:
+    with netns.enter(namespace):
+        return socket.if_nametoindex(link)
+
+
+def _resolvers(options: dict[int, bytes]) -> tuple[IPv6Address, ...]:
+    packed = options.get(RESOLVERS, b"")
+    named = (packed[start : start + 16] for start in range(0, len(packed), 16))
+    return tuple(map(IPv6Address, named))
 
 
 def _bound(sock: socket.socket, address: IPv6Address, scope: int, end: float) -> bool:
