@@ -27,7 +27,6 @@ PARTS = (".", "extensions", *(f"extensions/{part}" for part in (
     "subnetpools", "quotas", "networkipavailabilities", "mtu", "dns",
 )))  # fmt: skip
 DIFFERENCES = {
-    "TestNetworksPortSecurityCRUD": "port_security_enabled is an attribute of ports only",
     "TestPortsWithExtraDHCPOptsCRUD": "wants test_option_1, which no DHCP server has",
     "TestLayer3PortForwardingsCreateDelete": "there is no port forwarding",
     "TestLayer3ExternalRouterCreateDelete": "no router has an address outside: its hosts have",

@@ -226,3 +226,14 @@ def test_a_reader_does_not_make_rules(cloud: Cloud) -> None:
         cloud.user("eve").create(
             "security-group-rules", {"security_group_id": default["id"], "direction": "ingress"}
         )
+
+
+def test_no_group_is_stateless(cloud: Cloud) -> None:
+    """Hosts track every connection, so a group without that is refused by name, and not made."""
+    with pytest.raises(Invalid, match="stateful"):
+        cloud.alice.create("security-groups", {"name": "loose", "stateful": False})
+    group = cloud.alice.create("security-groups", {"name": "tight", "stateful": True})
+    with pytest.raises(Invalid, match="stateful"):
+        cloud.alice.update("security-groups", group["id"], {"stateful": False})
+    assert cloud.alice.list("security-groups", name="loose") == []
+    assert cloud.alice.show("security-groups", group["id"])["stateful"] is True

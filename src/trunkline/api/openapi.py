@@ -283,6 +283,10 @@ def _rule_paths() -> Schema:
     of = "qos/bandwidth_limit_rules"
     return {
         "/v2.0/qos/rule-types": {"get": _operation("types", of, 200, {"type": "object"})},
+        "/v2.0/qos/rule-types/{type}": {
+            **_id("type"),
+            "get": _operation("type", of, 200, {"type": "object"}),
+        },
         base: {
             **_id(),
             "get": _operation("list", of, 200, several),
@@ -348,6 +352,11 @@ def _other_paths() -> Schema:
         **_binding_paths(),
         "/v2.0/availability_zones": {
             "get": _operation("list", "availability_zones", 200, {"type": "object"})
+        },
+        "/v2.0/cloud": {
+            "post": _operation(
+                "snapshot", "cloud", 200, {"type": "object"}, body={"type": "object"}
+            )
         },
         "/v2.0/network-ranges": {
             "post": _operation("create", "network_ranges", 201, {"type": "object"}, body=networks)

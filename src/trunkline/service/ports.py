@@ -539,7 +539,7 @@ def _groups(
     """Return the ids of a port's groups, sorted: the wanted ones, or the default group."""
     if not port["port_security_enabled"]:
         if wanted:
-            raise Conflict(
+            raise Invalid(
                 "Port Security must be enabled (port_security_enabled) for a port with"
                 " security_groups.",
                 "PortSecurityAndIPRequiredForSecurityGroups",
@@ -558,6 +558,12 @@ def _change_groups(
 ) -> list[str]:
     held: list[str] = port["security_groups"]
     if wanted is None:
+        if held and not port["port_security_enabled"]:
+            raise Conflict(
+                "Port has security group associated. Cannot disable port security"
+                " (port_security_enabled) until security_groups are removed: send none.",
+                "PortSecurityPortHasSecurityGroup",
+            )
         wanted = held
     if port["port_security_enabled"] and set(wanted) == set(held):
         return held

@@ -182,7 +182,9 @@ def update_(tx: Transaction, caller: Caller, group_id: str, values: Record) -> R
         raise Conflict(
             "Updating default security group not allowed: its name stays, and no other group"
             " takes it.",
-            "SecurityGroupCannotUpdateDefault",
+            "SecurityGroupCannotUpdateDefault"
+            if record["name"] == DEFAULT
+            else "SecurityGroupDefaultAlreadyExists",
         )
     changed = {**values, **touched(tx, record)}
     tx.connection.execute(update(security_groups).where(security_groups.c.id == group_id), changed)
