@@ -177,6 +177,7 @@ def test_a_subnet_keeps_what_it_is_given(cloud: Cloud) -> None:
         ({"allocation_pools": [{"start": "10.250.0.9"}]}, "allocation_pools"),
         ({"allocation_pools": "all"}, "allocation_pools"),
         ({"dns_nameservers": ["dns"]}, "dns_nameservers"),
+        ({"dns_nameservers": ["8.8.8.8", "8.8.8.8"]}, "dns_nameservers.*twice"),
         ({"host_routes": [{"destination": "10.0.0.0/8"}]}, "host_routes"),
         ({"colour": "blue"}, "colour"),
     ],

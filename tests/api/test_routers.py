@@ -321,7 +321,7 @@ def test_what_is_no_interface_is_refused(cloud: Cloud) -> None:
     assert kind("add", subnet_id=bare["id"]) == "BadRequest"
     assert kind("add", subnet_id=foreign["subnet"]["id"]) == "SubnetNotFound"
     assert kind("add", subnet_id=outside["subnet"]["id"]) == "PolicyNotAuthorized"
-    assert kind("add", subnet_id="x") == kind("add", colour="blue") == "InvalidInput"
+    assert kind("add", subnet_id="x") == kind("add", colour="blue") == "BadRequest"
     missing = {"subnet_id": second["subnet"]["id"]}
     assert kind("remove", **missing) == "RouterInterfaceNotFoundForSubnet"
     assert kind("remove", port_id=second["id"]) == "RouterInterfaceNotFound"

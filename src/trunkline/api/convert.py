@@ -270,9 +270,8 @@ def unique(convert: Converter) -> Converter:
     return typed(*_schemas(many))(convert_all)
 
 
-def list_or_null(convert: Converter) -> Converter:
-    """Return the converter of a list that is empty where clients send null."""
-    whole = list_of(convert)
+def or_empty(whole: Converter) -> Converter:
+    """Return a converter of lists that are empty where clients send null."""
     taken, shown = _schemas(whole)
     return Typed(
         lambda value: [] if value is None else whole(value),

@@ -169,8 +169,10 @@ SUBNET = Table(
         Attribute("gateway_ip", c.or_null(c.address), put=True),
         Attribute("allocation_pools", c.list_of(c.pool), put=True, filter=None),
         Attribute("enable_dhcp", c.boolean, default=True, put=True, filter=c.boolean),
-        Attribute("dns_nameservers", c.list_or_null(c.address_text), (), put=True, filter=None),
-        Attribute("host_routes", c.list_or_null(c.host_route), (), put=True, filter=None),
+        Attribute(
+            "dns_nameservers", c.or_empty(c.unique(c.address_text)), (), put=True, filter=None
+        ),
+        Attribute("host_routes", c.or_empty(c.unique(c.host_route)), (), put=True, filter=None),
         Attribute("ipv6_ra_mode", _ADDRESS_MODE, None),
         Attribute("ipv6_address_mode", _ADDRESS_MODE, None),
         Attribute("service_types", c.list_of(c.service_type), (), put=True, filter=None),
@@ -316,7 +318,7 @@ ROUTER = Table(
         Attribute("admin_state_up", c.boolean, default=True, put=True, filter=c.boolean),
         Attribute("status"),
         Attribute("external_gateway_info", c.gateway_info, put=True, filter=None),
-        Attribute("routes", c.list_or_null(c.host_route), (), put=True, filter=None),
+        Attribute("routes", c.or_empty(c.list_of(c.host_route)), (), put=True, filter=None),
         Attribute("trunkline:hosts", c.hosts, (), field="hosts", put=True, filter=None),
         Attribute("distributed", c.never, put=True, always=False, filter=c.boolean),
         Attribute("ha", c.never, put=True, always=False, filter=c.boolean),

@@ -63,7 +63,7 @@ class RouterActionsApi:
             wish = convert.interface(await read_json(request))
         except ValueError as error:
             raise Invalid(
-                f"Invalid input for the interface. Reason: {error}.", "InvalidInput"
+                f"Invalid input for the interface. Reason: {error}.", "BadRequest"
             ) from None
 
         def work(tx: Transaction) -> Record:
