@@ -105,9 +105,22 @@ def test_provider_attributes_are_no_filters_for_members(cloud: Cloud) -> None:
         with pytest.raises(Invalid):
             cloud.alice.request("GET", f"/v2.0/networks?{query}")
     with pytest.raises(Invalid):
-        cloud.alice.request("GET", "/v2.0/ports?binding:host_id=h1")
-    with pytest.raises(Invalid):
         cloud.alice.request("GET", "/v2.0/ports?sort_key=binding:host_id")
+
+
+def test_ports_are_filtered_by_host_among_ones_own(cloud: Cloud) -> None:
+    """Nova asks so with its user's token, and learns nothing of other projects' ports."""
+    network = cloud.network("alice")
+    cloud.subnet(network, "alice")
+    mine = cloud.admin.create(
+        "ports",
+        {"network_id": network["id"], "project_id": "p1", "binding:host_id": "h1"},
+    )
+
+    found = cloud.alice.list("ports", **{"binding:host_id": "h1"})
+
+    assert [port["id"] for port in found] == [mine["id"]]
+    assert cloud.bob.list("ports", **{"binding:host_id": "h1"}) == []
 
 
 def test_agents_are_for_administrators(cloud: Cloud) -> None:
