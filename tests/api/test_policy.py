@@ -105,6 +105,9 @@ SAMPLES: dict[str, Sample] = {
     "security-group-rules": a_rule,
     "floatingips": a_floating_ip,
     "routers": lambda cloud: cloud.alice.create("routers", {"name": "policy"}),
+    "address-scopes": lambda cloud: cloud.alice.create(
+        "address-scopes", {"name": "policy", "ip_version": 4}
+    ),
     "rbac-policies": an_rbac_policy,
     "qos/policies": lambda cloud: cloud.admin.create(
         "qos/policies", {"name": "policy", "project_id": "p1"}
@@ -124,7 +127,7 @@ SAMPLES: dict[str, Sample] = {
 """How to make one object, of project p1 if it belongs to one, by the resource's path."""
 
 
-CHANGES = {"rbac-policies": {"target_tenant": "p3"}}
+CHANGES = {"rbac-policies": {"target_tenant": "p3"}, "address-scopes": {"name": "x"}}
 """What to change of an object, where it is not the description."""
 
 

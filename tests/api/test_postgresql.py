@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -26,8 +27,9 @@ from trunkline.db.schema import upgrade
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Lend an empty database."""
     directory = tmp_path_factory.mktemp("postgresql")
-    for above in (directory, directory.parent, directory.parent.parent):
-        above.chmod(0o755)  # PostgreSQL runs as somebody else
+    for above in (directory, *directory.parents):
+        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 0o001:
+            above.chmod(0o755)  # PostgreSQL runs as somebody else
     with postgresql(directory) as found:
         yield found
 
