@@ -42,16 +42,16 @@ expect "1         | 65535   | 10.1.0.0/24" nova secgroup-add-rule default tcp 1 
 refused "already exists" nova secgroup-add-rule default tcp 1 65535 10.1.0.0/24
 expect 10.1.0.0/24 nova secgroup-list-rules default
 run nova secgroup-delete-rule default tcp 1 65535 10.1.0.0/24
-expect web nova secgroup-create web "for web servers"
-run nova secgroup-add-rule web icmp -1 -1 0.0.0.0/0
-run nova secgroup-delete-rule web icmp -1 -1 0.0.0.0/0
-expect default nova secgroup-add-group-rule web default tcp 80 80
-run nova secgroup-delete-group-rule web default tcp 80 80
-run nova add-secgroup "$server" web
-expect web nova list-secgroup "$server"
-run nova remove-secgroup "$server" web
-run nova secgroup-update web www "for the web"
-expect www nova secgroup-delete www
+expect front nova secgroup-create front "for web servers"
+run nova secgroup-add-rule front icmp -1 -1 0.0.0.0/0
+run nova secgroup-delete-rule front icmp -1 -1 0.0.0.0/0
+expect default nova secgroup-add-group-rule front default tcp 80 80
+run nova secgroup-delete-group-rule front default tcp 80 80
+run nova add-secgroup "$server" front
+expect front nova list-secgroup "$server"
+run nova remove-secgroup "$server" front
+run nova secgroup-update front porch "for the web"
+expect porch nova secgroup-delete porch
 
 # Networks: for a project, or waiting for one
 run nova network-create teal --fixed-range-v4 10.61.0.0/24 --vlan-start 150 --dns1 192.0.2.53 \
