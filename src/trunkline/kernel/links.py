@@ -132,6 +132,16 @@ class Links:
         with suppress(OSError):  # gone meanwhile: a notification says so
             self._note(NEWLINK, netlink.ask(netlink.ROUTE, GETLINK, body))
 
+    def reread_address(self, index: int, interface: IPv6Interface) -> None:
+        """Read one address: the kernel tells of a new one of IPv6 later, from a queue of its own.
+
+        Source: net/ipv6/addrconf.c, ``addrconf_dad_work``.
+        """
+        body = _ADDRESS.pack(socket.AF_INET6, interface.network.prefixlen, 0, 0, index)
+        body += netlink.attribute(IFA_ADDRESS, interface.ip.packed)
+        with suppress(OSError):  # gone meanwhile: a notification says so
+            self._note(NEWADDR, netlink.ask(netlink.ROUTE, GETADDR, body))
+
     def _take_notifications(self) -> bool:
         """Take in what waits; return False when the kernel had to drop some before it."""
         try:

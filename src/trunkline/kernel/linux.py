@@ -652,14 +652,17 @@ class LinuxKernel:
             more["flags"] = IFA_F_NODAD  # the server hands it out once; nobody need wait for it
         elif interface.network.prefixlen < interface.max_prefixlen - 1:
             more["broadcast"] = str(interface.network.broadcast_address)
+        index = self._index(address.link)
         self._rtnl.addr(
             verb,
-            index=self._index(address.link),
+            index=index,
             address=str(interface.ip),
             prefixlen=interface.network.prefixlen,
             proto=ADDRESS_PROTOCOL,
             **more,
         )
+        if verb == "add" and isinstance(interface, IPv6Interface):
+            self._links.reread_address(index, interface)
 
     def _ours(self, name: str) -> Link:
         """Return a link, unless it is not ours: between plan and deed it may have changed hands."""
