@@ -41,8 +41,12 @@ def _failed(report: Report) -> str:
 
 
 def test_lost_translation(broken: Stage) -> None:
-    """Without the translation rules, scenario 2 is red: a private address is on the wire."""
-    _on_left(broken, "nft", "flush", "chain", "inet", "trunkline", "nat-postrouting")
+    """Without the translation rules, scenario 2 is red: a private address is on the wire.
+
+    Once the wall behind them is gone, too.
+    """
+    for chain in ("nat-postrouting", "leaving"):
+        _on_left(broken, "nft", "flush", "chain", "inet", "trunkline", chain)
 
     report = play(broken, SCENARIOS["2"])
 

@@ -13,10 +13,11 @@ import pytest
 
 from trunkline.agent.reconcile import reconcile
 from trunkline.core.compile import compile_host
+from trunkline.core.diff import diff_host
 from trunkline.hoststate import HostState
 from trunkline.kernel.fake import FakeKernel
 from trunkline.model import PortStatus
-from trunkline.operations import AnnouncePort, ChangeLink, RunNft
+from trunkline.operations import AnnouncePort, ChangeLink, RemoveAddress, RunNft
 from trunkline.ownership import tap_name
 from trunkline.snapshot import HostSnapshot
 
@@ -219,3 +220,14 @@ def test_one_more_port_costs_the_same_on_a_crowded_host() -> None:
     assert few == many
     assert len(few[0]) <= 4  # rules, DHCP, plug, announcement
     assert sum(few[1]) == 0  # one element a line
+
+
+def test_a_floating_ip_is_withdrawn_before_its_translation() -> None:
+    """In between, the host's own stack would reset connections of an instance that has moved."""
+    with_it, _ = compile_host(clouds.ARTICLE, clouds.CONFIG, clouds.FACTS)
+    without, _ = compile_host(replace(clouds.ARTICLE, floating_ips=()), clouds.CONFIG, clouds.FACTS)
+
+    kinds = [type(operation) for operation in diff_host(without, with_it)]
+
+    assert RemoveAddress in kinds
+    assert kinds.index(RunNft) > max(n for n, k in enumerate(kinds) if k is RemoveAddress)

@@ -69,6 +69,7 @@ def diff_host(desired: HostState, actual: HostState) -> tuple[Operation, ...]:
             _release_trunks(desired, actual),
             _everywhere(_stop_dhcp, sides),
             _make_spaces(desired, actual),
+            _everywhere(_withdraw_floating, sides),
             _everywhere(_change_rules, sides),
             _everywhere(_remove_routes, sides),
             _everywhere(_remove_addresses, sides),
@@ -219,10 +220,21 @@ def _change_rules(desired: HostState, actual: HostState) -> Iterator[Operation]:
         yield RunNft(script, desired.tables)
 
 
+def _withdraw_floating(desired: HostState, actual: HostState) -> Iterator[Operation]:
+    """Take floating IPs off before their translation goes.
+
+    In between, the host's own stack would answer for them: an instance that has moved would have
+    its connections reset by the host that it has left.
+    """
+    gone = filter(_is_floating, actual.addresses - desired.addresses)
+    yield from map(RemoveAddress, sorted(gone, key=str))
+
+
 def _remove_addresses(desired: HostState, actual: HostState) -> Iterator[Operation]:
     for address in sorted(actual.addresses - desired.addresses, key=str):
-        if address.link not in actual.bridges or address.link in desired.bridges:
-            yield RemoveAddress(address)  # with its bridge, an address goes by itself
+        stays = address.link not in actual.bridges or address.link in desired.bridges
+        if stays and not _is_floating(address):  # with its bridge, an address goes by itself
+            yield RemoveAddress(address)
 
 
 def _must_recreate(wanted: Vlan, present: Vlan) -> bool:
