@@ -231,21 +231,23 @@ def restart(scene: Stage, hand: Hand, agent: Process) -> Process:
 
 def one_more(scene: Stage, hand: Hand, agent: Process, networks: Sequence[str]) -> None:
     """Create a port, then let its tap appear; time each until the server knows."""
-    ours, latencies, bare = [], [], []
-    (_, before), log_start = wanted(scene), scene.log(HOST).stat().st_size
+    ours, latencies, cycles, bare = [], [], [], []
+    _, before = wanted(scene)
     for number in range(ONE_MORE):
+        log_start = _cycles(scene)
         port, cost, latency = wire_port(scene, agent, networks[number % len(networks)])
         ours.append(cost)
         latencies.append(latency)
+        words = scene.log(HOST).read_text()[log_start:]
+        cycles.append(sum(map(float, re.findall(r" ms=([\d.]+)", words))))
         snapshot, after = wanted(scene)
         add_taps(scene, BARE, [port])
         loose = _with_loose_tap(before, tap_name(port))
         bare.append(hand.work(operations(snapshot, after, loose)))
         before = after
-    cycles = re.findall(r" ms=([\d.]+)", scene.log(HOST).read_text()[log_start:])
     show("wire one more port, request to ACTIVE", _evened(ours), _evened(bare))
     by_hand_ms = median(cost.wall for cost in bare) * 1000
-    show_ms("of it, cycles of the agent", sum(map(float, cycles)) / ONE_MORE, by_hand_ms)
+    show_ms("of it, cycles of the agent", median(cycles), by_hand_ms)
     show_ms("of it, tap appears to ACTIVE", median(latencies) * 1000)
 
 

@@ -16,6 +16,7 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any, TypeVar
 
+from trunkline.kept import kept
 from trunkline.model import (
     DNS_DOMAIN,
     AddressMode,
@@ -279,6 +280,11 @@ class HostSnapshot:
 # balance: 1,000 ports are 64 sections of 16, and a poll names each), ``group/<id>``,
 # ``members/<group id>/<domain id>/<hex>`` by the address's last four bits.
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+KEPT = 2**16
+"""Whose text is found again, of each kind: what was made of the same rows is the same object."""
+
 Part = tuple[Any, ...]
 """One decoded section: the values of one kind that it holds, sorted."""
 
@@ -290,29 +296,50 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
     content do not exist, except that ``members/<group id>/<domain id>/`` (no digit) stands for a
     group that is named by a rule and has no member in a domain.
     """
-    sections: dict[str, list[Any]] = {
-        "networks": [_network_out(network) for network in snapshot.networks],
-        "routers": [_router_out(router) for router in snapshot.routers],
-        "tenant_prefixes": [str(prefix) for prefix in snapshot.tenant_prefixes],
+    sections: dict[str, list[str]] = {
+        "networks": [_canonical(_network_out(network)) for network in snapshot.networks],
+        "routers": [_canonical(_router_out(router)) for router in snapshot.routers],
+        "tenant_prefixes": [_canonical(str(prefix)) for prefix in snapshot.tenant_prefixes],
     }
-    by_bucket: tuple[tuple[str, tuple[Any, ...], Callable[[Any], Any]], ...] = (
-        ("ports", snapshot.ports, _port_out),
-        ("guests", snapshot.guests, _port_out),
-        ("names", snapshot.names, _name_out),
-        ("floating_ips", snapshot.floating_ips, _floating_out),
-    )
-    for kind, values, out in by_bucket:
-        for value in values:
-            sections.setdefault(f"{kind}/{_bucket(value.id)}", []).append(out(value))
+    for kind, ports in (("ports", snapshot.ports), ("guests", snapshot.guests)):
+        for port in ports:
+            sections.setdefault(f"{kind}/{_bucket(port.id)}", []).append(_port_text(port))
+    for name in snapshot.names:
+        sections.setdefault(f"names/{_bucket(name.id)}", []).append(_name_text(name))
+    for floating in snapshot.floating_ips:
+        text = _canonical(_floating_out(floating))
+        sections.setdefault(f"floating_ips/{_bucket(floating.id)}", []).append(text)
     for group in snapshot.groups:
-        sections[f"group/{group.id}"] = [_group_out(group)]
+        sections[f"group/{group.id}"] = [_canonical(_group_out(group))]
     for (group_id, domain), addresses in snapshot.members.items():
-        if not addresses:
-            sections[f"members/{group_id}/{domain}/"] = []
-        for address in addresses:
-            name = f"members/{group_id}/{domain}/{int(address) & 15:x}"
-            sections.setdefault(name, []).append(str(address))
-    return {name: _canonical(values) for name, values in sections.items() if values or "/" in name}
+        sections |= _encode_members(f"members/{group_id}/{domain}", addresses)
+    return {
+        name: f"[{','.join(texts)}]" for name, texts in sections.items() if texts or "/" in name
+    }
+
+
+def _encode_members(start: str, addresses: Iterable[IpAddress]) -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    for address in addresses:
+        digit, text = _member_text(address)
+        sections.setdefault(f"{start}/{digit}", []).append(text)
+    return sections or {f"{start}/": []}
+
+
+@kept(KEPT)
+def _port_text(port: PortView) -> str:
+    return _canonical(_port_out(port))
+
+
+@kept(KEPT)
+def _name_text(name: NameView) -> str:
+    return _canonical(_name_out(name))
+
+
+@kept(KEPT)
+def _member_text(address: IpAddress) -> tuple[str, str]:
+    """Return the section that an address is in, and what stands there."""
+    return f"{int(address) & 15:x}", _canonical(str(address))
 
 
 def _bucket(uuid: str) -> int:
@@ -374,9 +401,6 @@ def decode(host: HostName, revision: int, sections: Mapping[str, str]) -> HostSn
     """Return the snapshot whose sections ``encode`` made."""
     parts = {name: decode_section(name, json.loads(text)) for name, text in sections.items()}
     return assemble(host, revision, parts)
-
-
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 _id = attrgetter("id")

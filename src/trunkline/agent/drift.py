@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from trunkline.agent.reconcile import Outcome
-from trunkline.core.kept import kept
 from trunkline.hoststate import HostFacts
 from trunkline.joined import pieces_of
+from trunkline.kept import kept
 from trunkline.model import PortId, PortStatus
 from trunkline.ownership import tap_name
 from trunkline.report import COMMAND_LENGTH_MAX, COMMANDS_MAX, Drift, Reading

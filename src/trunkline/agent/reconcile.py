@@ -11,11 +11,11 @@ from trunkline.core.compile import compile_host
 from trunkline.core.connections import unwanted
 from trunkline.core.diff import diff_host, misplaced
 from trunkline.core.gather import pieces
-from trunkline.core.kept import kept
 from trunkline.core.nat import routing_source
 from trunkline.errors import KernelError
 from trunkline.hoststate import HostConfig, HostFacts, HostState, Plug, Problem
 from trunkline.joined import Joined, fan
+from trunkline.kept import kept
 from trunkline.kernel.interface import Kernel
 from trunkline.model import PortId, PortStatus
 from trunkline.operations import (

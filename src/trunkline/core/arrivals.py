@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 from trunkline.core.diff import misplaced_plugs
 from trunkline.core.gather import gather, pieces, union
-from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network, gateway_mac
 from trunkline.hoststate import HostState, NftSet
 from trunkline.joined import Joined
+from trunkline.kept import kept
 from trunkline.operations import AnnouncePort
 from trunkline.ownership import TABLE, tap_name
 from trunkline.snapshot import HostSnapshot, PortView

@@ -17,9 +17,9 @@ from sys import intern
 
 from trunkline.core.family import V4
 from trunkline.core.gather import gather, unions_by_key, unique
-from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import DhcpServer
+from trunkline.kept import kept
 from trunkline.model import AddressMode, IpAddress, SubnetId
 from trunkline.snapshot import NameView, NetworkView, PortView, SubnetView
 

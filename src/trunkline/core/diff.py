@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
-from trunkline.core.kept import kept
 from trunkline.core.nftdiff import diff_tables
 from trunkline.hoststate import Address, Bridge, Cable, DhcpServer, HostState, Plug, Vlan
 from trunkline.joined import fan
+from trunkline.kept import kept
 from trunkline.operations import (
     AddAddress,
     AddProxy,

@@ -22,7 +22,6 @@ from sys import intern
 from trunkline import ownership
 from trunkline.core.family import V4, V6, Family
 from trunkline.core.gather import gather, pieces
-from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
 from trunkline.core.nat import METADATA, nft_prefix
 from trunkline.core.pairs import (
@@ -37,6 +36,7 @@ from trunkline.core.pairs import (
 )
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.joined import Joined
+from trunkline.kept import kept
 from trunkline.model import VLAN_ID_MAX, Direction, GroupId, IpAddress, IpNetwork, Rule, link_local
 from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView, GroupDomain, GroupView, PortView

@@ -13,8 +13,8 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
 from typing import Any, TypeVar
 
-from trunkline.core.kept import kept
 from trunkline.joined import FAN, digit
+from trunkline.kept import kept
 from trunkline.snapshot import parts_of
 
 NOTHING: tuple[tuple[Any, ...], ...] = ((),)

@@ -24,11 +24,11 @@ from trunkline.core.filter import (
     prefix_set,
 )
 from trunkline.core.gather import pieces
-from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network, gateway_mac
 from trunkline.core.pairs import pair_prefixes, paired_ports
 from trunkline.hoststate import Chain, Hook, NftSet
 from trunkline.joined import Joined
+from trunkline.kept import kept
 from trunkline.model import IpAddress, IpNetwork, link_local
 from trunkline.ownership import tap_name
 from trunkline.snapshot import GroupDomain, PortView

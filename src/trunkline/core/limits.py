@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from trunkline import ownership
 from trunkline.core.gather import gather, unions
-from trunkline.core.kept import kept
 from trunkline.core.links import Served, by_network
 from trunkline.hoststate import Chain, Hook, NftSet
+from trunkline.kept import kept
 from trunkline.model import Bandwidth, Direction
 from trunkline.snapshot import FloatingView, PortView
 

@@ -15,9 +15,9 @@ from sys import intern
 from trunkline import ownership
 from trunkline.core.family import V4, V6
 from trunkline.core.gather import pieces
-from trunkline.core.kept import kept
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
 from trunkline.joined import Fanned
+from trunkline.kept import kept
 from trunkline.model import GatewayMode, HostName, NetworkId
 from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView, RouterView
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from trunkline.core.kept import kept
 from trunkline.hoststate import Chain, NftSet, Table
 from trunkline.joined import changed
+from trunkline.kept import kept
 
 TableKey = tuple[str, str]
 

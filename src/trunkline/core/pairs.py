@@ -15,8 +15,8 @@ from typing import Any
 from trunkline import ownership
 from trunkline.core.family import V4, V6, Family
 from trunkline.core.gather import gather, union
-from trunkline.core.kept import kept
 from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
+from trunkline.kept import kept
 from trunkline.model import AddressPair, GroupId, IpNetwork
 from trunkline.snapshot import PortView
 

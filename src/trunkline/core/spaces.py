@@ -27,7 +27,6 @@ from trunkline.core.filter import (
     name_set,
     prefix_set,
 )
-from trunkline.core.kept import kept
 from trunkline.core.links import (
     UPLINK_SYSCTLS,
     Served,
@@ -55,6 +54,7 @@ from trunkline.hoststate import (
     Route,
     Table,
 )
+from trunkline.kept import kept
 from trunkline.model import DomainId, HostRoute, IpNetwork, SubnetId
 from trunkline.ownership import TABLE
 from trunkline.snapshot import FloatingView, HostSnapshot, RouterView, SubnetView

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from json import loads
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, cast, func, or_, select
 
 from trunkline.core.allocate import uncovered
 from trunkline.db.engine import Transaction
@@ -74,7 +75,10 @@ _BY_ID = attrgetter("id")
 Limits = dict[str | None, tuple[Bandwidth, ...]]
 """Limits by QoS policy."""
 
-_address = lru_cache(maxsize=2**16)(ip_address)  # the same ones are read again and again
+KEPT = 2**16
+"""How much of what was read is made once only: as good as all that the hosts of one server ask."""
+
+_address = lru_cache(KEPT)(ip_address)
 
 _DOMAIN = func.coalesce(networks.c.router_id, networks.c.id).label("domain")
 _TENANT_SUBNETS = (
@@ -118,7 +122,7 @@ _PORTS = (
         ports.c.mac_address,
         ports.c.dns_name,
         ports.c.port_security_enabled,
-        ports.c.extra_dhcp_opts,
+        cast(ports.c.extra_dhcp_opts, Text),
         ports.c.device_id,
         func.coalesce(ports.c.qos_policy_id, networks.c.qos_policy_id).label("qos_policy_id"),
         (ports.c.admin_state_up & networks.c.admin_state_up).label("is_up"),
@@ -138,7 +142,14 @@ def _ports(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
     rows = _rows(tx, _PORTS.where(here))
     limits = _limits(tx, {row.qos_policy_id for row in rows})
     views = [
-        _port(row, fixed[row[0]], groups[row[0]], pairs.get(row[0], ()), limits) for row in rows
+        _port(
+            tuple(row),
+            tuple(fixed[row[0]]),
+            tuple(groups[row[0]]),
+            pairs.get(row[0], ()),
+            limits.get(row.qos_policy_id, ()),
+        )
+        for row in rows
     ]
     views = [replace(view, active=False) if view.id in standby else view for view in views]
     return tuple(sorted(views, key=_BY_ID))
@@ -156,7 +167,8 @@ def _guests(tx: Transaction, host: HostName) -> tuple[PortView, ...]:
     if not rows:
         return ()
     fixed = _fixed_ips(tx, ports.c.network_id.in_({row.network_id for row in rows}))
-    return tuple(sorted((_port(row, fixed[row[0]], [], (), {}) for row in rows), key=_BY_ID))
+    views = (_port(tuple(row), tuple(fixed[row[0]]), (), (), ()) for row in rows)
+    return tuple(sorted(views, key=_BY_ID))
 
 
 def _limits(tx: Transaction, policy_ids: Collection[str | None]) -> Limits:
@@ -199,42 +211,47 @@ def _pairs(tx: Transaction, here: ColumnElement[bool]) -> dict[str, tuple[Addres
     return pairs
 
 
-def _fixed_ips(tx: Transaction, here: ColumnElement[bool]) -> dict[str, list[FixedIp]]:
+def _fixed_ips(tx: Transaction, here: ColumnElement[bool]) -> dict[str, list[tuple[str, str]]]:
+    """Return the subnets and addresses of ports, as texts, by the port's id."""
     found = (
         select(fixed_ips.c.port_id, fixed_ips.c.subnet_id, fixed_ips.c.ip_address)
         .join(ports, ports.c.id == fixed_ips.c.port_id)
         .where(here)
     )
-    fixed: dict[str, list[FixedIp]] = defaultdict(list)
-    for port_id, subnet_id, address in _rows(tx, found):
-        fixed[port_id].append(FixedIp(SubnetId(subnet_id), _address(address)))
+    fixed: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for port_id, *one in _rows(tx, found):
+        fixed[port_id].append(tuple(one))
     return fixed
 
 
+@lru_cache(KEPT)
 def _port(
-    row: Any,
-    fixed: list[FixedIp],
-    groups: list[GroupId],
+    row: tuple[Any, ...],
+    fixed: tuple[tuple[str, str], ...],
+    groups: tuple[GroupId, ...],
     pairs: tuple[AddressPair, ...],
-    limits: Limits,
+    limits: tuple[Bandwidth, ...],
 ) -> PortView:
-    port_id, network_id, project_id, mac, dns_name, port_security, options, *more = row
-    device, policy_id, admin_up = more
-    fixed.sort(key=lambda one: by_family(one.address))
+    """Return a port as its host sees it; the same object as long as nothing of it changes."""
+    port_id, network_id, project_id, mac, dns_name, port_security, options, device, _, admin_up = (
+        row
+    )
+    fixed_ips = [FixedIp(SubnetId(subnet_id), _address(address)) for subnet_id, address in fixed]
+    fixed_ips.sort(key=lambda one: by_family(one.address))
     return PortView(
         id=PortId(port_id),
         network_id=NetworkId(network_id),
         project_id=ProjectId(project_id),
         mac=mac,
-        fixed_ips=tuple(fixed),
-        hostname=host_label(dns_name, fixed[0].address) if fixed else dns_name,
+        fixed_ips=tuple(fixed_ips),
+        hostname=host_label(dns_name, fixed_ips[0].address) if fixed_ips else dns_name,
         group_ids=tuple(sorted(groups)),
         port_security=port_security,
         admin_up=admin_up,
         pairs=pairs,
         device_id=device,
-        bandwidth=limits.get(policy_id, ()),
-        dhcp_options=tuple(DhcpOption(o["opt_name"], o["opt_value"]) for o in options),
+        bandwidth=limits,
+        dhcp_options=tuple(DhcpOption(o["opt_name"], o["opt_value"]) for o in loads(options)),
     )
 
 
@@ -251,19 +268,20 @@ _NAMES = (
 
 def _names(tx: Transaction, network_views: Sequence[NetworkView]) -> tuple[NameView, ...]:
     """Return the names on some networks, of instances that live anywhere."""
-    found: dict[tuple[str, str], list[tuple[str, IpAddress]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     ids = {"network_ids": [view.id for view in network_views]}
-    for port_id, network_id, dns_name, text in tx.connection.execute(_NAMES, ids):
-        address = _address(text)
-        found[port_id, network_id].append((host_label(dns_name, address), address))
-    return tuple(
-        NameView(
-            PortId(port_id),
-            NetworkId(network_id),
-            tuple(sorted(records, key=lambda one: (one[0], by_family(one[1])))),
-        )
-        for (port_id, network_id), records in sorted(found.items())
-    )
+    for port_id, network_id, *record in tx.connection.execute(_NAMES, ids):
+        found[port_id, network_id].append(tuple(record))
+    return tuple(_name(*port, tuple(records)) for port, records in sorted(found.items()))
+
+
+@lru_cache(KEPT)
+def _name(port_id: str, network_id: str, records: tuple[tuple[str, str], ...]) -> NameView:
+    """Return what DNS says of a port that has a name, maybe an empty one, at some addresses."""
+    addresses = [(dns_name, _address(text)) for dns_name, text in records]
+    labels = [(host_label(dns_name, address), address) for dns_name, address in addresses]
+    labels.sort(key=lambda one: (one[0], by_family(one[1])))
+    return NameView(PortId(port_id), NetworkId(network_id), tuple(labels))
 
 
 def _networks(
@@ -401,18 +419,18 @@ def _members(
         .join(fixed_ips, fixed_ips.c.port_id == port_groups.c.port_id)
         .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
     )
-    by_subnet: dict[tuple[GroupId, SubnetId], set[IpAddress]] = defaultdict(set)
+    by_subnet: dict[tuple[GroupId, SubnetId], set[str]] = defaultdict(set)
     for group_id, subnet_id, address in _rows(tx, found):
-        by_subnet[group_id, subnet_id].add(_address(address))
-    members: dict[GroupDomain, set[IpAddress]] = {key: set() for key in sorted(wanted)}
+        by_subnet[group_id, subnet_id].add(address)
+    members: dict[GroupDomain, set[str]] = {key: set() for key in sorted(wanted)}
     for (group_id, subnet_id), who in by_subnet.items():
         domain = domains.get(subnet_id)  # none: on an external network
         if domain is not None and (group_id, domain) in members:
             members[group_id, domain] |= who
     for group_id, domain, address in _rows(tx, _paired_members(wanted)):
         if (group_id, domain) in members and "/" not in address:
-            members[group_id, domain].add(_address(address))
-    return {key: tuple(sorted(who, key=int)) for key, who in members.items()}
+            members[group_id, domain].add(address)
+    return {key: tuple(sorted(map(_address, who), key=int)) for key, who in members.items()}
 
 
 def _paired_members(wanted: Collection[GroupDomain]) -> Select[Any]:
