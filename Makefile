@@ -32,6 +32,7 @@ test-kernel:  ## the same scenarios on Debian's stock kernel, in an emulated mac
 bench:  ## what a port costs, beside the same work done by hand
 	@scripts/setup $(LAB_PACKAGES)
 	$(VENV)/python bench/bench.py
+	$(VENV)/python bench/hosts.py
 	$(VENV)/python bench/verify.py
 
 judge:  ## the API beside a real Neutron's: the same random calls, the same answers

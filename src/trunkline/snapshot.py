@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from itertools import chain
@@ -275,9 +276,10 @@ class HostSnapshot:
 # --- sections -------------------------------------------------------------------------------
 #
 # A snapshot travels in sections, so that one more port costs one small section and not the whole.
-# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>``, ``guests/<0..63>``,
-# ``names/<0..63>`` and ``floating_ips/<0..63>`` by the first six bits of the object's id (a
-# balance: 1,000 ports are 64 sections of 16, and a poll names each), ``group/<id>``,
+# ``networks``, ``routers``, ``tenant_prefixes``, ``ports/<0..63>``, ``guests/<0..63>`` and
+# ``floating_ips/<0..63>`` by the first six bits of the object's id (a balance: 1,000 ports are 64
+# sections of 16, and a poll names each), ``group/<id>``, and what many hosts are told alike:
+# ``names/<network id>/<hex>`` by the first digit of the port's id, and
 # ``members/<group id>/<domain id>/<hex>`` by the address's last four bits.
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -304,26 +306,21 @@ def encode(snapshot: HostSnapshot) -> dict[str, str]:
     for kind, ports in (("ports", snapshot.ports), ("guests", snapshot.guests)):
         for port in ports:
             sections.setdefault(f"{kind}/{_bucket(port.id)}", []).append(_port_text(port))
-    for name in snapshot.names:
-        sections.setdefault(f"names/{_bucket(name.id)}", []).append(_name_text(name))
+    for part in parts_of(snapshot.names):
+        for name, texts in _name_texts(part).items():
+            sections.setdefault(name, []).extend(texts)
     for floating in snapshot.floating_ips:
         text = _canonical(_floating_out(floating))
         sections.setdefault(f"floating_ips/{_bucket(floating.id)}", []).append(text)
     for group in snapshot.groups:
         sections[f"group/{group.id}"] = [_canonical(_group_out(group))]
     for (group_id, domain), addresses in snapshot.members.items():
-        sections |= _encode_members(f"members/{group_id}/{domain}", addresses)
+        start = f"members/{group_id}/{domain}"
+        by_digit = _member_texts(addresses)
+        sections |= {f"{start}/{d}": some for d, some in by_digit.items()} or {f"{start}/": []}
     return {
         name: f"[{','.join(texts)}]" for name, texts in sections.items() if texts or "/" in name
     }
-
-
-def _encode_members(start: str, addresses: Iterable[IpAddress]) -> dict[str, list[str]]:
-    sections: dict[str, list[str]] = {}
-    for address in addresses:
-        digit, text = _member_text(address)
-        sections.setdefault(f"{start}/{digit}", []).append(text)
-    return sections or {f"{start}/": []}
 
 
 @kept(KEPT)
@@ -336,16 +333,29 @@ def _name_text(name: NameView) -> str:
     return _canonical(_name_out(name))
 
 
-@kept(KEPT)
-def _member_text(address: IpAddress) -> tuple[str, str]:
-    """Return the section that an address is in, and what stands there."""
-    return f"{int(address) & 15:x}", _canonical(str(address))
+@kept(1024)
+def _name_texts(names: tuple[NameView, ...]) -> dict[str, list[str]]:
+    """Return what stands in the sections of some names: all hosts are told the same."""
+    texts: dict[str, list[str]] = {}
+    for name in names:
+        texts.setdefault(f"names/{name.network_id}/{name.id[:1]}", []).append(_name_text(name))
+    return texts
+
+
+@kept(1024)
+def _member_texts(addresses: tuple[IpAddress, ...]) -> dict[str, list[str]]:
+    """Return the same of a group's addresses, by the last digit of their sections' names."""
+    texts: dict[str, list[str]] = {}
+    for address in addresses:
+        texts.setdefault(f"{int(address) & 15:x}", []).append(_canonical(str(address)))
+    return texts
 
 
 def _bucket(uuid: str) -> int:
     return int(uuid[:2], 16) >> 2
 
 
+@lru_cache(4096)
 def digest(section: str) -> str:
     """Return the digest by which both sides know that they hold the same section."""
     return sha256(section.encode()).hexdigest()[:16]

@@ -59,11 +59,9 @@ class AgentApi:
         """
         host = await self._accept(request, "get_host_snapshot")
         body = _Poll(await read_json(request))
-        if await self._store.read(lambda tx: hosts.needs_greeting(tx, host)):
-            await self._store.write(lambda tx: hosts.greet(tx, host))
-        if body.revision is not None and not await self._moved(host, body.revision, body.wait_s):
+        text = await self._news(host, body)
+        if text is None:
             return Response(status_code=304)
-        text = await self._store.read(lambda tx: _changed_sections(tx, host, body.have))
         return Response(text, media_type="application/json")
 
     async def report(self, request: Request) -> Response:
@@ -109,20 +107,19 @@ class AgentApi:
             raise Invalid(f"Invalid input for host. Reason: {error}.", "InvalidInput") from None
         return HostName(host)
 
-    async def _moved(self, host: HostName, revision: int, wait_s: float) -> bool:
-        """Return whether the host's revision is another one, or becomes so in time.
-
-        Another, not a higher one: a database that came from a backup starts lower.
-        """
+    async def _news(self, host: HostName, poll: _Poll) -> str | None:
+        """Return what the agent has not; None if there is nothing new in time."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + wait_s
+        end = loop.time() + poll.wait_s
         while True:
             event = self._wakeups.watch(host)
-            if await self._store.read(lambda tx: hosts.revision(tx, host)) != revision:
-                return True
+            is_awaited, text = await self._store.read_for_agents(lambda tx: _look(tx, host, poll))
+            if not is_awaited:
+                await self._store.write(lambda tx: hosts.greet(tx, host))
+                continue
             left_s = end - loop.time()
-            if left_s <= 0 or self._wakeups.closed:
-                return False
+            if text is not None or left_s <= 0 or self._wakeups.closed:
+                return text
             with suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), left_s)
 
@@ -186,7 +183,20 @@ class _Poll:
         self.have: Mapping[str, Any] = _field(values, "have", dict, {}) or {}
 
 
-def _changed_sections(tx: Transaction, host: HostName, have: Mapping[str, Any]) -> str:
+def _look(tx: Transaction, host: HostName, poll: _Poll) -> tuple[bool, str | None]:
+    """Return whether the host has been heard of lately, and, if so, what its agent has not.
+
+    That is nothing at the revision that it has. Another one counts, not only a higher one: a
+    database that came from a backup starts lower.
+    """
+    if hosts.needs_greeting(tx, host):
+        return False, None
+    if poll.revision is not None and hosts.revision(tx, host) == poll.revision:
+        return True, None
+    return True, changed_sections(tx, host, poll.have)
+
+
+def changed_sections(tx: Transaction, host: HostName, have: Mapping[str, Any]) -> str:
     """Return the body of a snapshot: what the agent has not, and the digests of all."""
     snapshot = snapshots.read(tx, host)
     sections = encode(snapshot)

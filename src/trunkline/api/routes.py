@@ -57,16 +57,29 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._readers = ThreadPoolExecutor(READERS, "reader")
+        self._agents_reader = ThreadPoolExecutor(1, "agents' reader")
         self._writer = ThreadPoolExecutor(1, "writer")
 
     async def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Return what ``work`` returns, run in a consistent transaction."""
+        return await self._read(self._readers, work)
 
+    async def read_for_agents(self, work: Callable[[Transaction], Result]) -> Result:
+        """Return the same, one after the other.
+
+        A change may wake hundreds of agents at once; people's requests do not wait behind them,
+        and threads that all want the interpreter would only take it from each other.
+        """
+        return await self._read(self._agents_reader, work)
+
+    async def _read(
+        self, readers: ThreadPoolExecutor, work: Callable[[Transaction], Result]
+    ) -> Result:
         def run() -> Result:
             with self._database.read() as tx:
                 return work(tx)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        return await asyncio.get_running_loop().run_in_executor(readers, run)
 
     async def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Return what ``work`` returns, once it is durable."""
@@ -76,6 +89,7 @@ class Store:
     def close(self) -> None:
         """Let what runs end, then close the database."""
         self._readers.shutdown()
+        self._agents_reader.shutdown()
         self._writer.shutdown()
         self._database.close()
 

@@ -5,7 +5,7 @@ Knows nothing of what is read or written inside. SQLite's ways are confined to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +13,17 @@ from threading import Lock
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from trunkline.core.allocate import Limits
@@ -25,6 +35,7 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 10  # lost races in a row before a writer gives up
 LOST_RACES = {"40001", "40P01"}  # PostgreSQL, appendix A: serialization failure, deadlock
+_STATE = select(func.coalesce(func.sum(hosts.c.revision), 0))  # each move makes it more
 BUSY_TIMEOUT_MS = 30_000  # how long another process may hold SQLite's write lock
 
 
@@ -37,6 +48,7 @@ class Transaction:
         now: Its time, RFC 3339 in UTC.
         moved: Hosts whose revision moves when it commits: those whose snapshot it changes.
         all_moved: Every known host's revision moves.
+        shared: What readers have in common; None in a transaction that may change it.
     """
 
     connection: Connection
@@ -44,6 +56,45 @@ class Transaction:
     now: str
     moved: set[HostName] = field(default_factory=set)
     all_moved: bool = False
+    shared: Shared | None = None
+    _state: int | None = None
+
+    def once(self, key: Hashable, make: Callable[[], Result]) -> Result:
+        """Return what ``make`` returns, read once only while no host's revision moves.
+
+        Args:
+            key: What it is; another key is another question.
+            make: Reads what is in the snapshot of whatever host asks, and so moves its revision
+                with each change. Its answer is shared between transactions, and not to be changed.
+        """
+        if self.shared is None:
+            return make()
+        if self._state is None:
+            self._state = self.connection.execute(_STATE).scalar_one()
+        return self.shared.once(self._state, key, make)
+
+
+class Shared:
+    """What was read at one state of all hosts' snapshots, for those who ask next.
+
+    A change that many hosts are told of is read once, not once for each.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[int | None, dict[Hashable, Any], dict[Hashable, Any]] = (None, {}, {})
+
+    def once(self, state: int, key: Hashable, make: Callable[[], Result]) -> Result:
+        """Return what ``make`` returns; the same object as before where it is equal."""
+        held = self._held
+        if held[0] != state:
+            held = self._held = (state, {}, held[1])
+        _, present, past = held
+        if key not in present:
+            made = make()
+            before = past.get(key)
+            present[key] = before if before == made else made
+        result: Result = present[key]
+        return result
 
 
 class Database:
@@ -59,6 +110,7 @@ class Database:
         if self._engine.dialect.name == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
         self._lock = Lock()
+        self._shared = Shared()
         self.on_moved: Callable[[set[HostName]], None] = _nobody
         """Called after a commit, in the writer's thread, with the hosts that moved."""
 
@@ -66,7 +118,7 @@ class Database:
     def read(self) -> Iterator[Transaction]:
         """Open a transaction in which everything read is of one moment."""
         with self._reader.begin() as connection:
-            yield Transaction(connection, self._limits, timestamp())
+            yield Transaction(connection, self._limits, timestamp(), shared=self._shared)
 
     def write(self, work: Callable[[Transaction], Result]) -> Result:
         """Return what ``work`` returns, once its changes are durable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from json import loads
 from operator import attrgetter
@@ -45,6 +45,7 @@ from trunkline.model import (
     HostName,
     HostRoute,
     IpAddress,
+    IpNetwork,
     NetworkId,
     PortId,
     ProjectId,
@@ -66,6 +67,7 @@ from trunkline.snapshot import (
     HostSnapshot,
     NameView,
     NetworkView,
+    Parted,
     PortView,
     RouterView,
     SubnetView,
@@ -91,10 +93,10 @@ _TENANT_SUBNETS = (
 def read(tx: Transaction, host: HostName) -> HostSnapshot:
     """Return a host's snapshot; one of a host never heard of is empty but for the prefixes."""
     port_views = _ports(tx, host)
-    groups = _groups(tx, {group for port in port_views for group in port.group_ids})
+    group_ids = frozenset(group for port in port_views for group in port.group_ids)
+    groups = tx.once(("groups", group_ids), partial(_groups, tx, group_ids))
     network_views = _networks(tx, host, {port.network_id for port in port_views})
-    tenant_subnets = _rows(tx, _TENANT_SUBNETS)
-    domains = {SubnetId(subnet_id): domain for subnet_id, _, domain in tenant_subnets}
+    domains, prefixes = tx.once("tenant subnets", partial(_tenant_subnets, tx))
     return HostSnapshot(
         host=host,
         revision=revision(tx, host) or 0,
@@ -106,8 +108,15 @@ def read(tx: Transaction, host: HostName) -> HostSnapshot:
         groups=groups,
         members=_members(tx, _named(network_views, port_views, groups), domains),
         floating_ips=_floating_ips(tx, host),
-        tenant_prefixes=uncovered(ip_network(cidr) for _, cidr, _ in tenant_subnets),
+        tenant_prefixes=prefixes,
     )
+
+
+def _tenant_subnets(tx: Transaction) -> tuple[dict[SubnetId, DomainId], tuple[IpNetwork, ...]]:
+    """Return the domain of each tenant subnet, and what all of them cover."""
+    rows = _rows(tx, _TENANT_SUBNETS)
+    prefixes = uncovered(ip_network(cidr) for _, cidr, _ in rows)
+    return {SubnetId(subnet_id): DomainId(domain) for subnet_id, _, domain in rows}, prefixes
 
 
 def _rows(tx: Transaction, statement: Select[Any]) -> Sequence[Any]:
@@ -256,23 +265,24 @@ def _port(
 
 
 _NAMES = (
-    select(ports.c.id, ports.c.network_id, ports.c.dns_name, fixed_ips.c.ip_address)
+    select(ports.c.id, ports.c.dns_name, fixed_ips.c.ip_address)
     .join(fixed_ips, fixed_ips.c.port_id == ports.c.id)
-    .where(
-        ports.c.network_id.in_(bindparam("network_ids", expanding=True)),
-        ports.c.host != "",
-        instance_ports(),
-    )
+    .where(ports.c.network_id == bindparam("of_network"), ports.c.host != "", instance_ports())
 )
 
 
 def _names(tx: Transaction, network_views: Sequence[NetworkView]) -> tuple[NameView, ...]:
     """Return the names on some networks, of instances that live anywhere."""
-    found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    ids = {"network_ids": [view.id for view in network_views]}
-    for port_id, network_id, *record in tx.connection.execute(_NAMES, ids):
-        found[port_id, network_id].append(tuple(record))
-    return tuple(_name(*port, tuple(records)) for port, records in sorted(found.items()))
+    ids = [view.id for view in network_views]
+    parts = [tx.once(("names", of), partial(_names_on, tx, of)) for of in ids]
+    return Parted.of(filter(None, parts), _BY_ID, ())
+
+
+def _names_on(tx: Transaction, network_id: NetworkId) -> tuple[NameView, ...]:
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for port_id, *record in tx.connection.execute(_NAMES, {"of_network": network_id}):
+        found[port_id].append(tuple(record))
+    return tuple(_name(port_id, network_id, tuple(found[port_id])) for port_id in sorted(found))
 
 
 @lru_cache(KEPT)
@@ -412,40 +422,44 @@ def _named(
 def _members(
     tx: Transaction, wanted: Collection[GroupDomain], domains: Mapping[SubnetId, DomainId]
 ) -> dict[GroupDomain, tuple[IpAddress, ...]]:
-    if not wanted:
-        return {}
-    found = (
-        select(port_groups.c.security_group_id, fixed_ips.c.subnet_id, fixed_ips.c.ip_address)
-        .join(fixed_ips, fixed_ips.c.port_id == port_groups.c.port_id)
-        .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
-    )
-    by_subnet: dict[tuple[GroupId, SubnetId], set[str]] = defaultdict(set)
-    for group_id, subnet_id, address in _rows(tx, found):
-        by_subnet[group_id, subnet_id].add(address)
-    members: dict[GroupDomain, set[str]] = {key: set() for key in sorted(wanted)}
-    for (group_id, subnet_id), who in by_subnet.items():
-        domain = domains.get(subnet_id)  # none: on an external network
-        if domain is not None and (group_id, domain) in members:
-            members[group_id, domain] |= who
-    for group_id, domain, address in _rows(tx, _paired_members(wanted)):
-        if (group_id, domain) in members and "/" not in address:
-            members[group_id, domain].add(address)
-    return {key: tuple(sorted(map(_address, who), key=int)) for key, who in members.items()}
+    members: dict[GroupDomain, tuple[IpAddress, ...]] = {}
+    for group_id, domain in sorted(wanted):
+        read_group = partial(_members_of, tx, group_id, domains)
+        found = tx.once(("members", group_id), read_group)
+        members[group_id, domain] = found.get(domain, ())
+    return members
 
 
-def _paired_members(wanted: Collection[GroupDomain]) -> Select[Any]:
-    """Return the statement of what groups' ports may use besides their addresses.
+_ADDRESSES_IN = (
+    select(fixed_ips.c.subnet_id, fixed_ips.c.ip_address)
+    .join(port_groups, fixed_ips.c.port_id == port_groups.c.port_id)
+    .where(port_groups.c.security_group_id == bindparam("of_group"))
+)
+_PAIRS_IN = (
+    select(_DOMAIN, address_pairs.c.ip_address)
+    .join(port_groups, port_groups.c.port_id == address_pairs.c.port_id)
+    .join(ports, ports.c.id == address_pairs.c.port_id)
+    .join(networks, networks.c.id == ports.c.network_id)
+    .where(port_groups.c.security_group_id == bindparam("of_group"))
+)
 
-    The caller leaves prefixes out: one wide pair would let whole networks be a group's peer
-    (LP#1793029).
+
+def _members_of(
+    tx: Transaction, group_id: GroupId, domains: Mapping[SubnetId, DomainId]
+) -> dict[DomainId, tuple[IpAddress, ...]]:
+    """Return the addresses of a group's ports, and what else they may use, by domain.
+
+    Prefixes are left out: one wide pair would let whole networks be a group's peer (LP#1793029).
     """
-    return (
-        select(port_groups.c.security_group_id, _DOMAIN, address_pairs.c.ip_address)
-        .join(address_pairs, address_pairs.c.port_id == port_groups.c.port_id)
-        .join(ports, ports.c.id == port_groups.c.port_id)
-        .join(networks, networks.c.id == ports.c.network_id)
-        .where(port_groups.c.security_group_id.in_(sorted({group for group, _ in wanted})))
-    )
+    of_group = {"of_group": group_id}
+    found: dict[DomainId, set[str]] = defaultdict(set)
+    for subnet_id, address in tx.connection.execute(_ADDRESSES_IN, of_group):
+        if subnet_id in domains:  # others are on an external network
+            found[domains[subnet_id]].add(address)
+    for domain, address in tx.connection.execute(_PAIRS_IN, of_group):
+        if "/" not in address:
+            found[domain].add(address)
+    return {key: tuple(sorted(map(_address, who), key=int)) for key, who in found.items()}
 
 
 _PLACED = networks.c.router_id.in_(select(router_hosts.c.router_id))
