@@ -40,6 +40,12 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     add_flow(trace)
     add_forms(trace)
     lab_fault.add(verbs)
+    text = "send one flow of each class of equal behaviour, and compare with what 'verify' counts"
+    verify = _verb(verbs, "verify", _verify, text)
+    verify.add_argument("--json", action="store_true", help="as data")
+    verify.add_argument(
+        "--file", help="topology, 'article' by default; of a lab that is up, its own"
+    )
     run = _verb(verbs, "run", _run, "play the article's scenarios")
     run.add_argument(
         "scenarios",
@@ -59,7 +65,7 @@ def _verb(
     text: str,
 ) -> ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
-    named_by_file = name in ("up", "run")
+    named_by_file = name in ("up", "run", "verify")
     parser.add_argument(
         "--name",
         default=None if named_by_file else "article",
@@ -173,6 +179,20 @@ def _run(args: Namespace) -> int:
     if args.json:
         print(json.dumps([report.data() for report in reports], indent=2))
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _verify(args: Namespace) -> int:
+    from trunkline.lab import run, topology, verify  # noqa: PLC0415 - likewise
+    from trunkline.lab.stage import Stage  # noqa: PLC0415 - likewise
+
+    _need_root()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    say = _nothing if args.json else _say
+    with run.living(topology.read(args.file) if args.file else None, args.name, say) as lab:
+        found = verify.verify(Stage(lab), say)
+    if args.json:
+        print(json.dumps(found.data(), indent=2))
+    return 1 if found.wrong else 0
 
 
 def _say(line: str) -> None:

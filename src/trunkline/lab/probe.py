@@ -207,22 +207,35 @@ def _sent_back(
     return Answer("silence", nonce, after_s=timeout_s)
 
 
-def udp(
+def udp(  # noqa: PLR0913 - what a probe is
     namespace: str,
     peer: str,
     destination: IpAddress,
     timeout_s: float,
     port: int = PORT,
     nonce: bytes | None = None,
+    *,
+    at: IpAddress | None = None,
 ) -> Answer:
-    """Send the nonce by UDP to a socket in the namespace ``peer``, and have it sent back."""
+    """Send the nonce by UDP to a socket in the namespace ``peer``, and have it sent back.
+
+    Args:
+        namespace: Whence.
+        peer: Where somebody listens.
+        destination: Whither.
+        timeout_s: How long to wait for an answer.
+        port: The listener's.
+        nonce: 16 bytes; None makes them up.
+        at: The address to listen at, and so to answer from; None: any, which answers from the
+            one that is nearest.
+    """
     nonce = nonce or secrets.token_bytes(NONCE_BYTES)
     ip = _VERSIONS[destination.version]
     with ExitStack() as stack:
         server = stack.enter_context(netns.socket(peer, ip.family, socket.SOCK_DGRAM))
         client = stack.enter_context(netns.socket(namespace, ip.family, socket.SOCK_DGRAM))
         client.setsockopt(ip.level, ip.recverr, 1)
-        server.bind((ip.any, port))
+        server.bind((str(at or ip.any), port))
         client.connect((str(destination), port))
         start = time.monotonic()
         client.send(nonce)

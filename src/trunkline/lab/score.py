@@ -115,10 +115,7 @@ def sound(stage: Stage, count: int, seed: int, say: Say) -> Alarms:
         Conflict: A fault stands in it.
         Invalid: Its instances share addresses, so that an address says not who is meant.
     """
-    addresses = [seat.address for seat in stage.seats.values()]
-    if len(set(addresses)) < len(addresses):
-        name = stage.topology.name
-        raise Invalid(f"lab {name}: some of its instances share an address; take another topology")
+    check_addresses(stage)
     if stage.lab.fault:
         raise Conflict(f"lab {stage.topology.name}: fault {stage.lab.fault} stands; heal it first")
     random = Random(seed)  # noqa: S311 - flows to try, not secrets
@@ -135,6 +132,18 @@ def sound(stage: Stage, count: int, seed: int, say: Say) -> Alarms:
                 say(f"{number} flows")
     say(f"\n{count} random flows (seed {seed}): {len(false)} false alarms, {unknown} not predicted")
     return Alarms(count, unknown, tuple(false))
+
+
+def check_addresses(stage: Stage) -> None:
+    """Refuse a lab in which an address does not say who is meant.
+
+    Raises:
+        Invalid: Some of its instances share one.
+    """
+    addresses = [seat.address for seat in stage.seats.values()]
+    if len(set(addresses)) < len(addresses):
+        name = stage.topology.name
+        raise Invalid(f"lab {name}: some of its instances share an address; take another topology")
 
 
 def _any_question(stage: Stage, random: Random) -> Question:
