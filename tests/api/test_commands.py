@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from running import Cloud
 from trunkline.api.resources import RESOURCES
 from trunkline.cli.kinds import KINDS
 from trunkline.cli.main import main
+from trunkline.lab.waiting import limit_s
 
 Said = tuple[int, str, str]
 Say = Callable[..., Said]
@@ -328,3 +331,17 @@ def test_a_log_in_by_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     complaint = capsys.readouterr().err
     for way in ("OS_CLOUD", "OS_AUTH_URL", "TRUNKLINE_TOKEN", "trunkline bootstrap"):
         assert way in complaint
+
+
+def test_a_reader_that_goes_early_is_no_error() -> None:
+    """As with ``| head``: the code is that of a program ended by SIGPIPE, and nothing is said."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "trunkline.cli.main", "lab", "fault", "--list"]
+        done = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, timeout=limit_s(60), check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

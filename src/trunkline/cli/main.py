@@ -1,11 +1,12 @@
 """The ``trunkline`` command: finds the area a command belongs to and hands over.
 
 Exit codes: 0 done, 1 the answer is no (drift, a failed scenario), 2 the command was wrong,
-3 something needed is missing or unreachable.
+3 something needed is missing or unreachable. 141 as with any program whose reader has gone.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ AREAS = (
 """Modules of this package; each has ``add(commands)``, which registers its commands and their
 ``run`` function. Heavy imports belong inside ``run``: start-up time is every user's."""
 
+READER_GONE = 141  # 128 + SIGPIPE, as shells have it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -31,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     completion.add(commands, parser)
     args = parser.parse_args(argv)
     try:
-        return int(args.run(args) or 0)
+        code = int(args.run(args) or 0)
+        sys.stdout.flush()
+        return code  # noqa: TRY300 - what is printed is part of it
+    except BrokenPipeError:  # the reader has gone, as with ``| head``: nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except RequestError as error:
         print(f"trunkline: {error}", file=sys.stderr)
         return 2

@@ -155,7 +155,7 @@ def _plain_text(stage: Stage, objects: tuple[ApiObject, ...], *, passed: bool) -
         names = ", ".join(o.text for o in objects if o.kind != "port")
         return f"{names} lets it {way}" if passed else _denied(way, objects)
     if stage is Stage.INPUT:
-        return f"{'lets' if passed else 'does not let'} it to the host itself"
+        return f"{'a rule lets' if passed else 'nothing lets'} it to the host itself"
     return "passes" if passed else "the host does not let it pass"
 
 
