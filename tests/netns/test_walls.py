@@ -6,13 +6,15 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network
 
+import dpkt
 import pytest
 
 from trunkline.kernel import netns
 from trunkline.lab.packets import Frame
-from trunkline.lab.probe import checksum
+from trunkline.lab.probe import checksum, ping
 from trunkline.lab.stage import Stage
-from trunkline.lab.topology import GroupRule
+from trunkline.lab.topology import INTERNET, GroupRule
+from trunkline.lab.waiting import limit_s
 
 pytestmark = pytest.mark.netns
 
@@ -196,3 +198,33 @@ def test_a_packet_from_outside_to_a_fixed_address_is_dropped(stage: Stage) -> No
             netns.run(inet, ["ip", "route", "del", f"{address}/32"])
 
     assert not any(f.node == "VM_2" and MARK in f.data for f in frames)
+
+
+STRAYS = {  # what connection tracking calls invalid: answers to nothing, and a mangled segment
+    "SYN-ACK": dpkt.tcp.TH_SYN | dpkt.tcp.TH_ACK,
+    "SYN-FIN": dpkt.tcp.TH_SYN | dpkt.tcp.TH_FIN,
+}
+
+
+@pytest.mark.parametrize("flags", STRAYS.values(), ids=STRAYS)
+def test_a_host_does_not_answer_for_a_floating_ip(stage: Stage, flags: int) -> None:
+    """What belongs to no connection is not translated, and meets no stack that would reset it."""
+    floating, host = stage.floating("VM_1").address, IPv4Address("91.207.15.105")
+    internet = stage.lab.namespace(INTERNET)
+    stray = dpkt.tcp.TCP(sport=4000, dport=4001, flags=flags, win=1024)
+    with (
+        netns.socket(internet, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as sock,
+        stage.capture() as capture,
+    ):
+        sock.connect((str(floating), 0))
+        ends = IPv4Address(sock.getsockname()[0]).packed + floating.packed
+        stray.sum = checksum(ends + struct.pack(">HH", 6, len(bytes(stray))) + bytes(stray))
+        sock.send(bytes(stray))
+        # The host answers in order: what it had to say of the stray has come before this.
+        assert ping(internet, host, limit_s(5)).kind == "reply"
+        frames = [f for f in capture.frames() if f.ip and f.ip.protocol == socket.IPPROTO_TCP]
+
+    seen = [(f.node, f.device, f.direction, f.ip.destination) for f in frames if f.ip]
+    assert ("compute1", "eth1", "in", floating) in seen
+    assert [f for f in frames if f.ip and f.ip.source == floating] == []
+    assert [place for place in seen if place[0] == "VM_1"] == []

@@ -70,6 +70,7 @@ from trunkline.core.nat import (
     compile_nat_chains,
     compile_nat_sets,
     face_set,
+    floating_set,
     routing_source,
     with_spaces,
 )
@@ -251,6 +252,7 @@ def _inet_table(snapshot: HostSnapshot, ground: Ground) -> Table:
         *compile_port_sets(ground.served, snapshot.ports),
         *compile_member_sets(snapshot.members, ground.served),
         *compile_nat_sets(ground.floating, ground.config),
+        floating_set(ground.floating),
     ]
     chains = [
         *compile_filter_chains(ground.config.uplink, _asking(ground)),
@@ -318,8 +320,10 @@ def _walls(ground: Ground) -> list[Chain]:
     uplink, guard = ground.config.uplink, ground.config.guard_absent_prefixes
     metadata = ground.config.metadata
     if not ground.segments:
-        return [*input_chains(metadata=metadata), forward_chain(ground.gate, guard=guard)]
-    inward = input_chains("iifname @transits", "iifname @segments", metadata=metadata)
+        inward = input_chains(metadata=metadata, floating=True)
+        return [*inward, forward_chain(ground.gate, guard=guard)]
+    ways = "iifname @transits", "iifname @segments"
+    inward = input_chains(*ways, metadata=metadata, floating=True)
     return [*inward, forward_chain(ground.gate, guard=guard, spaces=uplink or "")]
 
 

@@ -336,7 +336,9 @@ def compile_filter_chains(uplink: str | None, metadata: Iterable[str] = ()) -> l
     ]
 
 
-def input_chains(way: str = "", closed: str = "", *, metadata: bool = False) -> list[Chain]:
+def input_chains(
+    way: str = "", closed: str = "", *, metadata: bool = False, floating: bool = False
+) -> list[Chain]:
     """Return the chains on what bridges let through to the namespace itself: DHCP and DNS.
 
     Args:
@@ -344,8 +346,11 @@ def input_chains(way: str = "", closed: str = "", *, metadata: bool = False) -> 
         closed: Match on one by which nothing comes at all.
         metadata: Let questions through that were turned to the metadata proxy, and keep
             everybody else from it.
+        floating: Floating IPs are on a link of the namespace's own.
     """
     rules = ["iifname @bridges goto to-host"]
+    # What connection tracking calls invalid is not translated; the host would answer with a reset.
+    rules += ["ip daddr @floating_ips drop"] if floating else []
     rules += [f"tcp dport {METADATA_PORT} drop"] if metadata else []
     asked = f"iifname . ip daddr @gateways ct status dnat tcp dport {METADATA_PORT} accept"
     rules += [f"{closed} drop"] if closed else []

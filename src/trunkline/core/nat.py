@@ -87,6 +87,12 @@ def compile_nat_sets(floating: Iterable[FloatingView], config: HostConfig) -> li
     ]
 
 
+def floating_set(floating: Iterable[FloatingView]) -> NftSet:
+    """Return the floating IPs that the host carries for its instances, and never for itself."""
+    elements = {str(f.address): "" for f in floating}
+    return NftSet("floating_ips", "type ipv4_addr", elements=elements)
+
+
 def compile_nat_chains(uplink: str | None, source: Source | None) -> list[Chain]:
     """Return the translation chains; without an uplink there is nothing to translate.
 

@@ -261,7 +261,15 @@ def _table(
 
 
 def _arriving_chain(gate: str) -> Chain:
-    rules = (f'iifname "{gate}" ip saddr @tenant_prefixes drop',)
+    """Return the chain on what comes in by the way out.
+
+    What connection tracking calls invalid is not translated, so it would be sent back out by the
+    default route, and in again by the host's, until its time to live is over.
+    """
+    rules = (
+        f'iifname "{gate}" ip saddr @tenant_prefixes drop',
+        f'iifname "{gate}" ct state invalid drop',
+    )
     return Chain("arriving", rules, Hook("filter", "prerouting", EGRESS_PRIORITY))
 
 

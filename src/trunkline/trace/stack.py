@@ -182,17 +182,17 @@ class Stack(ABC):
             self._forward(passage, iif)
 
     def _input(self, passage: Passage, iif: str) -> None:
-        if not self._filter(passage, "input", iif, None):
-            return
         packet = passage.packet
-        if packet.destination_port == DHCP_SERVER:
-            self._serve_lease(passage, iif)
-            return
         floating = self._wiring.cloud.floating.get(packet.destination)
         if floating is not None:
-            text = f"{floating.text} is not translated"
+            text = f"{floating.text} is not translated, and not for the host itself"
             decision = Decision(Stage.DNAT, iif, text, "", (floating,))
             passage.end(Disposition.NOT_TRANSLATED, decision)
+            return
+        if not self._filter(passage, "input", iif, None):
+            return
+        if packet.destination_port == DHCP_SERVER:
+            self._serve_lease(passage, iif)
             return
         text = (
             f"{packet.destination} is the {self.role}'s own; what answers there is not Trunkline's"
