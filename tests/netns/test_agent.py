@@ -374,12 +374,36 @@ def test_a_tap_is_active_soon(stage: Stage) -> None:
 
 def test_doctor_says_what_is_chosen(stage: Stage) -> None:
     """``doctor`` names the making of VLAN devices, the NICs and the routing source."""
-    code, words = agent(stage, "doctor")
+    with stage.metadata():
+        code, words = agent(stage, "doctor")
 
     assert code == 0, words
     assert "8021q" in words or "tc-bpf" in words
     assert "91.207.15.105" in words
     assert "answers" in words
+    assert "the proxy runs on this host" in words
+
+
+def test_doctor_misses_a_source_that_nobody_has(stage: Stage) -> None:
+    """A routing source has to be an address of the host, or answers go nowhere."""
+    absent, router = IPv4Address("91.207.15.120"), "5d8cbe0a-3c1b-4b31-9ac6-26b9e0ae8d7e"
+    with stage.routing("compute1", absent, router=router):
+        assert "routing source 91" not in agent(stage, "doctor")[1]
+        on(stage, "compute1", "ip", "addr", "del", f"{absent}/24", "dev", "eth1")
+        code, words = agent(stage, "doctor")
+        on(stage, "compute1", "ip", "addr", "add", f"{absent}/24", "dev", "eth1")
+
+    assert code == 1
+    assert f"missing: routing source {absent} is no address of this host" in words
+
+
+def test_doctor_misses_what_metadata_needs(stage: Stage) -> None:
+    """The service has to answer, and the host's proxy to run: here it is configured, no more."""
+    code, words = agent(stage, "doctor")
+
+    assert code == 1
+    assert "missing: metadata service http://192.0.2.1:8775: Connection refused" in words
+    assert "missing: the metadata proxy; run: trunkline metadata" in words
 
 
 def test_a_lasting_link_loss_of_the_listener_is_no_busy_loop(stage: Stage) -> None:

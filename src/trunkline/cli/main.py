@@ -16,7 +16,7 @@ from trunkline.cli import completion
 from trunkline.errors import RequestError, ServerUnavailable, TrunklineError
 
 AREAS = (
-    "server", "bootstrap", "agent", "metadata", "lab", "trace", "verify", "probe",
+    "server", "bootstrap", "agent", "doctor", "metadata", "lab", "trace", "verify", "probe",
     "objects", "quota", "import_neutron",
 )  # fmt: skip
 """Modules of this package; each has ``add(commands)``, which registers its commands and their
