@@ -13,6 +13,7 @@ from shutil import which
 
 from trunkline.cli import lab_fault
 from trunkline.cli.trace import add_flow, add_forms, show
+from trunkline.errors import Conflict
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -46,6 +47,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     verify.add_argument(
         "--file", help="topology, 'article' by default; of a lab that is up, its own"
     )
+    _add_matrix(verbs)
     run = _verb(verbs, "run", _run, "play the article's scenarios")
     run.add_argument(
         "scenarios",
@@ -56,6 +58,22 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
     run.add_argument("--pcap", type=Path, metavar="DIR", help="write the captured frames there")
     run.add_argument("--file", help="topology, 'article' by default; of a lab that is up, its own")
+
+
+def _add_matrix(verbs: _SubParsersAction[ArgumentParser]) -> None:
+    text = "try every combination of gateway, router, IP version and provisioning; minutes"
+    matrix = verbs.add_parser("matrix", help=text, description=text)
+    matrix.add_argument("--name", default="matrix", help="the lab's name; default: %(default)s")
+    matrix.add_argument("--only", action="append", default=[], metavar="AXIS=VALUE", type=_pair)
+    matrix.add_argument("--json", action="store_true", help="as data")
+    matrix.set_defaults(run=_matrix)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    axis, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(text)
+    return axis, value
 
 
 def _verb(
@@ -193,6 +211,20 @@ def _verify(args: Namespace) -> int:
     if args.json:
         print(json.dumps(found.data(), indent=2))
     return 1 if found.wrong else 0
+
+
+def _matrix(args: Namespace) -> int:
+    from trunkline.lab import matrix, state  # noqa: PLC0415 - likewise
+
+    _need_root()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.name in state.living():
+        raise Conflict(f"lab {args.name} is up; take it down, or choose another --name")
+    say = _nothing if args.json else _say
+    outcomes = matrix.run(dict(args.only), args.name, say)
+    if args.json:
+        print(json.dumps([outcome.data() for outcome in outcomes], indent=2))
+    return 1 if any(outcome.what == "wrong" for outcome in outcomes) else 0
 
 
 def _say(line: str) -> None:
