@@ -7,7 +7,6 @@ import json
 import pytest
 
 from trunkline.cli.main import main
-from trunkline.errors import Invalid
 from trunkline.kernel import netns
 from trunkline.lab import build
 from trunkline.lab.scenarios import ALL, play
@@ -72,16 +71,6 @@ def test_flat_without_the_wall_between_tags(flat: Stage) -> None:
     finally:
         build.start_agent(flat.lab, "compute3")
     until("all is well again", lambda: all(c.passed for c in tagged_act(flat).checks))
-
-
-@pytest.mark.parametrize(
-    ("key", "topology"),
-    [("flat", "flat"), ("upstream", "upstream"), ("single", "placed"), ("redundant", "placed")],
-)
-def test_a_layout_needs_its_topology(stage: Stage, key: str, topology: str) -> None:
-    """Played on the article's, it says which one has what it needs."""
-    with pytest.raises(Invalid, match=f"--file {topology}"):
-        play(stage, ALL[key])
 
 
 def test_upstream(upstream: Stage) -> None:

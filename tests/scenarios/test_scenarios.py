@@ -11,7 +11,8 @@ import yaml
 from leftovers import PREFIX
 
 from trunkline.cli.main import main
-from trunkline.lab.scenarios import SCENARIOS, play
+from trunkline.errors import Invalid
+from trunkline.lab.scenarios import ALL, SCENARIOS, play
 from trunkline.lab.scenarios.other_tenant import play_6b_with
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
@@ -131,3 +132,13 @@ def test_unknown_scenario(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert code == 2
     assert "scenario 8: there is none; choose from 1, 2, 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "topology"),
+    [("flat", "flat"), ("upstream", "upstream"), ("single", "placed"), ("redundant", "placed")],
+)
+def test_a_layout_needs_its_topology(stage: Stage, key: str, topology: str) -> None:
+    """Played on the article's, it says which one has what it needs."""
+    with pytest.raises(Invalid, match=f"--file {topology}"):
+        play(stage, ALL[key])
