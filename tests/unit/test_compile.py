@@ -149,6 +149,14 @@ def test_what_translation_missed_does_not_leave_with_a_private_source() -> None:
     assert 'oifname "eth1" ip saddr @tenant_prefixes ip daddr != @snat_exempt drop' in chain.rules
 
 
+def test_what_is_not_translated_for_a_floating_ip_is_not_the_hosts_to_answer() -> None:
+    """Such as an invalid packet; nothing else of the host's own traffic is touched."""
+    table = compiled().tables[INET]
+
+    assert set(table.sets["floating_ips"].elements) == {"91.208.23.11"}
+    assert "ip daddr @floating_ips drop" in table.chains["input"].rules
+
+
 def test_metadata_leads_to_the_hosts_proxy_where_there_is_one() -> None:
     """Instances reach it by 169.254.169.254 alone, others not at all; it knows who is who."""
     instance = replace(clouds.VM1, device_id="vm-1")

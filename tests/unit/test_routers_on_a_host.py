@@ -76,6 +76,8 @@ def test_a_floating_ip_is_routed_to_its_space_and_translated_there_only() -> Non
     assert state.tables[INET].sets["fixed_by_floating"].elements == {}
     inside = state.spaces[RED].tables[INET].sets["fixed_by_floating"].elements
     assert inside == {str(address): "10.0.0.3"}
+    arriving = state.spaces[RED].tables[INET].chains["arriving"].rules
+    assert 'iifname "transit" ct state invalid drop' in arriving, "it would go round and round"
 
 
 @pytest.mark.parametrize("change", [{"has_gateway": False}, {"admin_up": False}])
