@@ -56,22 +56,28 @@ def plugged_trunk(bridge_alias: str) -> str:
     return next((value for key, _, value in words if key == "trunk"), "")
 
 
-def bridge_name(vlan_id: int | None, physical_network: str) -> str:
+def bridge_name(vlan_id: int | None, physical_network: str, namesake: int) -> str:
     """Return the bridge's name: ``br100`` as in the article, ``br-physnet1`` without a VLAN.
 
     What does not fit into a link's name as it is, goes by its digest.
+
+    Args:
+        vlan_id: The network's VLAN; None is a flat network.
+        physical_network: Where the VLAN is.
+        namesake: Which of the networks with that VLAN id it is, as each physical network may
+            have one: the first is ``br100``, those after it ``br100-1`` and so on.
     """
     if vlan_id is not None:
-        return f"br{vlan_id}"
+        return f"br{vlan_id}-{namesake}" if namesake else f"br{vlan_id}"
     name = f"br-{physical_network}"
     if len(name) <= LINK_NAME_MAX and LINK_NAME.fullmatch(name):
         return name
     return f"br-{sha256(physical_network.encode()).hexdigest()[:12]}"
 
 
-def vlan_name(vlan_id: int) -> str:
-    """Return the 802.1Q device's name, as the article has it: ``vlan100``."""
-    return f"vlan{vlan_id}"
+def vlan_name(bridge: str) -> str:
+    """Return the name of a bridge's 802.1Q device, as the article has it: ``vlan100``."""
+    return f"vlan{bridge.removeprefix('br')}"
 
 
 TAP_ID = len("tap")  # where in an interface's name its port's id begins

@@ -116,6 +116,7 @@ class NetworkView:
         router_id: None: it is on no router. Its instances get addresses by DHCP, and no gateway
             is offered to them.
         dns_domain: What names are in; without the last dot.
+        namesake: Which of the cloud's networks with its VLAN id it is: its links' names say so.
         subnets: Of both families; IPv6 ones where the default router and a gateway ``per_host``
             serve it.
     """
@@ -130,6 +131,7 @@ class NetworkView:
     router_id: RouterId | None
     gateway_mode: GatewayMode = GatewayMode.PER_HOST
     dns_domain: str = DNS_DOMAIN
+    namesake: int = 0
 
     @property
     def domain(self) -> DomainId:
@@ -428,6 +430,7 @@ def _network_out(network: NetworkView) -> dict[str, Any]:
         "router_id": network.router_id,
         "gateway_mode": network.gateway_mode.value,
         "dns_domain": network.dns_domain,
+        "namesake": network.namesake,
     }
 
 

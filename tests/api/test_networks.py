@@ -61,6 +61,44 @@ def test_an_exhausted_range_says_so(cloud: Cloud) -> None:
     assert refusal.value.kind == "NoNetworkAvailable"
 
 
+def test_one_vlan_id_on_two_physical_networks(cloud: Cloud) -> None:
+    """Links go by VLAN id, so the second network's are called otherwise, on every host alike."""
+    places = ("physnet1", "physnet2")
+    wishes = [
+        {**VLAN, "provider:segmentation_id": 4003, "provider:physical_network": place}
+        for place in places
+    ]
+    networks = [cloud.admin.create("networks", wish) for wish in wishes]
+    ports = [cloud.instance(network, "both") for network in networks]
+    with cloud.agent("both") as agent:
+        snapshot = agent.snapshot(None, 0)
+
+    assert snapshot
+    views = {view.id: view for view in snapshot.networks}
+    assert [network["trunkline:bridge"] for network in networks] == ["br4003", "br4003-1"]
+    assert [views[network["id"]].namesake for network in networks] == [0, 1]
+    cloud.admin.delete("ports", ports[0]["id"])
+    cloud.admin.delete("networks", networks[0]["id"])
+    (kept,) = [cloud.admin.show("networks", networks[1]["id"])]
+    assert kept["trunkline:bridge"] == "br4003-1", "its links are there"
+    assert cloud.admin.create("networks", wishes[0])["trunkline:bridge"] == "br4003"
+    assert "trunkline:bridge" not in cloud.alice.show("networks", cloud.network("alice")["id"])
+
+
+def test_an_external_network_takes_nobodys_bridge_name(cloud: Cloud) -> None:
+    """It is on no trunk; made a tenants' network, it gets a name that is free."""
+    wish = {"provider:network_type": "vlan", "provider:segmentation_id": 4004}
+    outside = {**wish, "provider:physical_network": "physnet2", "router:external": True}
+    external = cloud.admin.create("networks", outside)
+    assert external["trunkline:bridge"] is None
+    inside = cloud.admin.create("networks", {**wish, "provider:physical_network": "physnet1"})
+    assert inside["trunkline:bridge"] == "br4004"
+
+    cloud.admin.update("networks", external["id"], {"router:external": False})
+
+    assert cloud.admin.show("networks", external["id"])["trunkline:bridge"] == "br4004-1"
+
+
 def test_a_freed_vlan_is_given_again(cloud: Cloud) -> None:
     """Deleting a network frees its VLAN."""
     wish = {**VLAN, "provider:segmentation_id": 4002}

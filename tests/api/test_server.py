@@ -146,6 +146,25 @@ def test_older_networks_come_on_the_default_router(tmp_path: Path) -> None:
     db.close()
 
 
+def test_older_networks_with_one_vlan_id_get_different_names(tmp_path: Path) -> None:
+    """The older one keeps ``br100``, as it was served where both were to be."""
+    db = database(tmp_path / "x.db")
+    upgrade(db, "0001")
+    with db.connection() as connection:
+        for name, created in (("young", "2026"), ("old", "2025"), ("other", "2026")):
+            connection.exec_driver_sql(
+                "INSERT INTO networks VALUES"
+                f" ('{name}', 'p', '', 0, '{created}', '', '', 1, 1500, 0, 0, 'vlan', '{name}',"
+                f" {200 if name == 'other' else 100})"
+            )
+    upgrade(db)
+
+    with db.connection() as connection:
+        rows = connection.execute(select(networks.c.id, networks.c.namesake)).all()
+    assert sorted(map(tuple, rows)) == [("old", 0), ("other", 0), ("young", 1)]
+    db.close()
+
+
 def test_a_newer_database_is_refused_by_name(tmp_path: Path) -> None:
     """Going back would lose data, so the message says what to start instead."""
     db = database(tmp_path / "x.db")

@@ -117,6 +117,19 @@ def test_many_vlan_devices_come_and_go_one_by_one(world: World, making: VlanMaki
     assert read(world).vlans == {v.name: v for v in left}
 
 
+def test_one_vlan_id_on_two_trunks(world: World, making: VlanMaking) -> None:
+    """The second is called otherwise, and is read back, and goes, as the first."""
+    second = replace(vlan100(making), name="vlan100-1", trunk="eth1", bridge="br100-1")
+    bridges = (BR100, replace(BR100, name="br100-1", mac="0a:00:00:00:00:02"))
+    run(world, *map(CreateBridge, bridges), CreateVlan(vlan100(making)), CreateVlan(second))
+    assert read(world).vlans == {"vlan100": vlan100(making), "vlan100-1": second}
+
+    run(world, DeleteLink("vlan100-1"), DeleteLink("br100-1"))
+
+    assert read(world).vlans == {"vlan100": vlan100(making)}
+    assert read(world).bridges == {"br100": BR100}
+
+
 BRIDGE_CHANGES = [
     ("mtu", "1400", {"mtu": 1400}),
     ("alias", "another", {"alias": "another"}),

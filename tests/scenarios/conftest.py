@@ -77,6 +77,14 @@ def placed(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def trunks(_able: None) -> Iterator[Stage]:
+    """Two trunks, and a network with the same VLAN id on each."""
+    lab, _ = life.up(read("trunks"), f"{PREFIX}trunks")
+    yield Stage(lab)
+    life.down(f"{PREFIX}trunks")
+
+
+@pytest.fixture(scope="module")
 def faulty(_able: None) -> Iterator[Stage]:
     """A lab to break things in, without floating IPs: its scenarios need no working agent."""
     data = yaml.safe_load(read("article"))

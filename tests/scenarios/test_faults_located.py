@@ -86,7 +86,7 @@ def test_no_false_alarms(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         (("fault", "no-such"), "fault no-such: there is none; 'trunkline lab fault --list'"),
-        (("fault", "wrong-tag"), f"lab {NAME}: not up"),
+        (("fault", "wrong-tag"), "planted: not up"),
         (("faults", "no-such"), "fault no-such: there is none"),
         (("faults", "wrong-tag", "--sound", "3"), "--sound plants nothing"),
         (("faults", "--sound", "0"), "--sound 0: give how many flows"),

@@ -90,6 +90,12 @@ def test_upstream_without_the_router(upstream: Stage) -> None:
     assert play(upstream, ALL["upstream"]).passed
 
 
+@pytest.mark.parametrize("key", ["1", "6b", "trunks"])
+def test_trunks(trunks: Stage, key: str) -> None:
+    """Networks with one VLAN id on two trunks are two networks, on one host too."""
+    assert failed(play(trunks, ALL[key])) == []
+
+
 def test_single(placed: Stage) -> None:
     """One host is gateway, DHCP and NAT; with it dies what it was, and nothing else."""
     assert failed(play(placed, ALL["single"])) == []

@@ -79,11 +79,11 @@ def test_without_a_making_of_vlan_devices_it_works() -> None:
 )
 def test_every_physical_network_has_a_bridge_of_its_own_name(name: str) -> None:
     """Whatever it is called, it fits into a link's name, and another's is another."""
-    found = bridge_name(None, name)
+    found = bridge_name(None, name, 0)
 
     assert len(found) <= LINK_NAME_MAX
     assert not set(found) & set("/ :")
-    assert found != bridge_name(None, f"{name}2")
+    assert found != bridge_name(None, f"{name}2", 0)
 
 
 def test_a_bridge_says_which_nic_is_its() -> None:

@@ -55,7 +55,9 @@ GROUND = Ground(
         MACS["left br100"]: 100,
         MACS["left br102"]: 102,
     },
-    trunk="eth0",
+    trunks=dict.fromkeys(
+        (("left", "eth0"), ("right", "eth0"), ("switch", "left"), ("switch", "right")), 0
+    ),
     uplink="eth1",
 )
 

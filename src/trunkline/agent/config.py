@@ -150,9 +150,16 @@ def _optional(values: dict[str, Any], key: str) -> str | None:
 
 
 def _trunks(values: dict[str, Any]) -> dict[str, str]:
+    whose: dict[str, str] = {}
     for name, nic in values.items():
         if not isinstance(nic, str) or not nic:
             raise Invalid(f"trunks.{name} must name a NIC, not {nic!r}")
+        if nic in whose:
+            raise Invalid(
+                f"trunks.{name}: {nic} is the trunk of {whose[nic]}, whose VLANs are others; name"
+                " another NIC, or one physical network only"
+            )
+        whose[nic] = name
     return values
 
 

@@ -26,7 +26,7 @@ from trunkline.snapshot import HostSnapshot
 from trunkline.trace.live import Seen, Shot, recognise, seen_out, shot_in
 
 BRIDGE = re.compile(r"br.+")
-VLAN_MATE = re.compile(r"vlan\d+t")  # the trunk's end of a tc-BPF device, which no walk tells of
+VLAN_MATE = re.compile(r"vlan[\d-]+t")  # the trunk's end of a tc-BPF device, which no walk tells of
 ANSWER_S = 1.0  # for the packet's way there and back
 LATE_S = 0.1
 DRIFT_MAX = 50

@@ -138,6 +138,7 @@ NETWORK = Table(
             "trunkline:provisioning", c.one_of(*Provisioning), field="provisioning", put=True
         ),
         Attribute("trunkline:gateway", c.one_of(*GatewayMode), field="gateway", put=True),
+        Attribute("trunkline:bridge", field="bridge", filter=None),
         Attribute("is_default", c.boolean, default=False, put=True, filter=c.boolean),
         Attribute("dns_domain", c.dns_domain, "", put=True),
         Attribute("port_security_enabled", c.boolean, default=True, put=True, filter=c.boolean),

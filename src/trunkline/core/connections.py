@@ -75,7 +75,7 @@ def _networks(snapshot: HostSnapshot, desired: HostState) -> dict[Zone, frozense
     spaces = {c.bridge: c.space for c in desired.cables.values() if c.bridge}
     found: dict[Zone, set[NetworkId]] = {("", 0): set()}
     for network in snapshot.networks:
-        bridge = bridge_name(network.vlan_id, network.physical_network)
+        bridge = bridge_name(network.vlan_id, network.physical_network, network.namesake)
         found.setdefault(("", zones.get(bridge, 0)), set()).add(network.id)
         if bridge in spaces:
             found.setdefault((spaces[bridge], 0), set()).add(network.id)

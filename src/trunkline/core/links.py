@@ -70,8 +70,8 @@ class Served:
     @property
     def wire(self) -> str:
         """Return the bridge's port towards the switch: a VLAN device, or the NIC itself."""
-        vlan_id = self.network.vlan_id
-        return self.trunk if vlan_id is None else ownership.vlan_name(vlan_id)
+        flat = self.network.vlan_id is None
+        return self.trunk if flat else ownership.vlan_name(self.bridge)
 
     @property
     def has_ipv6(self) -> bool:
@@ -97,7 +97,7 @@ def _choose(
     problems = []
     by_id = {router.id: router for router in routers}
     for network in networks:
-        bridge = ownership.bridge_name(network.vlan_id, network.physical_network)
+        bridge = ownership.bridge_name(network.vlan_id, network.physical_network, network.namesake)
         trunk = config.trunks.get(network.physical_network, "")
         router = by_id.get(network.router_id) if network.router_id else None
         here = router is not None and router.is_default and not router.hosts

@@ -165,6 +165,7 @@ networks = Table(
     Column("network_type", String(32), nullable=False),
     Column("physical_network", String(64), nullable=False),
     Column("segmentation_id", Integer, nullable=True),
+    Column("namesake", Integer, nullable=False, server_default="0"),
     Column("is_default", Boolean, nullable=False, server_default=false()),  # external network
     Column("router_id", ID, ForeignKey("routers.id", use_alter=True), nullable=True, index=True),
     Column(
@@ -188,6 +189,17 @@ Index(
     sqlite_where=networks.c.is_default,
     postgresql_where=networks.c.is_default,
 )
+
+_INSIDE = text("NOT external")
+Index(
+    "uq_networks_namesake",
+    networks.c.segmentation_id,
+    networks.c.namesake,
+    unique=True,
+    sqlite_where=_INSIDE,
+    postgresql_where=_INSIDE,
+)
+"""Links are called by VLAN id, and two physical networks may have the same one on a host."""
 
 _FLAT = text("network_type = 'flat' AND NOT external")
 Index(

@@ -80,7 +80,7 @@ from trunkline.operations import (
 )
 from trunkline.ownership import ADDRESS_PROTOCOL, LINK_GROUP, TAP_ID, elected, plugged_trunk
 
-VLAN_NAME = re.compile(r"vlan\d+")
+VLAN_NAME = re.compile(r"vlan\d+(-\d+)?")
 WAY_NAME = re.compile(r"gw(\d+|-.{1,12})|tr.{11}")
 TAP_NAME = re.compile(r"tap.{11}")
 IFA_F_NODAD = 0x02  # if_addr.h

@@ -26,7 +26,16 @@ from trunkline.kernel import netns, spaces, sysctl
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.lab import dhcpv6
 from trunkline.lab.state import RESOLV, Lab, kill_inside, write_secret
-from trunkline.lab.topology import CONTROLLER, INTERNET, MANAGEMENT, ROUTER, SWITCH, Host
+from trunkline.lab.topology import (
+    CONTROLLER,
+    INTERNET,
+    MANAGEMENT,
+    PHYSICAL_NETWORK,
+    ROUTER,
+    SWITCH,
+    Host,
+    Trunk,
+)
 from trunkline.lab.waiting import limit_s, until
 from trunkline.model import AddressMode
 from trunkline.operations import AddAddress, CreateBridge, CreateVlan, SetSysctl
@@ -38,7 +47,6 @@ SERVER_ADDRESS = MANAGEMENT[1]
 TRUNK, UPLINK, MANAGEMENT_LINK = "eth0", "eth1", "mgmt0"
 MTU = 1500  # bytes: what the cables carry
 SWITCH_BRIDGE, WIRE, MANAGEMENT_WIRE = "br-trunk", "br-ext", "mgmt"
-PHYSICAL_NETWORK = "physnet1"
 ROUTER_MAC = "0a:00:00:00:00:01"  # the provider's
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 OPTIONS = ("-O", "mtu", "-O", "staticroutes")  # what busybox does not ask for by itself
@@ -53,9 +61,10 @@ def lay_cables(lab: Lab) -> None:
     """Make all nodes but the instances, and connect them."""
     hosts = lab.topology.hosts.values()
     upstream = lab.topology.routers_upstream()
-    for node in (CONTROLLER, SWITCH, INTERNET, *upstream, *lab.topology.hosts):
+    outside = (CONTROLLER, *lab.topology.switches(), INTERNET)
+    for node in (*outside, *upstream, *lab.topology.hosts):
         _make_node(lab, node)
-    for node in (CONTROLLER, SWITCH, INTERNET):
+    for node in outside:
         be_quiet(lab.namespace(node))
     for node in upstream:
         netns.veth(lab.namespace(node), TRUNK, None, lab.namespace(SWITCH), node)
@@ -64,7 +73,8 @@ def lay_cables(lab: Lab) -> None:
     for host in hosts:
         _make_host(lab, host)
     _make_controller(lab)
-    _make_switch(lab)
+    for trunk in lab.topology.trunks.values():
+        _make_switch(lab, trunk)
     _make_internet(lab)
     for host in hosts:
         netns.route(lab.namespace(host.name), EVERYWHERE, via=_router(lab, host))
@@ -73,7 +83,7 @@ def lay_cables(lab: Lab) -> None:
 def cut_power(lab: Lab, host: str) -> None:
     """End a host: nothing of it is left but its disk. Its instances are the caller's to end."""
     namespace = lab.namespace(host)
-    for link in (UPLINK, TRUNK, MANAGEMENT_LINK):  # first: no process has a last word
+    for link, *_ in _cables(lab, host):  # first: no process has a last word
         netns.delete_link(namespace, link)
     inside = spaces.found_under(lab.directory / "hosts" / host)
     kill_inside(*inside, namespace)
@@ -86,7 +96,7 @@ def boot_host(lab: Lab, name: str) -> None:
     host = lab.topology.hosts[name]
     _make_node(lab, name)
     _make_host(lab, host)
-    for node, bridge in ((SWITCH, SWITCH_BRIDGE), (INTERNET, WIRE), (CONTROLLER, MANAGEMENT_WIRE)):
+    for _, node, bridge in _cables(lab, name):
         netns.plug(lab.namespace(node), name, bridge)
     netns.route(lab.namespace(name), EVERYWHERE, via=_router(lab, host))
 
@@ -111,9 +121,15 @@ def _set_where_there(namespace: str, key: str, value: str) -> None:
         netns.sysctl(namespace, key, value)
 
 
+def _cables(lab: Lab, host: str) -> list[tuple[str, str, str]]:
+    """Return a host's NICs, each with the node at its other end and the bridge there."""
+    trunks = [(trunk.nic, trunk.switch, SWITCH_BRIDGE) for trunk in lab.topology.trunks_of(host)]
+    return [*trunks, (UPLINK, INTERNET, WIRE), (MANAGEMENT_LINK, CONTROLLER, MANAGEMENT_WIRE)]
+
+
 def _make_host(lab: Lab, host: Host) -> None:
     namespace = lab.namespace(host.name)
-    for link, peer in ((TRUNK, SWITCH), (UPLINK, INTERNET), (MANAGEMENT_LINK, CONTROLLER)):
+    for link, peer, _ in _cables(lab, host.name):
         netns.veth(namespace, link, None, lab.namespace(peer), host.name)
         _set_where_there(namespace, f"net.ipv6.conf.{link}.disable_ipv6", "1")
         netns.up(namespace, link)
@@ -137,10 +153,11 @@ def _make_controller(lab: Lab) -> None:
     netns.address(namespace, MANAGEMENT_WIRE, IPv4Interface((SERVER_ADDRESS, MANAGEMENT.prefixlen)))
 
 
-def _make_switch(lab: Lab) -> None:
-    """Make the switch; its ports pass the VLANs that the topology allows them."""
-    namespace = lab.namespace(SWITCH)
-    ports = (*lab.topology.hosts, *lab.topology.routers_upstream())
+def _make_switch(lab: Lab, trunk: Trunk) -> None:
+    """Make a trunk's switch; its ports pass the VLANs that the topology allows them."""
+    namespace, topology = lab.namespace(trunk.switch), lab.topology
+    nodes = (*topology.hosts, *topology.routers_upstream())
+    ports = [node for node in nodes if trunk in topology.trunks_of(node)]
     netns.bridge(namespace, SWITCH_BRIDGE, ports)
     rules = list(_trunk_rules(lab))
     if rules:
@@ -155,7 +172,7 @@ def tag_router(lab: Lab, bridge: Bridge, vlan_id: int, address: IPv4Interface) -
         making = kernel.facts(config).vlan_making
         if making is None:
             raise MissingFeature("this kernel can make no VLAN devices; see 'trunkline doctor'")
-        name = vlan_name(vlan_id)
+        name = vlan_name(bridge.name)
         vlan = Vlan(name, TRUNK, vlan_id, bridge.mtu, bridge.name, bridge.alias, making)
         for operation in (
             CreateBridge(bridge),
@@ -222,7 +239,8 @@ def _router(lab: Lab, host: Host) -> IPv4Address:
 def start_server(lab: Lab) -> None:
     """Start the server on the controller."""
     config = lab.directory / "server.toml"
-    first, last = lab.topology.vlans
+    trunks = lab.topology.trunks.values()
+    ranges = "".join(f"{trunk.name} = {list(trunk.vlans)}\n" for trunk in trunks)
     outside = {host.external.network for host in lab.topology.hosts.values()}
     wires = ", ".join(f'"{prefix}"' for prefix in sorted(outside))
     config.write_text(
@@ -233,8 +251,8 @@ def start_server(lab: Lab) -> None:
         reserved_prefixes = ["{MANAGEMENT}", {wires}]
         default_router = {str(lab.topology.default_router).lower()}
         [vlan_ranges]
-        {PHYSICAL_NETWORK} = [{first}, {last}]
         """)
+        + ranges
     )
     lab.spawn("server", CONTROLLER, [*_trunkline(), "server", "--config", str(config)])
 
@@ -272,16 +290,18 @@ def start_agent(
         snat_exempt = {json.dumps([str(prefix) for prefix in exempt])}
         state_dir = "{lab.agent_state(host)}"
         guard_absent_prefixes = {"true" if guard else "false"}
-        [trunks]
-        {PHYSICAL_NETWORK} = "{TRUNK}"
         [metadata]
         service = "http://{SERVER_ADDRESS}:{METADATA_SERVICE_PORT}"
         secret = "{_metadata_secret(lab)}"
-        [routing_sources]
         """)
-        + "".join(f'{router} = "{address}"\n' for router, address in (sources or {}).items()),
+        + _table("trunks", {trunk.name: trunk.nic for trunk in lab.topology.trunks_of(host)})
+        + _table("routing_sources", sources or {}),
     )
     lab.spawn(f"agent-{host}", host, [*_trunkline(), "agent", "--config", str(config)])
+
+
+def _table(name: str, values: Mapping[str, object]) -> str:
+    return "".join((f"[{name}]\n", *(f'{key} = "{value}"\n' for key, value in values.items())))
 
 
 def start_metadata(lab: Lab) -> None:

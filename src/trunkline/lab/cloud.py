@@ -17,9 +17,17 @@ import yaml
 
 from trunkline.client import ApiClient
 from trunkline.errors import NotFound
-from trunkline.lab.build import PHYSICAL_NETWORK, TRUNK
 from trunkline.lab.state import Lab, write_secret
-from trunkline.lab.topology import FloatingIp, GroupRule, Instance, Network, Router
+from trunkline.lab.topology import (
+    PHYSICAL_NETWORK,
+    UNTAGGED,
+    FloatingIp,
+    GroupRule,
+    Instance,
+    Network,
+    Router,
+    Trunk,
+)
 from trunkline.lab.waiting import until
 from trunkline.model import (
     GATEWAY_OWNER,
@@ -32,7 +40,7 @@ from trunkline.model import (
     Provisioning,
     link_local,
 )
-from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name, vlan_name
+from trunkline.ownership import anycast_mac, gateway_mac, tap_name, vlan_name
 
 ADMIN = "admin"
 EXTERNAL = "public"
@@ -62,6 +70,9 @@ class Segment:
     """A tenant network: its VLAN, and the address of each host that serves it.
 
     Attributes:
+        bridge: The name of its bridge on every host.
+        trunk: The NIC that its frames leave a host by.
+        number: Its VLAN id, or another one where several trunks have that.
         gateways: By host; where its router is placed, those of the router alone.
         anycast: The one address of all hosts, where they have no own ones.
     """
@@ -70,18 +81,16 @@ class Segment:
     project: str
     network_id: NetworkId
     vlan_id: int | None
+    bridge: str
+    trunk: str
+    number: int
     gateways: Mapping[str, IPv4Address]
     anycast: IPv4Address | None = None
 
     @property
     def wire(self) -> str:
         """Return the port of its bridge towards the switch on every host."""
-        return TRUNK if self.vlan_id is None else vlan_name(self.vlan_id)
-
-    @property
-    def bridge(self) -> str:
-        """Return the name of its bridge on every host."""
-        return bridge_name(self.vlan_id, PHYSICAL_NETWORK)
+        return self.trunk if self.vlan_id is None else vlan_name(self.bridge)
 
     def gateway(self, host: str) -> IPv4Address:
         """Return what instances on a host have as their gateway: its own, or the router's."""
@@ -171,11 +180,9 @@ class Cloud:
         if network.flat:
             body["provider:network_type"] = "flat"
         if network.vlan_id is not None:
-            body |= {
-                "provider:network_type": "vlan",
-                "provider:physical_network": PHYSICAL_NETWORK,
-                "provider:segmentation_id": network.vlan_id,
-            }
+            body["provider:segmentation_id"] = network.vlan_id
+        if not network.flat or network.physical_network != PHYSICAL_NETWORK:
+            body["provider:physical_network"] = network.physical_network
         made = self.admin.create("networks", body)
         subnet = {
             "name": network.name,
@@ -404,7 +411,11 @@ class Cloud:
         found = {n.name: self.one("networks", n.name) for n in self._lab.topology.networks.values()}
         return {
             network.name: _segment(
-                network, found[network.name], gateways, routers.get(found[network.name]["id"], ())
+                network,
+                self._lab.topology.trunks[network.physical_network],
+                found[network.name],
+                gateways,
+                routers.get(found[network.name]["id"], ()),
             )
             for network in self._lab.topology.networks.values()
         }
@@ -435,6 +446,7 @@ def _seat(instance: Instance, port: Mapping[str, Any]) -> Seat:
 
 def _segment(
     network: Network,
+    trunk: Trunk,
     found: Mapping[str, Any],
     gateways: Iterable[Mapping[str, Any]],
     placed: Iterable[str],
@@ -453,6 +465,9 @@ def _segment(
         project=network.project,
         network_id=NetworkId(found["id"]),
         vlan_id=found["provider:segmentation_id"],
+        bridge=found["trunkline:bridge"],
+        trunk=trunk.nic,
+        number=trunk.base + (found["provider:segmentation_id"] or UNTAGGED),
         anycast=addresses.pop("", None),
         gateways=dict(sorted(addresses.items())),
     )

@@ -10,7 +10,6 @@ from trunkline.lab.cloud import Segment
 from trunkline.lab.packets import BROADCAST, HOST_UNREACHABLE, UNREACHABLE
 from trunkline.lab.predict import Prediction
 from trunkline.lab.stage import Shot, Stage
-from trunkline.lab.topology import SWITCH
 from trunkline.lab.verdict import Check, Seen, on_trunk
 from trunkline.model import IpAddress
 from trunkline.ownership import cable_name
@@ -65,8 +64,9 @@ def nothing(text: str, frames: Seen) -> Check:
 
 def tags_on_trunk(stage: Stage, frames: Seen, vlan_id: int | None, text: str) -> Check:
     """Return whether frames crossed the trunk with a tag and no other, or all without one."""
-    trunk = on_trunk(frames, stage.ground, stage.cast)
-    crossed = trunk.on(SWITCH, direction="in") and trunk.on(SWITCH, direction="out")
+    trunk = on_trunk(frames, stage.ground)
+    switches = [switch for switch in stage.topology.switches() if trunk.on(switch)]
+    crossed = any(trunk.on(s, direction="in") and trunk.on(s, direction="out") for s in switches)
     passed = bool(crossed) and trunk.tags() == {vlan_id}
     how = "without a tag" if vlan_id is None else f"with tag {vlan_id} and no other"
     return Check(f"{text} {how}", passed, trunk.places())
@@ -81,7 +81,7 @@ def untouched(text: str, frames: Seen) -> Check:
 
 def only_broadcasts_on_trunk(stage: Stage, frames: Seen) -> Check:
     """Return whether the trunk carried nothing but ARP broadcasts."""
-    trunk = on_trunk(frames, stage.ground, stage.cast)
+    trunk = on_trunk(frames, stage.ground)
     other = trunk.where(lambda f: not (f.arp and f.destination_mac == BROADCAST))
     evidence = f"{len(trunk)} frames on the trunk, {len(other)} of them anything else"
     return Check("nothing on the trunk but ARP broadcast", not other, evidence)

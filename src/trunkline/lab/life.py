@@ -17,7 +17,7 @@ from trunkline.kernel import netns
 from trunkline.lab import build, state
 from trunkline.lab.cloud import Cloud, Seat, Segment, write_users
 from trunkline.lab.state import Lab
-from trunkline.lab.topology import ROUTER, SWITCH, load
+from trunkline.lab.topology import ROUTER, load
 from trunkline.lab.waiting import until
 from trunkline.model import GatewayMode
 from trunkline.ownership import alias
@@ -162,7 +162,7 @@ def _forwards(lab: Lab) -> bool:
     there = set(netns.names())  # a host may be dead
     nodes = [
         n
-        for n in (SWITCH, *lab.topology.routers_upstream(), *lab.topology.hosts)
+        for n in (*lab.topology.switches(), *lab.topology.routers_upstream(), *lab.topology.hosts)
         if lab.namespace(n) in there
     ]
     outputs = (netns.run(lab.namespace(node), ("bridge", "-j", "link")).stdout for node in nodes)

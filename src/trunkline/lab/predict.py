@@ -16,7 +16,7 @@ from trunkline.lab.build import WIRE
 from trunkline.lab.cloud import Cloud as LabCloud
 from trunkline.lab.cloud import Seat
 from trunkline.lab.state import Lab
-from trunkline.lab.topology import INTERNET, SWITCH
+from trunkline.lab.topology import INTERNET
 from trunkline.report import decode
 from trunkline.snapshot import HostSnapshot
 from trunkline.trace.cloud import Cloud, Internet, TracedHost
@@ -70,7 +70,7 @@ def traced_cloud(
         internet=Internet(INTERNET, WIRE, internet.routers, frozenset(internet.answers)),
         names={seat.port_id: seat.instance for seat in seats},
         unplugged=frozenset(seat.port_id for seat in seats if seat.instance in dark),
-        switch=SWITCH,
+        switches={trunk.name: trunk.switch for trunk in lab.topology.trunks.values()},
         pruned=_pruned(lab, hosts),
     )
 

@@ -21,8 +21,15 @@ from trunkline.lab.inside import look_inside
 from trunkline.lab.predict import Prediction, held_against, traced_cloud
 from trunkline.lab.probe import Answer
 from trunkline.lab.state import RESOLV, Lab
-from trunkline.lab.topology import CONTROLLER, INTERNET, SWITCH, FloatingIp, GroupRule
-from trunkline.lab.verdict import UNTAGGED, Ground, Seen
+from trunkline.lab.topology import (
+    CONTROLLER,
+    INTERNET,
+    SWITCH,
+    FloatingIp,
+    GroupRule,
+    Topology,
+)
+from trunkline.lab.verdict import Ground, Seen
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import (
     Cast,
@@ -493,13 +500,17 @@ def _cast(stage: Stage) -> Cast:
         if (seat.host, seat.tap) in segments
     }
     cables = list((places | sides).items())
-    cables += [(host, wire) for host in topology.hosts for wire in (SWITCH, INTERNET)]
+    for host in topology.hosts:
+        wires = (*(trunk.switch for trunk in topology.trunks_of(host)), INTERNET)
+        cables += [(host, wire) for wire in wires]
     cables += [(router, SWITCH) for router in upstream]
     cables += [(router.host, router.name) for router in stage.inside if router.transit]
     for router in stage.inside:
         ends = [router.place(bridge) for bridge in router.bridges]
-        cables += [(place, end) for place in ends for end in (router.name, SWITCH)]
-    roles = {SWITCH: A_SWITCH, INTERNET: THE_INTERNET}
+        switches = (trunk.switch for trunk in topology.trunks_of(router.host))
+        beyond = (router.name, *switches)
+        cables += [(place, end) for place in ends for end in beyond]
+    roles = {**dict.fromkeys(topology.switches(), A_SWITCH), INTERNET: THE_INTERNET}
     roles |= dict.fromkeys((*upstream, *topology.hosts), HOST)
     roles |= dict.fromkeys((router.name for router in stage.inside), ROUTER)
     roles |= dict.fromkeys(topology.instances, INSTANCE)
@@ -528,7 +539,7 @@ def _segments(stage: Stage) -> dict[tuple[str, str], str]:
         tag = "" if segment.vlan_id is None else f"#{segment.vlan_id}"
         for host in stage.topology.hosts:
             if (host, segment.bridge) in switching:
-                ends = (segment.wire, f"{build.TRUNK}{tag}")
+                ends = (segment.wire, f"{segment.trunk}{tag}")
                 found |= {(host, end): segment.bridge for end in ends}
     return found
 
@@ -552,14 +563,14 @@ def _ground(stage: Stage) -> Ground:
     devices: dict[tuple[str, str], int] = {}
     macs: dict[str, int] = {}
     for segment in stage.segments.values():
-        number = segment.vlan_id or UNTAGGED
+        number = segment.number
         for host in (*stage.topology.routers_upstream(), *stage.topology.hosts):
             devices[host, segment.bridge] = number
             if segment.vlan_id is not None:
                 devices[host, segment.wire] = number
             macs |= dict.fromkeys((segment.gateway_mac(host), segment.own_mac(host)), number)
     for seat in stage.seats.values():
-        number = stage.segments[seat.network].vlan_id or UNTAGGED
+        number = stage.segments[seat.network].number
         devices[seat.host, seat.tap] = devices[seat.instance, "eth0"] = number
         macs[seat.mac] = number
     anycast = frozenset(
@@ -568,4 +579,13 @@ def _ground(stage: Stage) -> Ground:
         if segment.anycast is not None
     )
     flat = any(segment.vlan_id is None for segment in stage.segments.values())
-    return Ground(devices, macs, build.TRUNK, build.UPLINK, anycast, flat)
+    return Ground(devices, macs, _trunks(stage.topology), build.UPLINK, anycast, flat)
+
+
+def _trunks(topology: Topology) -> dict[tuple[str, str], int]:
+    """Return hosts' NICs on their trunks, and the switches' ports, with their trunk's number."""
+    found: dict[tuple[str, str], int] = {}
+    for node in (*topology.hosts, *topology.routers_upstream()):
+        for trunk in topology.trunks_of(node):
+            found |= dict.fromkeys(((node, trunk.nic), (trunk.switch, node)), trunk.base)
+    return found

@@ -271,10 +271,13 @@ def living() -> tuple[str, ...]:
 def locked(name: str) -> Iterator[None]:
     """Keep other commands from changing the same lab meanwhile; the lock dies with us."""
     checked(name)
-    ROOT.mkdir(parents=True, exist_ok=True)
     path = ROOT / f"{name}.lock"
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        ROOT.mkdir(parents=True, exist_ok=True)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # another lab's command has just removed the directory as empty
         fcntl.flock(fd, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(fd).st_ino:

@@ -34,6 +34,8 @@ DEFAULT = "article"
 MANAGEMENT = IPv4Network("192.0.2.0/24")  # RFC 5737: the hosts' way to the server, nothing else's
 CONTROLLER, SWITCH, INTERNET = "controller", "switch", "inet"
 ROUTER = "router"
+PHYSICAL_NETWORK = "physnet1"
+UNTAGGED = 0  # stands for the segment without a tag; IEEE 802.1Q: no VLAN has this number
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -51,18 +53,50 @@ class Internet:
 
 
 @dataclass(frozen=True, slots=True)
+class Trunk:
+    """A physical network: a switch of its own, and on each host that has it a NIC.
+
+    Attributes:
+        name: The physical network's.
+        vlans: First and last VLAN id that its networks are given.
+        number: 1 is the article's one.
+    """
+
+    name: str
+    vlans: tuple[int, int]
+    number: int
+
+    @property
+    def nic(self) -> str:
+        """Return the NIC on hosts: ``eth0``; ``eth1`` is the external one."""
+        return "eth0" if self.number == 1 else f"eth{self.number}"
+
+    @property
+    def base(self) -> int:
+        """Return what tells its VLANs' numbers from those of the other trunks."""
+        return (self.number - 1) * (VLAN_ID_MAX + 1)
+
+    @property
+    def switch(self) -> str:
+        """Return the name of its switch."""
+        return SWITCH if self.number == 1 else f"{SWITCH}{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A compute host.
 
     Attributes:
         external: Its own address on the external wire.
         management: Its address on the way to the server.
+        trunks: The physical networks that it is on.
         trunk_vlans: What its switch port lets pass; None is every VLAN.
     """
 
     name: str
     external: IPv4Interface
     management: IPv4Interface
+    trunks: tuple[str, ...]
     trunk_vlans: tuple[int, ...] | None = None
 
 
@@ -71,6 +105,7 @@ class Network:
     """A tenant's network with its IPv4 subnet, and maybe one of IPv6.
 
     Attributes:
+        physical_network: Which trunk it is on.
         vlan_id: None lets the server choose.
         flat: It has no VLAN: its frames go without a tag.
         shared: All projects may have instances on it.
@@ -84,6 +119,7 @@ class Network:
     name: str
     project: str
     cidr: IPv4Network
+    physical_network: str
     vlan_id: int | None
     gateways: Mapping[str, IPv4Address]
     gateway: GatewayMode = GatewayMode.PER_HOST
@@ -161,7 +197,7 @@ class Topology:
     name: str
     internet: Internet
     hosts: Mapping[str, Host]
-    vlans: tuple[int, int]
+    trunks: Mapping[str, Trunk]
     floating_cidr: IPv4Network
     floating_pool: tuple[IPv4Address, IPv4Address]
     projects: tuple[str, ...]
@@ -177,12 +213,21 @@ class Topology:
         """Return every node's name: what has a namespace of its own."""
         return (
             CONTROLLER,
-            SWITCH,
+            *self.switches(),
             INTERNET,
             *self.routers_upstream(),
             *self.hosts,
             *self.instances,
         )
+
+    def switches(self) -> tuple[str, ...]:
+        """Return the switches, one for each trunk."""
+        return tuple(trunk.switch for trunk in self.trunks.values())
+
+    def trunks_of(self, node: str) -> tuple[Trunk, ...]:
+        """Return those that a host has a NIC on; an upstream router has one on the first."""
+        names = self.hosts[node].trunks if node in self.hosts else (PHYSICAL_NETWORK,)
+        return tuple(trunk for name, trunk in self.trunks.items() if name in names)
 
     def routers_upstream(self) -> tuple[str, ...]:
         """Return the router on the switch's trunk, where a network has its gateway there."""
@@ -231,11 +276,12 @@ def parse(data: Any) -> Topology:
     top = _Fields("topology", data)
     tenants = {name: _Fields(f"tenants.{name}", t) for name, t in top.mapping("tenants").items()}
     pool = _Fields("floating_pool", top.take("floating_pool", _any))
+    trunks = _keyed(_trunks(top))
     topology = Topology(
         name=top.take("name", _name),
         internet=_internet(_Fields("internet", top.take("internet", _any))),
-        hosts=_keyed(_hosts(top.mapping("hosts"))),
-        vlans=top.take("vlans", _pair_of(int)),
+        hosts=_keyed(_hosts(top.mapping("hosts"), trunks)),
+        trunks=trunks,
         floating_cidr=pool.take("cidr", IPv4Network),
         floating_pool=pool.take("pool", _pair_of(IPv4Address)),
         projects=tuple(tenants),
@@ -262,13 +308,21 @@ def _internet(fields: _Fields) -> Internet:
     return internet
 
 
-def _hosts(data: Mapping[str, Any]) -> Iterator[Host]:
+def _trunks(top: _Fields) -> Iterator[Trunk]:
+    """Return the article's trunk, and those of ``further_trunks``: VLAN ids by name."""
+    yield Trunk(PHYSICAL_NETWORK, top.take("vlans", _pair_of(_vlan)), 1)
+    for number, (name, vlans) in enumerate(top.mapping("further_trunks").items(), start=2):
+        yield Trunk(_name(name), top.convert("further_trunks", _pair_of(_vlan), vlans), number)
+
+
+def _hosts(data: Mapping[str, Any], trunks: Iterable[str]) -> Iterator[Host]:
     for number, (name, value) in enumerate(data.items(), start=11):
         fields = _Fields(f"hosts.{name}", value)
         yield Host(
             name=_link_name(name),
             external=fields.take("external", IPv4Interface),
             management=IPv4Interface((MANAGEMENT[number], MANAGEMENT.prefixlen)),
+            trunks=fields.take("trunks", _list_of(str), tuple(trunks)),
             trunk_vlans=fields.take("trunk_vlans", _list_of(_vlan), None),
         )
         fields.done()
@@ -282,6 +336,7 @@ def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
             name=_name(name),
             project=_name(project),
             cidr=fields.take("cidr", IPv4Network),
+            physical_network=fields.take("trunk", str, PHYSICAL_NETWORK),
             vlan_id=fields.take("vlan", _vlan, None),
             gateways={
                 host: fields.convert("gateways", IPv4Address, a) for host, a in gateways.items()
@@ -361,7 +416,9 @@ def _check(topology: Topology) -> None:
         _known(f"{where}: host", instance.host, topology.hosts)
         _known(f"{where}: network", instance.network, topology.networks)
     for network in topology.networks.values():
-        _check_network(network, topology.hosts)
+        _check_network(network, topology)
+    for host in topology.hosts.values():
+        _check_trunks(host, topology)
     _check_routers(topology)
     for name, of in topology.hosts.items():
         _on_wire(f"hosts.{name}.external", of.external.network, topology.internet)
@@ -370,9 +427,24 @@ def _check(topology: Topology) -> None:
         _known(f"floating IP {floating.address}: instance", floating.instance, topology.instances)
 
 
-def _check_network(network: Network, hosts: Iterable[str]) -> None:
+def _check_trunks(host: Host, topology: Topology) -> None:
+    for name in host.trunks:
+        _known(f"hosts.{host.name}.trunks", name, topology.trunks)
+    if host.trunk_vlans is not None and len(topology.trunks) > 1:
+        raise Invalid(
+            f"hosts.{host.name}.trunk_vlans: with several trunks it does not say whose; remove it"
+        )
+
+
+def _check_network(network: Network, topology: Topology) -> None:
     for host in network.gateways:
-        _known(f"network {network.name}: gateways", host, hosts)
+        _known(f"network {network.name}: gateways", host, topology.hosts)
+    _known(f"network {network.name}: trunk", network.physical_network, topology.trunks)
+    if network.gateway is GatewayMode.UPSTREAM and network.physical_network != PHYSICAL_NETWORK:
+        raise Invalid(
+            f"network {network.name}: the upstream router is on {PHYSICAL_NETWORK}; remove its"
+            " trunk, or choose another gateway"
+        )
     if network.flat and network.vlan_id is not None:
         raise Invalid(f"network {network.name}: a flat network has no vlan; remove one of them")
     if network.gateways and network.gateway is GatewayMode.ANYCAST:

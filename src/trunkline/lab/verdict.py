@@ -13,18 +13,16 @@ from typing import Any
 
 from trunkline.lab.packets import Frame
 from trunkline.lab.predict import Prediction
+from trunkline.lab.topology import UNTAGGED
 from trunkline.lab.walk import Cast, Select
 from trunkline.model import IpAddress
 from trunkline.trace.data import outline
-from trunkline.trace.steps import HOST, INSTANCE, INTERNET, SWITCH, Step
+from trunkline.trace.steps import HOST, INSTANCE, INTERNET, Step
 from trunkline.trace.tell import prose
 
 PRIVATE = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )  # RFC 1918, RFC 4193
-
-
-UNTAGGED = 0  # stands for the segment without a tag; IEEE 802.1Q: no VLAN has this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,8 @@ class Ground:
     Attributes:
         vlan_by_device: By (node, device): inside a segment's bridge.
         vlan_by_mac: Whose frames belong to which segment.
-        trunk: The name of the hosts' trunk NIC.
+        trunks: By (node, device), hosts' NICs and switches' ports: what is added to a tag there,
+            so that the segments of two trunks differ.
         uplink: The name of the hosts' external NIC.
         anycast: MAC and address of each gateway that is the same on every host.
         flat: Whether there is a segment without a tag, whose number is ``UNTAGGED``.
@@ -155,7 +154,7 @@ class Ground:
 
     vlan_by_device: Mapping[tuple[str, str], int]
     vlan_by_mac: Mapping[str, int]
-    trunk: str
+    trunks: Mapping[tuple[str, str], int]
     uplink: str
     anycast: frozenset[tuple[str, IPv4Address]] = frozenset()
     flat: bool = False
@@ -165,14 +164,9 @@ class Ground:
         return self.vlan_by_device.get((frame.node, frame.device))
 
 
-def on_trunk(frames: Seen, ground: Ground, cast: Cast) -> Seen:
-    """Return the frames on hosts' trunk NICs and on the switch's ports."""
-    return frames.where(
-        lambda f: (
-            (cast.roles[f.node] == HOST and f.device == ground.trunk)
-            or (cast.roles[f.node] == SWITCH and not f.device.startswith("br"))
-        )
-    )
+def on_trunk(frames: Seen, ground: Ground) -> Seen:
+    """Return the frames on hosts' trunk NICs and on the switches' ports."""
+    return frames.where(lambda f: (f.node, f.device) in ground.trunks)
 
 
 def on_wire(frames: Seen, ground: Ground, cast: Cast) -> Seen:
@@ -200,7 +194,7 @@ def laws(frames: Seen, ground: Ground, cast: Cast, *, leak: bool = False) -> tup
         leak: Whether a private destination on the external wire is what is to be shown.
     """
     within = inside(frames, ground, cast)
-    trunk = on_trunk(frames, ground, cast)
+    trunk = on_trunk(frames, ground)
     checks = [
         _never("no tag inside a bridge", within, lambda f: f.vlan_id is not None),
         _never(
@@ -231,9 +225,10 @@ def _never(text: str, examined: Seen, wrong: Callable[[Frame], bool]) -> Check:
 
 def _is_astray(frame: Frame, ground: Ground) -> bool:
     """Return whether a frame is on a segment that its sender does not belong to."""
-    segment = frame.vlan_id if frame.vlan_id is not None else ground.vlan_of(frame)
-    if segment is None and ground.flat:  # on the trunk
-        segment = UNTAGGED
+    segment = ground.vlan_of(frame)
+    trunk = ground.trunks.get((frame.node, frame.device))
+    if trunk is not None and (frame.vlan_id is not None or ground.flat):
+        segment = trunk + (frame.vlan_id or UNTAGGED)
     return segment is not None and ground.vlan_by_mac.get(frame.source_mac) != segment
 
 

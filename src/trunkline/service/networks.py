@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy import (
@@ -31,6 +32,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnetpools, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
+from trunkline.ownership import bridge_name
 from trunkline.service import domains, gateways, ipv6, placement, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -98,6 +100,7 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
             scopes = found[record["id"], f"ipv{version}_scope"]
             record[f"ipv{version}_address_scope"] = scopes[0] if scopes else None
         record["status"] = STATUS
+        record["bridge"] = bridge_of(record)
 
 
 _NEW = {
@@ -138,6 +141,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """
     _require_placeable(values)
     segment = _segment(tx, values)
+    segment["namesake"] = _namesake(tx, {**values, **segment})
     usual: Record = {
         "dns_domain": "",
         "port_security_enabled": True,
@@ -157,7 +161,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     tx.connection.execute(insert(networks), record)
     follow_columns(tx, "network", {}, record)
     network_changed(tx, record["id"])
-    return {**record, **_NEW}
+    return {**record, **_NEW, "bridge": bridge_of(record)}
 
 
 def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) -> Record:
@@ -183,6 +187,7 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
         require_empty(tx, record)
         if record["network_type"] == "flat" and not after["external"]:
             _require_flat_free(tx, record["physical_network"])
+        changed["namesake"] = _namesake(tx, after)
     if after["gateway"] != record["gateway"]:
         _require_unplugged(tx, record)
         _require_no_router(tx, record, after)
@@ -419,6 +424,29 @@ def _vlan(physical: str, vlan_id: int) -> Record:
         "physical_network": physical,
         "segmentation_id": vlan_id,
     }
+
+
+def _namesake(tx: Transaction, network: Record) -> int:
+    """Return the first number that none of the tenants' networks with this VLAN id has.
+
+    Two physical networks may have one VLAN id each on the same host, and links go by that.
+    """
+    vlan_id = network["segmentation_id"]
+    if vlan_id is None or network["external"]:
+        return 0
+    others = select(networks.c.namesake).where(
+        networks.c.segmentation_id == vlan_id, not_(networks.c.external)
+    )
+    taken = set(tx.connection.execute(others).scalars())
+    return next(number for number in count() if number not in taken)
+
+
+def bridge_of(network: Record) -> str | None:
+    """Return what a tenants' network's bridge is called on every host that serves it."""
+    if network["external"]:
+        return None
+    columns = ("segmentation_id", "physical_network", "namesake")
+    return bridge_name(*(network[column] for column in columns))
 
 
 def taken_vlans(tx: Transaction, physical: str) -> set[int]:

@@ -37,7 +37,6 @@ from trunkline.model import (
     VifType,
     by_family,
 )
-from trunkline.ownership import bridge_name
 from trunkline.service import address_pairs, addresses, gateways, nova, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
@@ -51,6 +50,7 @@ from trunkline.service.collections import (
 )
 from trunkline.service.concern import differs, membership_changed, names_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
+from trunkline.service.networks import bridge_of
 from trunkline.service.provisioning import (
     instance_ports,
     is_instance_owner,
@@ -84,7 +84,12 @@ ADDRESSES = ("fixed_ips", "allowed_address_pairs")
 
 
 _NETWORKS = select(
-    networks.c.id, networks.c.dns_domain, networks.c.segmentation_id, networks.c.physical_network
+    networks.c.id,
+    networks.c.dns_domain,
+    networks.c.segmentation_id,
+    networks.c.physical_network,
+    networks.c.namesake,
+    networks.c.external,
 ).where(networks.c.id.in_(bindparam("network_ids", expanding=True)))
 
 
@@ -121,7 +126,7 @@ def _told_of_networks(tx: Transaction, network_ids: set[str]) -> dict[str, Recor
 
 def _told_of_network(tx: Transaction, network: Record) -> Record:
     """Return what its ports tell of a network: its DNS domain, and its bridge if Nova needs it."""
-    bridge = bridge_name(network["segmentation_id"], network["physical_network"])
+    bridge = bridge_of(network)
     return {
         "network_dns_domain": network["dns_domain"],
         "plugged_into": bridge if tx.limits.vif is VifType.BRIDGE else None,

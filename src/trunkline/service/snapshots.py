@@ -321,6 +321,7 @@ def _networks(
             router_id=row.router_id and RouterId(row.router_id),
             gateway_mode=GatewayMode(row.gateway),
             dns_domain=row.dns_domain.rstrip(".") or DNS_DOMAIN,
+            namesake=row.namesake,
         )
         for row in rows
     ]

@@ -339,7 +339,8 @@ class Cloud:
         unplugged: Ports whose interface is not there.
         left_out: Ports of which a walk does not tell that they hear broadcasts, unless they are
             its ends: a host may have thousands.
-        switch: What the wire between the trunks is called.
+        switches: What the wire between the trunks of a physical network is called, where not by
+            that.
         pruned: By host, the tags that the switch's port is known not to carry; None stands for
             frames without one.
         probed_at: When that was last seen by a probe; empty if it is taken for granted.
@@ -350,7 +351,7 @@ class Cloud:
     names: Mapping[PortId, str] = field(default_factory=dict)
     unplugged: frozenset[PortId] = frozenset()
     left_out: frozenset[PortId] = frozenset()
-    switch: str = "switch"
+    switches: Mapping[str, str] = field(default_factory=dict)
     pruned: Mapping[str, frozenset[int | None]] = field(default_factory=dict)
     probed_at: str = ""
 

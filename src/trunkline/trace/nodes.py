@@ -117,7 +117,7 @@ def _by_hand(network: NetworkView, subnets: Iterable[SubnetView]) -> Given:
 
 def _leased(network: NetworkView, port: PortView, hosts: Iterable[TracedHost]) -> Given | None:
     """Return the routes of a port's lease, of whichever host's server on its network knows it."""
-    bridge = bridge_name(network.vlan_id, network.physical_network)
+    bridge = bridge_name(network.vlan_id, network.physical_network, network.namesake)
     for host in hosts:
         server = host.dhcp.get(bridge)
         here = server and any(n.id == network.id for n in host.snapshot.networks)
@@ -132,7 +132,7 @@ def _advertised(host: TracedHost, network: NetworkView, port: PortView) -> Given
 
     None if nobody advertises, or if the address is DHCPv6's to give, and it does not.
     """
-    name = bridge_name(network.vlan_id, network.physical_network)
+    name = bridge_name(network.vlan_id, network.physical_network, network.namesake)
     server, bridge = host.state.dhcp.get(name), host.state.bridges.get(name)
     if server is None or bridge is None or not advertises(server, port.mac):
         return None

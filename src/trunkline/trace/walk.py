@@ -359,9 +359,12 @@ def _switches(cloud: Cloud, walk: Walk) -> Mapping[str, SwitchNode]:
     for host in cloud.hosts:
         for name, nic in host.config.trunks.items():
             trunks.setdefault(name, {})[host.name] = nic
-    single = len(trunks) == 1
+
+    def usual(name: str) -> str:
+        return "switch" if len(trunks) == 1 else f"switch {name}"
+
     return {
-        name: SwitchNode(cloud.switch if single else f"{cloud.switch} {name}", hosts, walk)
+        name: SwitchNode(cloud.switches.get(name, usual(name)), hosts, walk)
         for name, hosts in trunks.items()
     }
 
@@ -371,7 +374,7 @@ def _macs(cloud: Cloud) -> dict[str, str]:
     macs: dict[str, str] = {}
     for host in cloud.hosts:
         for network in host.snapshot.networks:
-            bridge = bridge_name(network.vlan_id, network.physical_network)
+            bridge = bridge_name(network.vlan_id, network.physical_network, network.namesake)
             macs[anycast_mac(network.id)] = f"the gateway on {bridge}"
             macs[gateway_mac(HostName(host.name), network.id)] = f"{host.name}'s {bridge}"
         for space in host.spaces:

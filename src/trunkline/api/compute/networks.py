@@ -19,7 +19,6 @@ from trunkline.core.allocate import Pool, next_vlan, pools_without, usable
 from trunkline.db.engine import Transaction
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN, GatewayMode
-from trunkline.ownership import bridge_name
 from trunkline.service import auto_allocation
 from trunkline.service.collections import Record
 from trunkline.service.network_ranges import UNOWNED
@@ -199,12 +198,11 @@ def _view(call: Call, network: Record) -> Record:
     shown = {"id": network["id"], "label": network["name"], **_addresses(subnets)}
     if not call.caller.may_attribute("get_network:provider:segmentation_id"):
         return shown
-    vlan_id, physical = network["segmentation_id"], network["physical_network"]
     return {
         **shown,
         "project_id": network["project_id"] or None,
-        "vlan": vlan_id,
-        "bridge": bridge_name(vlan_id, physical),
+        "vlan": network["segmentation_id"],
+        "bridge": network["bridge"],
         "multi_host": True,
         "host": None,
         "mtu": network["mtu"],

@@ -31,6 +31,7 @@ from trunkline.lab.scenarios.services import (
     play_qos,
     play_source,
 )
+from trunkline.lab.scenarios.trunks import play_trunks
 from trunkline.lab.stage import Stage
 from trunkline.lab.verdict import Act, Report
 from trunkline.model import Provisioning
@@ -109,6 +110,7 @@ LAYOUTS = {
         Scenario("upstream", "6b by way of a router on the trunk", play_upstream),
         Scenario("ipv6", "1, 3, 4, 5, 6 and 6b in IPv6", play_ipv6),
         Scenario("redundant", "a router on two hosts, of which one is lost", play_redundant),
+        Scenario("trunks", "two physical networks, and one VLAN id on both", play_trunks),
         Scenario("single", "one host is gateway, DHCP and NAT for all", play_single),
     )
 }

@@ -81,7 +81,7 @@ def _floating_act(stage: Stage, sender: str, receiver: str) -> Act:
         ),
         nothing(
             "nothing of it on the trunk",
-            on_trunk(Seen((*request, *reply)), stage.ground, stage.cast),
+            on_trunk(Seen((*request, *reply)), stage.ground),
         ),
     ]
     if a.host == LEFT:

@@ -102,7 +102,7 @@ def _boot_act(stage: Stage) -> Act:
     checks.append(
         nothing(
             "what finds routers and servers is on no trunk",
-            on_trunk(found, stage.ground, stage.cast),
+            on_trunk(found, stage.ground),
         )
     )
     title = "VM_1 and VM_4 boot, VM_3 and VM_6 ask for what they have"
@@ -152,7 +152,7 @@ def _same_host_act(stage: Stage) -> Act:
         ),
         *(nothing(f"{name} does not", asked.on(name)) for name in ("VM_3", "VM_6")),
         heard(f"the echo passes {segment.bridge}", probe, LEFT, segment.bridge),
-        nothing("the echo is not on the trunk", on_trunk(probe, stage.ground, stage.cast)),
+        nothing("the echo is not on the trunk", on_trunk(probe, stage.ground)),
     ]
     story = first_of(carried, soliciting(target))
     return act(stage, "VM_1 pings VM_2: same tenant, same host", [shot], story, checks)
@@ -207,7 +207,7 @@ def _routed_act(stage: Stage) -> Act:
         routed(f"the request goes out by {there.bridge}", request, LEFT, there),
         routed(f"the reply goes out by {here.bridge}", reply, LEFT, here),
         has_route(stage, LEFT, f"{prefix} dev {there.bridge} proto kernel", version=6),
-        nothing("nothing of it on the trunk", on_trunk(request, stage.ground, stage.cast)),
+        nothing("nothing of it on the trunk", on_trunk(request, stage.ground)),
     ]
     title = "VM_1 pings VM_3: other tenant, same host"
     return act(stage, title, [shot, tcp], carried, checks)
@@ -247,6 +247,6 @@ def _absent_act(stage: Stage) -> Act:
             absent(stage),
             Check("the sender gets 'no route'", refused, met(shot)),
             nothing("nothing of it leaves", on_wire(probe, stage.ground, stage.cast)),
-            nothing("nothing of it on the trunk", on_trunk(probe, stage.ground, stage.cast)),
+            nothing("nothing of it on the trunk", on_trunk(probe, stage.ground)),
         ]
         return act(stage, "the other tenant's network is not here", [shot], carried, checks)

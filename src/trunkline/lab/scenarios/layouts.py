@@ -197,7 +197,7 @@ def tagged_act(stage: Stage) -> Act:
     checks = [
         answered(shot, target.address),
         tags_on_trunk(stage, shot.seen.of(carried), here.vlan_id, "it crosses the trunk"),
-        heard(f"its ARP broadcast reaches {IDLE}'s NIC", arp, IDLE, stage.ground.trunk),
+        heard(f"its ARP broadcast reaches {IDLE}'s NIC", arp, IDLE, flat.trunk),
         nothing(
             f"nothing of it gets into {flat.bridge}",
             everything.where(lambda f: f.device == flat.bridge or f.node in ("VM_1", "VM_6")),

@@ -182,7 +182,7 @@ def _leak_act(stage: Stage) -> Act:
             leaving.places(),
         ),
         came_as_error(shot, {r.ip for r in stage.topology.internet.routers}),
-        nothing("nothing of it on the trunk", on_trunk(probe, stage.ground, stage.cast)),
+        nothing("nothing of it on the trunk", on_trunk(probe, stage.ground)),
         nothing("VM_6 never sees it", probe.on("VM_6")),
     ]
     remark = (
@@ -202,7 +202,7 @@ def _guarded_act(stage: Stage) -> Act:
         absent(stage),
         came_as_error(shot, {stage.gateway("VM_1")}),
         nothing("nothing of it leaves", on_wire(probe, stage.ground, stage.cast)),
-        nothing("nothing of it on the trunk", on_trunk(probe, stage.ground, stage.cast)),
+        nothing("nothing of it on the trunk", on_trunk(probe, stage.ground)),
     ]
     story = told(shot, stage.gateway("VM_1"))
     title = "with the default guard: answered at once, nothing leaves"

@@ -75,7 +75,7 @@ def _boot_act(stage: Stage, instance: str, seen: Seen, predicted: Trace) -> Act:
             for host in others
         ),
         Check(f"only {gateway} answers", bool(answers) and not wrong, Seen(answers).places()),
-        nothing("no answer crosses the trunk", on_trunk(Seen(answers), stage.ground, stage.cast)),
+        nothing("no answer crosses the trunk", on_trunk(Seen(answers), stage.ground)),
         Check(
             f"the offer is {seat.address} with router {gateway}",
             offered == {(seat.address, gateway, gateway)},
@@ -118,7 +118,7 @@ def play_2(stage: Stage) -> tuple[Act, ...]:
             leaving.places(),
         ),
         conntrack,
-        nothing("nothing of it on the trunk", on_trunk(probe, stage.ground, stage.cast)),
+        nothing("nothing of it on the trunk", on_trunk(probe, stage.ground)),
         nothing(f"nothing of it on {RIGHT}", probe.on(RIGHT)),
     ]
     remark = (
@@ -161,7 +161,7 @@ def play_3(stage: Stage) -> tuple[Act, ...]:
             reply.places(),
         ),
         heard(f"the echo passes {segment.bridge}", probe, LEFT, segment.bridge),
-        nothing("the echo is not on the trunk", on_trunk(probe, stage.ground, stage.cast)),
+        nothing("the echo is not on the trunk", on_trunk(probe, stage.ground)),
         nothing(
             "nobody else receives it",
             probe.where(lambda f: f.node not in ("VM_1", "VM_2", LEFT)),
