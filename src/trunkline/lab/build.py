@@ -83,7 +83,7 @@ def lay_cables(lab: Lab) -> None:
 def cut_power(lab: Lab, host: str) -> None:
     """End a host: nothing of it is left but its disk. Its instances are the caller's to end."""
     namespace = lab.namespace(host)
-    for link, *_ in _cables(lab, host):  # first: no process has a last word
+    for link, *_ in reversed(_cables(lab, host)):  # first: no process has a last word
         netns.delete_link(namespace, link)
     inside = spaces.found_under(lab.directory / "hosts" / host)
     kill_inside(*inside, namespace)
