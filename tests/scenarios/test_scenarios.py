@@ -12,6 +12,7 @@ from leftovers import PREFIX
 
 from trunkline.cli.main import main
 from trunkline.errors import Invalid
+from trunkline.lab import life
 from trunkline.lab.scenarios import ALL, SCENARIOS, play
 from trunkline.lab.scenarios.other_tenant import play_6b_with
 from trunkline.lab.stage import Stage
@@ -39,6 +40,8 @@ def test_scenario(stage: Stage, key: str, turn: str) -> None:
 
     assert failed(report) == [], f"the {turn} time"
     assert report.passed
+    _, rebuilt = life.up(stage.lab.text(), stage.lab.topology.name)
+    assert not rebuilt, "the scenario left a lab that is not whole"
 
 
 def test_walk_of_scenario_6_is_asymmetric(stage: Stage) -> None:

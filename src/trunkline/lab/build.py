@@ -318,7 +318,7 @@ def start_metadata(lab: Lab) -> None:
 def stop_metadata(lab: Lab) -> None:
     """End what ``start_metadata`` has started."""
     for label in ("metadata", *(f"metadata-{host}" for host in lab.topology.hosts)):
-        lab.stop(label)
+        lab.retire(label)
 
 
 def _metadata_secret(lab: Lab) -> str:
@@ -436,7 +436,7 @@ def wait_for_ipv6(
 
 def unplug_instance(lab: Lab, instance: str) -> None:
     """End an instance; its tap vanishes from the host."""
-    lab.stop(f"udhcpc-{instance}")
+    lab.retire(f"udhcpc-{instance}")
     netns.delete_link(lab.namespace(instance), "eth0")
     netns.delete(lab.namespace(instance))
 

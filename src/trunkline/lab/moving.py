@@ -28,6 +28,7 @@ from trunkline.lab.waiting import limit_s, until
 
 WIRE, GUEST = "wire", "guest"
 INTERVAL_S = 0.1
+LABEL = "moving-ping"  # its record and its log
 SIGINT = 2
 TALK_S = 5.0  # TCP tries again after 0.2 s, 0.6 s, 1.4 s and 3 s
 ANSWERED, UNANSWERED = "bytes from", "no answer yet"  # as iputils' ping says it
@@ -117,10 +118,11 @@ class Pinging:
     """A ping under way, ten packets a second."""
 
     def __init__(self, lab: Lab, node: str, address: IPv4Address) -> None:
-        self._log = lab.directory / "logs" / "moving-ping.log"
+        self._lab = lab
+        self._log = lab.directory / "logs" / f"{LABEL}.log"
         self._log.unlink(missing_ok=True)
         argv = ["ping", "-n", "-O", "-i", str(INTERVAL_S), str(address)]
-        self._process = lab.spawn("moving-ping", node, argv)
+        self._process = lab.spawn(LABEL, node, argv)
 
     def wait_for(self, answers: int) -> None:
         """Wait until so many more packets have been answered."""
@@ -136,6 +138,7 @@ class Pinging:
         """Stop, and return how it went."""
         self._process.signal(SIGINT)
         found = until("ping says how it went", lambda: SUMMARY.search(self._log.read_text()))
+        self._lab.retire(LABEL)
         sent, received = found.groups() if found else ("0", "0")
         return Loss(int(sent), int(received))
 

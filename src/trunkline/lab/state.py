@@ -158,7 +158,7 @@ class Lab:
         return process if process.alive() else None
 
     def labels(self) -> tuple[str, ...]:
-        """Return the labels of all processes ever recorded, sorted."""
+        """Return the labels of all processes that are to run, sorted."""
         with suppress(FileNotFoundError):
             return tuple(sorted(p.name for p in (self.directory / "pids").iterdir()))
         return ()
@@ -168,6 +168,11 @@ class Lab:
         process = self.process(label)
         if process:
             process.stop()
+
+    def retire(self, label: str) -> None:
+        """End a recorded process for good: the lab is whole without it."""
+        self.stop(label)
+        (self.directory / "pids" / label).unlink(missing_ok=True)
 
     def last_words(self, *labels: str) -> str:
         """Return the last lines that processes wrote, for the end of an error message."""
