@@ -33,11 +33,14 @@ class Lane:
 
     Attributes:
         vlan_id: None: its frames have no tag (a flat network's).
+        network: Whose segment it is; several of one network's are to be joined somewhere. Empty:
+            that does not matter, as to a host that sends.
     """
 
     physical_network: str
     vlan_id: int | None
     sizes: tuple[int, ...]
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)

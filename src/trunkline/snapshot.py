@@ -108,6 +108,14 @@ class SubnetView:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentView:
+    """Where a network is, besides its first segment: a VLAN of a physical network."""
+
+    physical_network: str
+    vlan_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkView:
     """A network that the host must serve, sorted by id in its snapshot.
 
@@ -117,6 +125,8 @@ class NetworkView:
             is offered to them.
         dns_domain: What names are in; without the last dot.
         namesake: Which of the cloud's networks with its VLAN id it is: its links' names say so.
+        further: Its segments on further physical networks. A host is on the first of all whose
+            trunk it has; links are called by the first of all on every host.
         subnets: Of both families; IPv6 ones where the default router and a gateway ``per_host``
             serve it.
     """
@@ -132,6 +142,7 @@ class NetworkView:
     gateway_mode: GatewayMode = GatewayMode.PER_HOST
     dns_domain: str = DNS_DOMAIN
     namesake: int = 0
+    further: tuple[SegmentView, ...] = ()
 
     @property
     def domain(self) -> DomainId:
@@ -431,6 +442,7 @@ def _network_out(network: NetworkView) -> dict[str, Any]:
         "gateway_mode": network.gateway_mode.value,
         "dns_domain": network.dns_domain,
         "namesake": network.namesake,
+        "further": [[one.physical_network, one.vlan_id] for one in network.further],
     }
 
 
@@ -440,6 +452,7 @@ def _network_in(data: Mapping[str, Any]) -> NetworkView:
             **data,
             "subnets": tuple(map(_subnet_in, data["subnets"])),
             "gateway_mode": GatewayMode(data["gateway_mode"]),
+            "further": tuple(SegmentView(*one) for one in data.get("further", ())),
         }
     )
 

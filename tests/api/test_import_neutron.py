@@ -54,6 +54,12 @@ def furnish(source: Cloud) -> dict[str, Any]:
     source.alice.create("floatingips", floating)
     rbac = {"object_type": "network", "object_id": network["id"], "target_tenant": "p2"}
     source.alice.create("rbac-policies", {**rbac, "action": "access_as_shared"})
+    places = ("physnet1", "physnet2")
+    segments = [
+        {"provider:physical_network": place, "provider:segmentation_id": vlan_id}
+        for vlan_id, place in enumerate(places, start=4010)
+    ]
+    source.admin.create("networks", {"segments": segments, "project_id": "p1"})
     source.admin.request("PUT", "/v2.0/quotas/p1", {"quota": {"port": 77}})
     return port
 

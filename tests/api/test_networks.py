@@ -8,6 +8,7 @@ import pytest
 from running import Cloud
 
 from trunkline.errors import Conflict, Forbidden, Invalid, NotFound, RequestError
+from trunkline.snapshot import SegmentView
 
 VLAN = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
 
@@ -59,6 +60,8 @@ def test_an_exhausted_range_says_so(cloud: Cloud) -> None:
     with pytest.raises(Conflict, match="vlan_ranges") as refusal:
         cloud.admin.create("networks", wish)
     assert refusal.value.kind == "NoNetworkAvailable"
+    for network in found:
+        cloud.admin.delete("networks", network["id"])
 
 
 def test_one_vlan_id_on_two_physical_networks(cloud: Cloud) -> None:
@@ -388,3 +391,105 @@ def test_an_instance_is_bound_on_a_flat_network(cloud: Cloud) -> None:
     assert view.physical_network == "physnet2"
     cloud.admin.delete("ports", port["id"])
     cloud.admin.delete("networks", network["id"])
+
+
+def span(first: int, second: int) -> list[dict[str, Any]]:
+    """Return a wish for two segments with these VLAN ids."""
+    places = {"physnet1": first, "physnet2": second}
+    return [
+        {"provider:physical_network": place, "provider:segmentation_id": vlan_id}
+        for place, vlan_id in places.items()
+    ]
+
+
+SPAN = span(4010, 4020)
+
+
+def test_a_network_on_two_physical_networks(cloud: Cloud) -> None:
+    """All its segments are shown, and told to hosts; both VLAN ids are taken till it goes."""
+    network = cloud.admin.create("networks", {"segments": SPAN})
+    cloud.instance(network, "either")
+    with cloud.agent("either") as agent:
+        snapshot = agent.snapshot(None, 0)
+
+    assert snapshot
+    (view,) = [view for view in snapshot.networks if view.id == network["id"]]
+    assert (view.physical_network, view.vlan_id) == ("physnet1", 4010)
+    assert view.further == (SegmentView("physnet2", 4020),)
+    assert network["segments"] == [{"provider:network_type": "vlan", **one} for one in SPAN]
+    assert cloud.admin.show("networks", network["id"])["segments"] == network["segments"]
+    assert network["trunkline:bridge"] == "br4010"
+    for one in SPAN:
+        with pytest.raises(Conflict, match=str(one["provider:segmentation_id"])) as refusal:
+            cloud.admin.create("networks", one)
+        assert refusal.value.kind == "VlanIdInUse"
+    for port in cloud.admin.list("ports", network_id=network["id"]):
+        if not port["device_owner"].startswith("network:"):
+            cloud.admin.delete("ports", port["id"])
+    cloud.admin.delete("networks", network["id"])
+    assert [cloud.admin.create("networks", one)["segments"] for one in SPAN] == [[], []]
+
+
+def test_segments_without_vlans_get_them_from_the_ranges(cloud: Cloud) -> None:
+    """Each from its own physical network's; one segment alone is as by provider attributes."""
+    places = [{"provider:physical_network": place} for place in ("physnet1", "physnet2")]
+
+    network = cloud.admin.create("networks", {"segments": places})
+    alone = cloud.admin.create("networks", {"segments": span(4013, 4023)[1:]})
+
+    first, second = (one["provider:segmentation_id"] for one in network["segments"])
+    assert 100 <= first <= 199
+    assert second in (10, 20)
+    assert alone["segments"] == []
+    assert alone["provider:segmentation_id"] == 4023
+    assert alone["provider:physical_network"] == "physnet2"
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"),
+    [
+        ({"segments": SPAN, "provider:segmentation_id": 4010}, "inside segments only"),
+        ({"segments": [SPAN[0], {**SPAN[1], **SPAN[0]}]}, "physnet1 has more than one"),
+        ({"segments": [SPAN[0], {"provider:segmentation_id": 4021}]}, "must name"),
+        (
+            {"segments": [SPAN[0], {**SPAN[1], "provider:network_type": "flat"}]},
+            "a flat network has one segment",
+        ),
+        ({"segments": SPAN, "router:external": True}, "on no trunk"),
+        ({"segments": [{"provider:vlan": 3}]}, "unknown"),
+        ({"segments": [{**SPAN[0], "provider:segmentation_id": 4095}]}, "segments"),
+        ({"segments": "physnet1"}, "is not a list"),
+    ],
+    ids=["twice", "same trunk", "unnamed", "flat", "external", "key", "no VLAN", "no list"],
+)
+def test_segments_that_contradict_each_other(
+    cloud: Cloud, wish: dict[str, Any], reason: str
+) -> None:
+    """Refused by name, and nothing is made."""
+    before = len(cloud.admin.list("networks"))
+
+    with pytest.raises(Invalid, match=reason):
+        cloud.admin.create("networks", wish)
+
+    assert len(cloud.admin.list("networks")) == before
+
+
+def test_a_taken_vlan_in_a_further_segment(cloud: Cloud) -> None:
+    """Of two wishes, the second has a VLAN that somebody has; the first one's stays free."""
+    first, second = span(4011, 4021)
+    cloud.admin.create("networks", second)
+
+    with pytest.raises(Conflict, match="4021"):
+        cloud.admin.create("networks", {"segments": [first, second]})
+
+    assert cloud.admin.create("networks", first)["provider:segmentation_id"] == 4011
+
+
+def test_segments_are_the_administrators(cloud: Cloud) -> None:
+    """Members neither set nor see them; a network with several does not become external."""
+    with pytest.raises(Forbidden, match="segments"):
+        cloud.alice.create("networks", {"segments": SPAN})
+    assert "segments" not in cloud.network("alice")
+    network = cloud.admin.create("networks", {"segments": span(4012, 4022)})
+    with pytest.raises(Invalid, match="several segments"):
+        cloud.admin.update("networks", network["id"], {"router:external": True})

@@ -77,6 +77,14 @@ def placed(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def segments(_able: None) -> Iterator[Stage]:
+    """Two hosts on trunks of their own, and networks that are a VLAN on each."""
+    lab, _ = life.up(read("segments"), f"{PREFIX}segs")
+    yield Stage(lab)
+    life.down(f"{PREFIX}segs")
+
+
+@pytest.fixture(scope="module")
 def trunks(_able: None) -> Iterator[Stage]:
     """Two trunks, and a network with the same VLAN id on each."""
     lab, _ = life.up(read("trunks"), f"{PREFIX}trunks")

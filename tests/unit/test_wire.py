@@ -190,3 +190,30 @@ def test_numbers_beyond_the_probe_are_passed_over() -> None:
     odd = Heard("eth0", 100, ProbeFrame(7, 9, 1500), 1)
 
     assert judge(LANES, ranks([odd], [])).strays == ()
+
+
+def test_segments_of_one_network_are_heard_of_each_other() -> None:
+    """Joined, frames cross from tag to tag and are not astray; apart, the missing joint is named.
+
+    A host on both trunks is on the first segment; what it hears of itself by the other is no loop.
+    """
+    lanes = (Lane("left", 110, (46,), "net"), Lane("right", 210, (46,), "net"))
+    a = Rank("a", {"left": "eth0"}, frozenset({0}), (Heard("eth0", 110, ProbeFrame(1, 1, 46), 1),))
+    crossed = Heard("eth1", 210, ProbeFrame(0, 0, 46), 1)
+    b = Rank("b", {"right": "eth1"}, frozenset({1}), (crossed,))
+
+    joined = judge(lanes, (a, b))
+    apart = judge(lanes, (a, replace(b, heard=())))
+    both = Rank("both", {"left": "eth0", "right": "eth1"}, frozenset({0}), (crossed,))
+    astray = judge(tuple(replace(lane, network="") for lane in lanes), (a, b))
+
+    assert joined.faults == ()
+    assert {(p.source, p.destination, p.carriage) for p in joined.paths} == {
+        ("a", "b", Carriage.CARRIED),
+        ("b", "a", Carriage.CARRIED),
+    }
+    (fault,) = apart.faults
+    assert fault.startswith("VLAN 110 on left, a to b: not carried; the network's segments on left")
+    assert fault.endswith("and right are to be joined by what is between them")
+    assert judge(lanes, (both,)).faults == ()
+    assert len(astray.strays) == 2

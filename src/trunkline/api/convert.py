@@ -18,7 +18,7 @@ from typing import Any
 
 from trunkline.core.allocate import BITS
 from trunkline.db.engine import format_time
-from trunkline.model import IpAddress, IpNetwork
+from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, IpAddress, IpNetwork
 from trunkline.service.security_groups import PROTOCOLS
 from trunkline.service.tags import TAGS_MAX
 
@@ -533,6 +533,25 @@ def host_route(value: Any) -> dict[str, str]:
     return {
         "destination": ipv4_prefix_text(found["destination"]),
         "nexthop": ipv4_text(found["nexthop"]),
+    }
+
+
+SEGMENT: dict[str, Converter] = {
+    "network_type": or_null(one_of("vlan", "flat")),
+    "physical_network": or_null(host),
+    "segmentation_id": or_null(integer(VLAN_ID_MIN, VLAN_ID_MAX)),
+}
+
+
+@typed({"type": "object"})
+def segment(value: Any) -> dict[str, Any]:
+    """Return a network's segment, with ``provider:`` taken off its keys."""
+    prefix = "provider:"
+    found = _object(value, {prefix + key for key in SEGMENT})
+    return {
+        key: convert(found[prefix + key])
+        for key, convert in SEGMENT.items()
+        if found.get(prefix + key) not in (None, "")
     }
 
 

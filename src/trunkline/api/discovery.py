@@ -33,6 +33,7 @@ EXTENSIONS = {
     "extra_dhcp_opt": "Neutron Extra DHCP options",
     "filter-validation": "Filter parameters validation",
     "ip-substring-filtering": "IP address substring filtering",
+    "multi-provider": "Multi Provider Network",
     "net-mtu": "Network MTU",
     "net-mtu-writable": "Network MTU (writable)",
     "network-ip-availability": "Network IP Availability",

@@ -134,6 +134,7 @@ NETWORK = Table(
             field="segmentation_id",
             filter=c.filter_number,
         ),
+        Attribute("segments", c.list_of(c.segment), filter=None),
         Attribute(
             "trunkline:provisioning", c.one_of(*Provisioning), field="provisioning", put=True
         ),

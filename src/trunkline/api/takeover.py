@@ -223,8 +223,6 @@ def _named(collection: str, body: Record) -> str:
 
 def _require_possible(collection: str, body: Record) -> None:
     """Raise Invalid for what the table of attributes would let pass, and loses its meaning."""
-    if collection == "networks" and body.get("segments"):
-        raise Invalid("it has several segments (segments); a network is on one VLAN here.")
     if collection == "security-groups" and body.get("stateful") is False:
         raise Invalid("it is stateless (stateful false); hosts track every connection.")
     if collection == "security-group-rules" and body.get("remote_address_group_id"):
@@ -243,6 +241,8 @@ def _adapted(collection: str, given: Record) -> Record:
         found.pop("is_default", None)
     elif collection == "networks":
         found = {name: value for name, value in found.items() if "trunkline:" not in name}
+    if found.get("segments"):
+        found = {name: value for name, value in found.items() if "provider:" not in name}
     if collection == "routers" and found.get("external_gateway_info"):
         info = found["external_gateway_info"]
         kept = {key: info[key] for key in ("network_id", "enable_snat") if key in info}

@@ -269,9 +269,10 @@ def compile_segment_sets(served: tuple[Served, ...], transits: Iterable[str]) ->
 
 
 def _zone(served: Served) -> int:
-    """Return a bridge's zone: its VLAN id, or without one a number that no VLAN has."""
-    if served.network.vlan_id is not None:
-        return served.network.vlan_id
+    """Return a bridge's zone: the VLAN id that it is called by, or a number that no VLAN has."""
+    network = served.network
+    if network.vlan_id is not None and not network.namesake:
+        return network.vlan_id
     digest = sha256(served.bridge.encode()).digest()
     return VLAN_ID_MAX + 2 + int.from_bytes(digest[:2]) % (ZONES - VLAN_ID_MAX - 2)
 

@@ -21,13 +21,13 @@ TAGGED = ("8021q", "8021ad")  # IEEE 802.1Q: customer and service tags
 
 def compile_flat_sets(served: Iterable[Served]) -> list[NftSet]:
     """Return the NICs that are plugged into bridges; no set where there is none."""
-    trunks = {f'"{s.trunk}"': "" for s in served if s.network.vlan_id is None}
+    trunks = {f'"{s.trunk}"': "" for s in served if s.vlan_id is None}
     return [NftSet("untagged_trunks", "type ifname", elements=trunks)] if trunks else []
 
 
 def compile_flat_chains(served: Iterable[Served]) -> list[Chain]:
     """Return the bridge table's chains about frames of those NICs."""
-    if all(s.network.vlan_id is not None for s in served):
+    if all(s.vlan_id is not None for s in served):
         return []
     return [
         Chain("untagged-in", _rules("iifname"), Hook("filter", "prerouting", FROM_TRUNK_PRIORITY)),

@@ -46,6 +46,7 @@ class Served:
     """A network that this host can serve, and on what.
 
     Attributes:
+        vlan_id: The tag of its frames on the trunk; None: they have none.
         space: The network namespace that has its gateway; empty: the host itself, which is the
             default router.
         elsewhere: Its gateway is on other hosts, where its router is placed; here is a bridge.
@@ -54,6 +55,7 @@ class Served:
     network: NetworkView
     bridge: str
     trunk: str
+    vlan_id: int | None
     space: str = ""
     elsewhere: bool = False
 
@@ -70,7 +72,7 @@ class Served:
     @property
     def wire(self) -> str:
         """Return the bridge's port towards the switch: a VLAN device, or the NIC itself."""
-        flat = self.network.vlan_id is None
+        flat = self.vlan_id is None
         return self.trunk if flat else ownership.vlan_name(self.bridge)
 
     @property
@@ -98,12 +100,13 @@ def _choose(
     by_id = {router.id: router for router in routers}
     for network in networks:
         bridge = ownership.bridge_name(network.vlan_id, network.physical_network, network.namesake)
-        trunk = config.trunks.get(network.physical_network, "")
+        trunk, vlan_id = _segment(network, config)
         router = by_id.get(network.router_id) if network.router_id else None
         here = router is not None and router.is_default and not router.hosts
         elsewhere = bool(router and router.hosts and config.host not in router.hosts)
         within = ownership.space_name(network.domain, HostName(config.host))
-        place = Served(network, bridge, trunk, "" if here or elsewhere else within, elsewhere)
+        inner = "" if here or elsewhere else within
+        place = Served(network, bridge, trunk, vlan_id, inner, elsewhere)
         hindrance = _hindrance(place, config, facts) or (here and _overlap(network, facts))
         if not hindrance and bridge in served:
             hindrance = f"{bridge} already serves network {served[bridge].network.id}"
@@ -117,6 +120,17 @@ def _choose(
     return same(tuple(served.values())), tuple(problems)
 
 
+def _segment(network: NetworkView, config: HostConfig) -> tuple[str, int | None]:
+    """Return trunk and tag of the first of a network's segments that this host is on.
+
+    The first segment's, with no trunk, if it is on none.
+    """
+    places = [(network.physical_network, network.vlan_id)]
+    places += ((one.physical_network, one.vlan_id) for one in network.further)
+    here = ((config.trunks[name], vlan_id) for name, vlan_id in places if name in config.trunks)
+    return next(here, ("", network.vlan_id))
+
+
 @lru_cache(maxsize=64)
 def same(served: tuple[Served, ...]) -> tuple[Served, ...]:
     """Return the one object that stands for these, so that what is made of it can be kept."""
@@ -127,13 +141,14 @@ def _hindrance(served: Served, config: HostConfig, facts: HostFacts) -> str:
     """Return why a network cannot be served here, or the empty string."""
     network, trunk = served.network, served.trunk
     if not trunk:
+        places = [network.physical_network, *(one.physical_network for one in network.further)]
         return (
-            f"no trunk for physical network {network.physical_network!r}; "
+            f"no trunk for physical network {' or '.join(map(repr, places))}; "
             "name one under [trunks] in the agent's configuration"
         )
     if trunk not in facts.links:
         return f"trunk {trunk} does not exist on this host; create it or correct [trunks]"
-    if network.vlan_id is not None and facts.vlan_making is None:
+    if served.vlan_id is not None and facts.vlan_making is None:
         return "this kernel can make no VLAN devices; see 'trunkline doctor'"
     if not facts.bridge_netfilter:
         return "br_netfilter is not loaded, so no group would hold; modprobe br_netfilter"
@@ -141,7 +156,7 @@ def _hindrance(served: Served, config: HostConfig, facts: HostFacts) -> str:
 
 
 def _name_taken(served: Served, facts: HostFacts) -> str:
-    flat = served.network.vlan_id is None
+    flat = served.vlan_id is None
     names = {served.bridge, ownership.cable_name(served.bridge)}
     for name in sorted(names if flat else names | {served.wire}):
         if name in facts.links:
@@ -156,7 +171,7 @@ def _name_taken(served: Served, facts: HostFacts) -> str:
 def _nic_taken(served: Served, config: HostConfig, facts: HostFacts) -> str:
     """Return why a flat network's NIC cannot be a port of its bridge: somebody else needs it."""
     trunk = served.trunk
-    if served.network.vlan_id is not None:
+    if served.vlan_id is not None:
         return ""
     if trunk == config.uplink:
         return f"trunk {trunk} is the uplink too; a flat network needs a NIC of its own"
@@ -258,7 +273,7 @@ def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
             name=s.bridge,
             mac=_bridge_mac(s, host),
             mtu=s.network.mtu,
-            alias=ownership.alias(s.network.id, s.trunk if s.network.vlan_id is None else ""),
+            alias=ownership.alias(s.network.id, s.trunk if s.vlan_id is None else ""),
             nf_call_ip6tables=s.has_ipv6,
         )
         for s in served
@@ -274,21 +289,21 @@ def compile_vlans(served: Iterable[Served], facts: HostFacts) -> dict[str, Vlan]
         Vlan(
             name=s.wire,
             trunk=s.trunk,
-            vlan_id=s.network.vlan_id,
+            vlan_id=s.vlan_id,
             mtu=s.network.mtu,
             bridge=s.bridge,
             alias=ownership.alias(s.network.id),
             making=facts.vlan_making,
         )
         for s in served
-        if s.network.vlan_id is not None
+        if s.vlan_id is not None
     )
     return {vlan.name: vlan for vlan in vlans}
 
 
 def compile_untagged(served: Iterable[Served]) -> dict[str, str]:
     """Return the bridge of each flat network by its NIC."""
-    return {s.trunk: s.bridge for s in served if s.network.vlan_id is None}
+    return {s.trunk: s.bridge for s in served if s.vlan_id is None}
 
 
 def compile_plugs(

@@ -190,6 +190,17 @@ Index(
     postgresql_where=networks.c.is_default,
 )
 
+network_segments = Table(
+    "network_segments",
+    metadata,
+    Column("network_id", ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True),  # a network's row has the first, 0
+    Column("physical_network", String(64), nullable=False),
+    Column("segmentation_id", Integer, nullable=False),
+    UniqueConstraint("physical_network", "segmentation_id"),
+)
+"""The further segments of networks that are on several physical networks."""
+
 _INSIDE = text("NOT external")
 Index(
     "uq_networks_namesake",

@@ -16,12 +16,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
+from itertools import permutations
 from pathlib import Path
 from shlex import quote
 from textwrap import dedent
 
 from trunkline.errors import Interrupted, MissingFeature, Rejected
-from trunkline.hoststate import Address, Bridge, HostConfig, Vlan
+from trunkline.hoststate import Address, Bridge, HostConfig, Vlan, VlanMaking
 from trunkline.kernel import netns, spaces, sysctl
 from trunkline.kernel.linux import LinuxKernel
 from trunkline.lab import dhcpv6
@@ -29,11 +30,13 @@ from trunkline.lab.state import RESOLV, Lab, kill_inside, write_secret
 from trunkline.lab.topology import (
     CONTROLLER,
     INTERNET,
+    JOINT,
     MANAGEMENT,
     PHYSICAL_NETWORK,
     ROUTER,
     SWITCH,
     Host,
+    Network,
     Trunk,
 )
 from trunkline.lab.waiting import limit_s, until
@@ -61,7 +64,7 @@ def lay_cables(lab: Lab) -> None:
     """Make all nodes but the instances, and connect them."""
     hosts = lab.topology.hosts.values()
     upstream = lab.topology.routers_upstream()
-    outside = (CONTROLLER, *lab.topology.switches(), INTERNET)
+    outside = (CONTROLLER, *lab.topology.switches(), *lab.topology.joints(), INTERNET)
     for node in (*outside, *upstream, *lab.topology.hosts):
         _make_node(lab, node)
     for node in outside:
@@ -73,11 +76,20 @@ def lay_cables(lab: Lab) -> None:
     for host in hosts:
         _make_host(lab, host)
     _make_controller(lab)
+    for joint in lab.topology.joints():
+        _cable_joint(lab, lab.namespace(joint))
     for trunk in lab.topology.trunks.values():
         _make_switch(lab, trunk)
     _make_internet(lab)
     for host in hosts:
         netns.route(lab.namespace(host.name), EVERYWHERE, via=_router(lab, host))
+
+
+def _cable_joint(lab: Lab, namespace: str) -> None:
+    """Give the joint a NIC on each switch; the port there is called by the other switch."""
+    for switch, other in permutations(lab.topology.switches(), 2):
+        netns.veth(namespace, switch, None, lab.namespace(switch), other)
+        netns.up(namespace, switch)
 
 
 def cut_power(lab: Lab, host: str) -> None:
@@ -158,6 +170,8 @@ def _make_switch(lab: Lab, trunk: Trunk) -> None:
     namespace, topology = lab.namespace(trunk.switch), lab.topology
     nodes = (*topology.hosts, *topology.routers_upstream())
     ports = [node for node in nodes if trunk in topology.trunks_of(node)]
+    if topology.joints():
+        ports += (switch for switch in topology.switches() if switch != trunk.switch)
     netns.bridge(namespace, SWITCH_BRIDGE, ports)
     rules = list(_trunk_rules(lab))
     if rules:
@@ -169,9 +183,7 @@ def tag_router(lab: Lab, bridge: Bridge, vlan_id: int, address: IPv4Interface) -
     config = HostConfig(ROUTER, {PHYSICAL_NETWORK: TRUNK}, None, None, (), str(lab.directory))
     with netns.enter(lab.namespace(ROUTER)):
         kernel = LinuxKernel()
-        making = kernel.facts(config).vlan_making
-        if making is None:
-            raise MissingFeature("this kernel can make no VLAN devices; see 'trunkline doctor'")
+        making = _vlan_making(kernel, config)
         name = vlan_name(bridge.name)
         vlan = Vlan(name, TRUNK, vlan_id, bridge.mtu, bridge.name, bridge.alias, making)
         for operation in (
@@ -182,6 +194,32 @@ def tag_router(lab: Lab, bridge: Bridge, vlan_id: int, address: IPv4Interface) -
         ):
             kernel.run(config, operation)
         kernel.close()
+
+
+def join_segments(lab: Lab, bridge: Bridge, network: Network) -> None:
+    """Have a network's VLANs on several switches be one segment, as the operator has to."""
+    vlans = {network.physical_network: network.vlan_id, **network.further}
+    trunks = {name: lab.topology.trunks[name].switch for name in vlans}
+    config = HostConfig(JOINT, trunks, None, None, (), str(lab.directory))
+    with netns.enter(lab.namespace(JOINT)):
+        kernel = LinuxKernel()
+        making = _vlan_making(kernel, config)
+        kernel.run(config, CreateBridge(bridge))
+        for name, vlan_id in vlans.items():
+            assert vlan_id is not None, "the topology was checked"
+            device = f"vlan{vlan_id}"
+            vlan = Vlan(
+                device, trunks[name], vlan_id, bridge.mtu, bridge.name, bridge.alias, making
+            )
+            kernel.run(config, CreateVlan(vlan))
+        kernel.close()
+
+
+def _vlan_making(kernel: LinuxKernel, config: HostConfig) -> VlanMaking:
+    making = kernel.facts(config).vlan_making
+    if making is None:
+        raise MissingFeature("this kernel can make no VLAN devices; see 'trunkline doctor'")
+    return making
 
 
 def _trunk_rules(lab: Lab) -> Iterator[str]:

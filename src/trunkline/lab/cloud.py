@@ -179,10 +179,10 @@ class Cloud:
         }
         if network.flat:
             body["provider:network_type"] = "flat"
-        if network.vlan_id is not None:
-            body["provider:segmentation_id"] = network.vlan_id
-        if not network.flat or network.physical_network != PHYSICAL_NETWORK:
-            body["provider:physical_network"] = network.physical_network
+        if network.further:
+            body["segments"] = _segments(network)
+        else:
+            body |= _provider(network)
         made = self.admin.create("networks", body)
         subnet = {
             "name": network.name,
@@ -419,6 +419,21 @@ class Cloud:
             )
             for network in self._lab.topology.networks.values()
         }
+
+
+def _provider(network: Network) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if network.vlan_id is not None:
+        body["provider:segmentation_id"] = network.vlan_id
+    if not network.flat or network.physical_network != PHYSICAL_NETWORK:
+        body["provider:physical_network"] = network.physical_network
+    return body
+
+
+def _segments(network: Network) -> list[dict[str, Any]]:
+    vlans = {network.physical_network: network.vlan_id, **network.further}
+    keys = ("provider:physical_network", "provider:segmentation_id")
+    return [dict(zip(keys, one, strict=True)) for one in vlans.items()]
 
 
 def _ipv6_name(network: Network) -> str:

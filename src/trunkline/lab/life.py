@@ -17,7 +17,7 @@ from trunkline.kernel import netns
 from trunkline.lab import build, state
 from trunkline.lab.cloud import Cloud, Seat, Segment, write_users
 from trunkline.lab.state import Lab
-from trunkline.lab.topology import ROUTER, load
+from trunkline.lab.topology import JOINT, ROUTER, load
 from trunkline.lab.waiting import until
 from trunkline.model import GatewayMode
 from trunkline.ownership import alias
@@ -71,6 +71,11 @@ def _build(lab: Lab) -> None:
     cloud.create()
     for segment in cloud.segments().values():
         _serve_upstream(lab, segment)
+        network = lab.topology.networks[segment.network]
+        if network.further:
+            mac = segment.own_mac(JOINT)
+            bridge = Bridge(segment.bridge, mac, build.MTU, alias(segment.network_id))
+            build.join_segments(lab, bridge, network)
     seats = cloud.seats()
     for seat in seats.values():
         build.plug_instance(lab, seat.instance, seat.mac, seat.tap)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
-from itertools import chain
+from itertools import chain, combinations
 
 from trunkline.hoststate import Connection
 from trunkline.kernel import conntrack, netns, spaces
@@ -24,6 +24,7 @@ from trunkline.lab.state import RESOLV, Lab
 from trunkline.lab.topology import (
     CONTROLLER,
     INTERNET,
+    JOINT,
     SWITCH,
     FloatingIp,
     GroupRule,
@@ -104,7 +105,7 @@ class Stage:
     @contextmanager
     def capture(self) -> Iterator[Capture]:
         """Capture on every device of every node that scenarios speak of."""
-        nodes = {n: ns for n, ns in self.lab.namespaces().items() if n != CONTROLLER}
+        nodes = {n: ns for n, ns in self.lab.namespaces().items() if n not in (CONTROLLER, JOINT)}
         nodes |= {router.name: router.namespace for router in self.inside}
         there = set(netns.names())
         with Capture({n: ns for n, ns in nodes.items() if ns in there}) as capture:
@@ -504,6 +505,8 @@ def _cast(stage: Stage) -> Cast:
         wires = (*(trunk.switch for trunk in topology.trunks_of(host)), INTERNET)
         cables += [(host, wire) for wire in wires]
     cables += [(router, SWITCH) for router in upstream]
+    if stage.topology.joints():
+        cables += combinations(stage.topology.switches(), 2)
     cables += [(router.host, router.name) for router in stage.inside if router.transit]
     for router in stage.inside:
         ends = [router.place(bridge) for bridge in router.bridges]
@@ -578,8 +581,15 @@ def _ground(stage: Stage) -> Ground:
         for segment in stage.segments.values()
         if segment.anycast is not None
     )
+    trunks = stage.topology.trunks
     flat = any(segment.vlan_id is None for segment in stage.segments.values())
-    return Ground(devices, macs, _trunks(stage.topology), build.UPLINK, anycast, flat)
+    joined = {
+        trunks[name].base + vlan_id: segment.number
+        for segment in stage.segments.values()
+        for name, vlan_id in stage.topology.networks[segment.network].further.items()
+    }
+    ports = _trunks(stage.topology)
+    return Ground(devices, macs, ports, build.UPLINK, anycast, flat, joined)
 
 
 def _trunks(topology: Topology) -> dict[tuple[str, str], int]:
@@ -588,4 +598,7 @@ def _trunks(topology: Topology) -> dict[tuple[str, str], int]:
     for node in (*topology.hosts, *topology.routers_upstream()):
         for trunk in topology.trunks_of(node):
             found |= dict.fromkeys(((node, trunk.nic), (trunk.switch, node)), trunk.base)
+    if topology.joints():
+        switches = {trunk.switch: trunk.base for trunk in topology.trunks.values()}
+        found |= {(s, o): base for s, base in switches.items() for o in switches if o != s}
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ HERE = Path(__file__).parent
 DEFAULT = "article"
 MANAGEMENT = IPv4Network("192.0.2.0/24")  # RFC 5737: the hosts' way to the server, nothing else's
 CONTROLLER, SWITCH, INTERNET = "controller", "switch", "inet"
+JOINT = "joint"  # joins the segments of one network, from switch to switch
 ROUTER = "router"
 PHYSICAL_NETWORK = "physnet1"
 UNTAGGED = 0  # stands for the segment without a tag; IEEE 802.1Q: no VLAN has this number
@@ -107,6 +108,7 @@ class Network:
     Attributes:
         physical_network: Which trunk it is on.
         vlan_id: None lets the server choose.
+        further: Its VLAN ids on further trunks, where it has several segments.
         flat: It has no VLAN: its frames go without a tag.
         shared: All projects may have instances on it.
         ipv6: Its IPv6 prefix; ``ipv6_mode`` is how instances get addresses of it.
@@ -129,6 +131,7 @@ class Network:
     shared: bool = False
     ipv6: IPv6Network | None = None
     ipv6_mode: AddressMode = AddressMode.SLAAC
+    further: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,7 @@ class Topology:
         return (
             CONTROLLER,
             *self.switches(),
+            *self.joints(),
             INTERNET,
             *self.routers_upstream(),
             *self.hosts,
@@ -228,6 +232,10 @@ class Topology:
         """Return those that a host has a NIC on; an upstream router has one on the first."""
         names = self.hosts[node].trunks if node in self.hosts else (PHYSICAL_NETWORK,)
         return tuple(trunk for name, trunk in self.trunks.items() if name in names)
+
+    def joints(self) -> tuple[str, ...]:
+        """Return what joins the switches' VLANs, where a network has several segments."""
+        return (JOINT,) if any(n.further for n in self.networks.values()) else ()
 
     def routers_upstream(self) -> tuple[str, ...]:
         """Return the router on the switch's trunk, where a network has its gateway there."""
@@ -331,13 +339,14 @@ def _hosts(data: Mapping[str, Any], trunks: Iterable[str]) -> Iterator[Host]:
 def _networks(project: str, tenant: _Fields) -> Iterator[Network]:
     for name, value in tenant.mapping("networks").items():
         fields = _Fields(f"{tenant.where}.networks.{name}", value)
-        gateways = fields.mapping("gateways")
+        gateways, further = fields.mapping("gateways"), fields.mapping("further")
         yield Network(
             name=_name(name),
             project=_name(project),
             cidr=fields.take("cidr", IPv4Network),
             physical_network=fields.take("trunk", str, PHYSICAL_NETWORK),
             vlan_id=fields.take("vlan", _vlan, None),
+            further={trunk: fields.convert("further", _vlan, v) for trunk, v in further.items()},
             gateways={
                 host: fields.convert("gateways", IPv4Address, a) for host, a in gateways.items()
             },
@@ -444,6 +453,12 @@ def _check_network(network: Network, topology: Topology) -> None:
         raise Invalid(
             f"network {network.name}: the upstream router is on {PHYSICAL_NETWORK}; remove its"
             " trunk, or choose another gateway"
+        )
+    for trunk in network.further:
+        _known(f"network {network.name}: further", trunk, topology.trunks)
+    if network.further and (network.vlan_id is None or len(topology.trunks) != 2):  # noqa: PLR2004 - the joint's two ends
+        raise Invalid(
+            f"network {network.name}: further needs a vlan beside it, and two trunks to join"
         )
     if network.flat and network.vlan_id is not None:
         raise Invalid(f"network {network.name}: a flat network has no vlan; remove one of them")

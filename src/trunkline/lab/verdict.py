@@ -7,7 +7,7 @@ capture, also those that nobody looked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_network
 from typing import Any
 
@@ -150,6 +150,7 @@ class Ground:
         uplink: The name of the hosts' external NIC.
         anycast: MAC and address of each gateway that is the same on every host.
         flat: Whether there is a segment without a tag, whose number is ``UNTAGGED``.
+        joined: Numbers of networks by those of their further segments.
     """
 
     vlan_by_device: Mapping[tuple[str, str], int]
@@ -158,6 +159,7 @@ class Ground:
     uplink: str
     anycast: frozenset[tuple[str, IPv4Address]] = frozenset()
     flat: bool = False
+    joined: Mapping[int, int] = field(default_factory=dict)
 
     def vlan_of(self, frame: Frame) -> int | None:
         """Return the segment that a frame was seen on; None outside of all."""
@@ -228,7 +230,8 @@ def _is_astray(frame: Frame, ground: Ground) -> bool:
     segment = ground.vlan_of(frame)
     trunk = ground.trunks.get((frame.node, frame.device))
     if trunk is not None and (frame.vlan_id is not None or ground.flat):
-        segment = trunk + (frame.vlan_id or UNTAGGED)
+        number = trunk + (frame.vlan_id or UNTAGGED)
+        segment = ground.joined.get(number, number)
     return segment is not None and ground.vlan_by_mac.get(frame.source_mac) != segment
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,11 +11,12 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import hosts
 from trunkline.errors import Invalid
 from trunkline.service.collections import Record
+from trunkline.snapshot import SegmentView
 
 _FACTS = select(hosts.c.host, hosts.c.facts).where(hosts.c.heartbeat_at.is_not(None))
 
 
-def require_fitting(tx: Transaction, network: Record) -> None:
+def require_fitting(tx: Transaction, network: Record, further: Sequence[SegmentView]) -> None:
     """Raise Invalid if a tenant network's MTU exceeds that of a trunk which agents told of.
 
     The kernel makes no VLAN device with a larger MTU than its trunk has. A host that is heard of
@@ -23,24 +24,26 @@ def require_fitting(tx: Transaction, network: Record) -> None:
     """
     if network["external"]:
         return
-    found = min(_trunks(tx, network["physical_network"]), default=None)
+    places = [network["physical_network"], *(one.physical_network for one in further)]
+    found = min(_trunks(tx, places), default=None)
     if found is not None and network["mtu"] > found[0]:
-        mtu, host, nic = found
+        mtu, host, nic, place = found
         raise Invalid(
             f"Invalid input for mtu. Reason: {network['mtu']} exceeds the {mtu} of {nic}, the trunk"
-            f" of host {host} for physical network {network['physical_network']}; choose at most"
+            f" of host {host} for physical network {place}; choose at most"
             f" {mtu}, or have that trunk's raised.",
             "InvalidInput",
         )
 
 
-def _trunks(tx: Transaction, physical_network: str) -> Iterator[tuple[int, str, str]]:
-    """Yield MTU, host and NIC of each trunk for a physical network that agents reported."""
+def _trunks(tx: Transaction, places: Sequence[str]) -> Iterator[tuple[int, str, str, str]]:
+    """Yield MTU, host, NIC and physical network of each trunk that agents reported."""
     for host, facts in tx.connection.execute(_FACTS):
-        nic = _part(_part(facts, "cabling"), "trunks").get(physical_network)
-        mtu = _part(facts, "trunk_mtus").get(str(nic))
-        if isinstance(mtu, int):
-            yield mtu, host, str(nic)
+        trunks = _part(_part(facts, "cabling"), "trunks")
+        for place in places:
+            mtu = _part(facts, "trunk_mtus").get(str(trunks.get(place)))
+            if isinstance(mtu, int):
+                yield mtu, host, str(trunks[place]), place
 
 
 def _part(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from trunkline.model import VLAN_ID_MAX, IpNetwork
 from trunkline.service import domains, networks, subnets
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record
+from trunkline.service.segments import taken_vlans
 
 UNOWNED = ""
 """``project_id`` of a network that no project has yet."""
@@ -136,7 +137,7 @@ def _vlans(tx: Transaction, wish: Record) -> Iterator[int | None]:
     if start is None:
         while True:
             yield None
-    taken = networks.taken_vlans(tx, physical or next(iter(tx.limits.vlan_ranges), ""))
+    taken = taken_vlans(tx, physical or next(iter(tx.limits.vlan_ranges), ""))
     while True:
         found = next_vlan([(start, VLAN_ID_MAX)], taken)
         if found is None:

@@ -1,13 +1,9 @@
-"""Networks: a VLAN each, given by an administrator or taken from a physical network's range.
-
-A flat one has no VLAN: its frames go without a tag, so a physical network has one at most.
-"""
+"""Networks: made with their segments, changed, and deleted with what is on them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import count
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +15,6 @@ from sqlalchemy import (
     false,
     insert,
     literal,
-    not_,
     or_,
     select,
     true,
@@ -27,13 +22,11 @@ from sqlalchemy import (
     update,
 )
 
-from trunkline.core.allocate import next_vlan
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import networks, ports, rbac_policies, routers, subnetpools, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import GATEWAY_OWNER, GatewayMode, Provisioning
-from trunkline.ownership import bridge_name
-from trunkline.service import domains, gateways, ipv6, placement, qos
+from trunkline.service import domains, gateways, ipv6, placement, qos, segments
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     OWN_PROJECT,
@@ -61,8 +54,6 @@ PLACED = {
     "provisioning",
     "gateway",
 }  # columns that decide on which hosts it is, and how
-EXTERNAL_NETWORK = "external"  # physical network of external networks that name none
-
 
 _VISIBLE = or_(networks.c.project_id == OWN_PROJECT, lent_to_caller(networks))
 _NETWORK_IDS: BindParameter[Any] = bindparam("network_ids", expanding=True)
@@ -89,10 +80,11 @@ _RELATED = union_all(
 def _complete(tx: Transaction, records: list[Record]) -> None:
     """Add the ids of each network's subnets, whom it is lent to, and the status."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    ids = [record["id"] for record in records]
     if records:
-        ids = {"network_ids": [record["id"] for record in records]}
-        for network_id, kind, value in tx.connection.execute(_RELATED, ids):
+        for network_id, kind, value in tx.connection.execute(_RELATED, {"network_ids": ids}):
             found[network_id, kind].append(value)
+    others = segments.further(tx, ids)
     for record in records:
         record["subnets"] = sorted(found[record["id"], "subnet"])
         record["borrowers"] = found[record["id"], "borrower"]
@@ -100,7 +92,8 @@ def _complete(tx: Transaction, records: list[Record]) -> None:
             scopes = found[record["id"], f"ipv{version}_scope"]
             record[f"ipv{version}_address_scope"] = scopes[0] if scopes else None
         record["status"] = STATUS
-        record["bridge"] = bridge_of(record)
+        record["bridge"] = segments.bridge_of(record)
+        record["segments"] = segments.shown(record, others[record["id"]])
 
 
 _NEW = {
@@ -132,7 +125,7 @@ COLLECTION = Collection(
 
 
 def create(tx: Transaction, caller: Caller, values: Record) -> Record:
-    """Make a network and give it a segment.
+    """Make a network and give it its segments.
 
     Raises:
         Invalid: The provider attributes contradict each other, or it would be the default of
@@ -140,8 +133,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         Conflict: The VLAN is taken, or all ranges are; or there is a default network already.
     """
     _require_placeable(values)
-    segment = _segment(tx, values)
-    segment["namesake"] = _namesake(tx, {**values, **segment})
+    segment, others = segments.choose(tx, values)
+    segment["namesake"] = segments.namesake(tx, {**values, **segment})
     usual: Record = {
         "dns_domain": "",
         "port_security_enabled": True,
@@ -156,16 +149,18 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     if "provisioning" in values:
         _require_a_router(record)
     _require_one_default(tx, record)
-    require_fitting(tx, record)
+    require_fitting(tx, record, others)
     qos.require_usable(tx, caller, usual["qos_policy_id"], record["qos_policy_id"])
     tx.connection.execute(insert(networks), record)
     follow_columns(tx, "network", {}, record)
+    segments.add(tx, record["id"], others)
     network_changed(tx, record["id"])
-    return {**record, **_NEW, "bridge": bridge_of(record)}
+    told = {"bridge": segments.bridge_of(record), "segments": segments.shown(record, others)}
+    return {**record, **_NEW, **told}
 
 
 def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) -> Record:
-    """Change a network; its segment stays, for frames of its instances are on the wire.
+    """Change a network; its segments stay, for frames of its instances are on the wire.
 
     Raises:
         Invalid: Provisioning or gateway mode of an external network, or an MTU above a trunk's.
@@ -182,12 +177,13 @@ def update_(tx: Transaction, caller: Caller, network_id: str, values: Record) ->
     _require_one_default(tx, after)
     qos.require_usable(tx, caller, record["qos_policy_id"], after["qos_policy_id"])
     if after["mtu"] != record["mtu"]:
-        require_fitting(tx, after)
+        require_fitting(tx, after, segments.further(tx, [network_id])[network_id])
     if after["external"] != record["external"]:
         require_empty(tx, record)
+        segments.require_inside(after)
         if record["network_type"] == "flat" and not after["external"]:
-            _require_flat_free(tx, record["physical_network"])
-        changed["namesake"] = _namesake(tx, after)
+            segments.require_flat_free(tx, record["physical_network"])
+        changed["namesake"] = segments.namesake(tx, after)
     if after["gateway"] != record["gateway"]:
         _require_unplugged(tx, record)
         _require_no_router(tx, record, after)
@@ -323,133 +319,3 @@ def require_empty(tx: Transaction, record: Record) -> None:
             " ports; delete them first.",
             "NetworkInUse",
         )
-
-
-def _segment(tx: Transaction, values: Record) -> Record:
-    """Return the provider columns of a new network."""
-    vlan_id = values.get("segmentation_id")
-    network_type = values.get("network_type") or (
-        "flat" if values["external"] and vlan_id is None else "vlan"
-    )
-    ranges = tx.limits.vlan_ranges
-    physical = values.get("physical_network")
-    if network_type == "flat":
-        return _flat_segment(tx, values)
-    _require_known(tx, physical)
-    if vlan_id is not None:
-        return _given_segment(tx, physical or next(iter(ranges), ""), vlan_id)
-    for candidate in [physical] if physical else ranges:
-        taken = taken_vlans(tx, candidate)
-        vlan_id = next_vlan(ranges.get(candidate, ()), taken)
-        if vlan_id is not None:
-            return _vlan(candidate, vlan_id)
-    raise Conflict(
-        "Unable to create the network. No VLAN of the ranges for"
-        f" {physical or 'any physical network'} is free; widen vlan_ranges in the server's"
-        " configuration, or delete a network.",
-        "NoNetworkAvailable",
-    )
-
-
-def _require_known(tx: Transaction, physical: str | None) -> None:
-    """Raise Invalid if the configuration has physical networks, and not this one."""
-    ranges = tx.limits.vlan_ranges
-    if ranges and physical and physical not in ranges:
-        raise Invalid(
-            f"Invalid input for provider:physical_network. Reason: {physical!r} is not one of"
-            f" {', '.join(ranges)}, which the server's configuration has under vlan_ranges.",
-            "InvalidInput",
-        )
-
-
-def _require_named(physical: str) -> None:
-    if not physical:
-        raise Invalid(
-            "Invalid input for provider:physical_network. Reason: it must be given, as the"
-            " server's configuration names none in vlan_ranges.",
-            "InvalidInput",
-        )
-
-
-def _flat_segment(tx: Transaction, values: Record) -> Record:
-    vlan_id, physical = values.get("segmentation_id"), values.get("physical_network")
-    if vlan_id is not None:
-        raise Invalid(
-            f"Invalid input for provider:segmentation_id. Reason: a flat network has no VLAN, and"
-            f" {vlan_id} is one; leave it out, or use provider:network_type vlan.",
-            "InvalidInput",
-        )
-    if values["external"]:
-        physical = physical or EXTERNAL_NETWORK
-    else:
-        _require_known(tx, physical)
-        physical = physical or next(iter(tx.limits.vlan_ranges), "")
-        _require_named(physical)
-        _require_flat_free(tx, physical)
-    return {"network_type": "flat", "physical_network": physical, "segmentation_id": None}
-
-
-def _require_flat_free(tx: Transaction, physical: str) -> None:
-    """Raise Conflict if a physical network has its one network without a tag already."""
-    other = tx.connection.scalar(
-        select(networks.c.id).where(
-            networks.c.physical_network == physical,
-            networks.c.network_type == "flat",
-            not_(networks.c.external),
-        )
-    )
-    if other is not None:
-        raise Conflict(
-            f"Unable to create the flat network. Physical network {physical} is in use by network"
-            f" {other}, whose frames have no tag either; give one of them a VLAN, or choose another"
-            " provider:physical_network.",
-            "FlatNetworkInUse",
-        )
-
-
-def _given_segment(tx: Transaction, physical: str, vlan_id: int) -> Record:
-    _require_named(physical)
-    if vlan_id in taken_vlans(tx, physical):
-        raise Conflict(
-            f"Unable to create the network. The VLAN {vlan_id} (provider:segmentation_id) on"
-            f" physical network {physical} is in use.",
-            "VlanIdInUse",
-        )
-    return _vlan(physical, vlan_id)
-
-
-def _vlan(physical: str, vlan_id: int) -> Record:
-    return {
-        "network_type": "vlan",
-        "physical_network": physical,
-        "segmentation_id": vlan_id,
-    }
-
-
-def _namesake(tx: Transaction, network: Record) -> int:
-    """Return the first number that none of the tenants' networks with this VLAN id has.
-
-    Two physical networks may have one VLAN id each on the same host, and links go by that.
-    """
-    vlan_id = network["segmentation_id"]
-    if vlan_id is None or network["external"]:
-        return 0
-    others = select(networks.c.namesake).where(
-        networks.c.segmentation_id == vlan_id, not_(networks.c.external)
-    )
-    taken = set(tx.connection.execute(others).scalars())
-    return next(number for number in count() if number not in taken)
-
-
-def bridge_of(network: Record) -> str | None:
-    """Return what a tenants' network's bridge is called on every host that serves it."""
-    if network["external"]:
-        return None
-    columns = ("segmentation_id", "physical_network", "namesake")
-    return bridge_name(*(network[column] for column in columns))
-
-
-def taken_vlans(tx: Transaction, physical: str) -> set[int]:
-    """Return the VLAN ids that networks have on a physical network."""
-    found = select(networks.c.segmentation_id).where(networks.c.physical_network == physical)
-    return set(tx.connection.execute(found).scalars())

@@ -50,7 +50,6 @@ from trunkline.service.collections import (
 )
 from trunkline.service.concern import differs, membership_changed, names_changed
 from trunkline.service.networks import COLLECTION as NETWORKS
-from trunkline.service.networks import bridge_of
 from trunkline.service.provisioning import (
     instance_ports,
     is_instance_owner,
@@ -59,6 +58,7 @@ from trunkline.service.provisioning import (
     serving,
 )
 from trunkline.service.security_groups import GROUPS, default_group
+from trunkline.service.segments import bridge_of
 
 GUESSES = 4  # MACs tried per look-up; two of 2^24 rarely meet
 

@@ -7,15 +7,15 @@ and whoever reads it gets what is known by then.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, literal, select, union_all, update
 
 from trunkline.db.engine import Transaction, format_time
-from trunkline.db.tables import hosts, networks, probe_hosts, probes
+from trunkline.db.tables import hosts, network_segments, networks, probe_hosts, probes
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import HostName
 from trunkline.probe import COPIES, Lane, ProbeOrder, heard_in, order_out, sizes_up_to
@@ -35,6 +35,21 @@ SEND_S_MAX = 120
 PATHS_MAX = 20_000
 IS_FLAT = and_(networks.c.network_type == "flat", networks.c.external.is_(False))
 KEPT = {WIRE: 10, TRACE: 100}
+_FIRST = select(
+    networks.c.id,
+    networks.c.physical_network,
+    networks.c.segmentation_id,
+    networks.c.mtu,
+    literal(0).label("place"),
+).where(networks.c.segmentation_id.is_not(None) | IS_FLAT)
+_FURTHER = select(
+    networks.c.id,
+    network_segments.c.physical_network,
+    network_segments.c.segmentation_id,
+    networks.c.mtu,
+    network_segments.c.place,
+).join(network_segments, network_segments.c.network_id == networks.c.id)
+_SEGMENTS = union_all(_FIRST, _FURTHER).order_by("place", "physical_network", "segmentation_id")
 
 
 def _complete(tx: Transaction, records: list[Record]) -> None:
@@ -81,12 +96,14 @@ def create(tx: Transaction, _caller: Caller, values: Record) -> Record:
     """
     _require_none_under_way(tx)
     cabling = _cabling(tx, values.pop("hosts"))
-    lanes, network_ids = _lanes(tx, values.pop("vlan_ids"), cabling)
+    lanes = _lanes(tx, values.pop("vlan_ids"), cabling)
     rate = min(FRAMES_PER_S, FRAMES_PER_S_ALL / len(cabling))
     send_s = _duration_s(lanes, len(cabling), rate)
     times = _times(send_s)
     nonce = secrets.token_bytes(16)
-    shown = [[lane.physical_network, lane.vlan_id, list(lane.sizes)] for lane in lanes]
+    shown = [
+        [lane.physical_network, lane.vlan_id, list(lane.sizes), lane.network] for lane in lanes
+    ]
     known = {
         "kind": WIRE,
         "serial": _next_serial(tx),
@@ -103,7 +120,7 @@ def create(tx: Transaction, _caller: Caller, values: Record) -> Record:
             "host": host,
             "number": number,
             "trunks": dict(trunks),
-            "serves": [n for n, network_id in enumerate(network_ids) if network_id in here],
+            "serves": _own_lanes(lanes, here, trunks),
             "stage": ASKED,
         }
         tx.connection.execute(insert(probe_hosts), row)
@@ -193,30 +210,33 @@ def _lanes(
     tx: Transaction,
     vlan_ids: Sequence[int] | None,
     cabling: Mapping[HostName, Mapping[str, str]],
-) -> tuple[tuple[Lane, ...], list[str]]:
-    """Return what to try, and the network that each is for."""
-    rows = tx.connection.execute(
-        select(networks.c.id, networks.c.physical_network, networks.c.segmentation_id)
-        .add_columns(networks.c.mtu)
-        .where(networks.c.segmentation_id.is_not(None) | IS_FLAT)
-        .order_by(networks.c.physical_network, networks.c.segmentation_id)
-    ).all()
+) -> tuple[Lane, ...]:
+    """Return what to try: all segments of the networks that are wanted, their first ones first."""
+    rows = tx.connection.execute(_SEGMENTS).all()
     there = {name for trunks in cabling.values() for name in trunks}
     known = {row.segmentation_id for row in rows}
     for vlan_id in vlan_ids or ():
         if vlan_id not in known:
             raise Invalid(f"vlan_ids: no network has VLAN {vlan_id}.", "InvalidInput")
-    chosen = [
-        row
-        for row in rows
-        if row.physical_network in there and (vlan_ids is None or row.segmentation_id in vlan_ids)
-    ]
+    wanted = {row.id for row in rows if vlan_ids is None or row.segmentation_id in vlan_ids}
+    chosen = [row for row in rows if row.physical_network in there and row.id in wanted]
     if not chosen:
         raise Conflict("No network has a segment on these hosts' trunks.", "Conflict")
-    lanes = (
-        Lane(row.physical_network, row.segmentation_id, sizes_up_to(row.mtu)) for row in chosen
+    return tuple(
+        Lane(row.physical_network, row.segmentation_id, sizes_up_to(row.mtu), row.id)
+        for row in chosen
     )
-    return tuple(lanes), [row.id for row in chosen]
+
+
+def _own_lanes(
+    lanes: Sequence[Lane], network_ids: Container[str], trunks: Mapping[str, str]
+) -> list[int]:
+    """Return the numbers of the segments that a host is on: one of each network it serves."""
+    found: dict[str, int] = {}
+    for number, lane in enumerate(lanes):
+        if lane.network in network_ids and lane.physical_network in trunks:
+            found.setdefault(lane.network, number)
+    return sorted(found.values())
 
 
 def _duration_s(lanes: Sequence[Lane], host_count: int, rate: float) -> float:
@@ -258,8 +278,15 @@ def _ranks(tx: Transaction, probe_id: str) -> list[Mapping[str, Any]]:
     return [dict(row) for row in tx.connection.execute(rows).mappings()]
 
 
+def _lanes_in(data: Iterable[Sequence[Any]]) -> tuple[Lane, ...]:
+    """Return the lanes of a stored probe; older ones do not tell whose each is."""
+    return tuple(
+        Lane(name, vlan_id, tuple(sizes), *network) for name, vlan_id, sizes, *network in data
+    )
+
+
 def _report(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> WireReport:
-    lanes = tuple(Lane(name, vlan_id, tuple(sizes)) for name, vlan_id, sizes in record["lanes"])
+    lanes = _lanes_in(record["lanes"])
     return judge(lanes, tuple(_rank(row) for row in rows))
 
 
@@ -285,7 +312,7 @@ def orders(tx: Transaction, host: HostName) -> dict[str, dict[str, Any]]:
 
 def _order(tx: Transaction, row: Any) -> ProbeOrder:
     count = len(_ranks(tx, row.id))
-    lanes = tuple(Lane(name, vlan_id, tuple(sizes)) for name, vlan_id, sizes in row.lanes)
+    lanes = _lanes_in(row.lanes)
     rate = min(FRAMES_PER_S, FRAMES_PER_S_ALL / count)
     return ProbeOrder(bytes.fromhex(row.nonce), row.number, lanes, rate)
 

@@ -56,7 +56,7 @@ from trunkline.model import (
     by_family,
     host_label,
 )
-from trunkline.service import gateways, placement
+from trunkline.service import gateways, placement, segments
 from trunkline.service.hosts import revision
 from trunkline.service.provisioning import SERVED, instance_ports
 from trunkline.service.security_groups import VERSIONS, protocol_number
@@ -305,6 +305,7 @@ def _networks(
     on_placed = {row.id for row in rows if placed.get(row.router_id)}
     own_addresses = gateways.held(tx, host, anycast | on_placed)
     upstream = {row.id for row in rows if row.gateway == GatewayMode.UPSTREAM}
+    further = segments.further(tx, sorted(served))
     by_network: dict[str, list[SubnetView]] = defaultdict(list)
     for row in _rows(tx, select(subnets).where(subnets.c.network_id.in_(sorted(served)))):
         router = row.gateway_ip if row.network_id in upstream else None
@@ -322,6 +323,7 @@ def _networks(
             gateway_mode=GatewayMode(row.gateway),
             dns_domain=row.dns_domain.rstrip(".") or DNS_DOMAIN,
             namesake=row.namesake,
+            further=further[row.id],
         )
         for row in rows
     ]

@@ -8,7 +8,7 @@ except those it is known to prune.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Address
@@ -299,26 +299,44 @@ class InstanceNode:
         self._wiring.launch(self._emit(Frame(self.port.mac, BROADCAST, packet)))
 
 
-class SwitchNode:
-    """The wire between trunks: one port per host, tagged frames as they are."""
+Joints = Mapping[int | None, tuple[tuple[str, int | None], ...]]
+"""By a tag, the switches that its segment is joined with, and the tag that it has there."""
 
-    def __init__(self, name: str, trunks: dict[str, str], wiring: Wiring) -> None:
+
+class SwitchNode:
+    """The wire between trunks: one port per host, tagged frames as they are.
+
+    And one per other switch that has a segment of the same network, joined with this one's: a
+    frame gets the tag that it has there. Each is joined with each, so none is handed on twice.
+    """
+
+    def __init__(
+        self, name: str, trunks: Mapping[str, str], joints: Joints, wiring: Wiring
+    ) -> None:
         self.name = name
         self._trunks = trunks
+        self._joints = joints
         self._wiring = wiring
         self._learned: dict[str, str] = {}
 
     def receive(self, port: str, frame: Frame) -> Passage:
-        """Return what the switch does with a frame; its ports go by their hosts' names."""
+        """Return what the switch does with a frame; its ports go by hosts' or switches' names."""
         passage = Passage(self.name, SWITCH, frame, frame)
         passage.saw(port, "in")
         if self._prunes(passage, port):
             return passage
         self._learned[frame.source_mac] = port
         known = self._learned.get(frame.destination_mac)
-        for target in [known] if known else self._trunks:
-            if target != port and not self._prunes(passage, target):
-                passage.saw(target, "out")
+        joined = {} if port not in self._trunks else dict(self._joints.get(frame.tag, ()))
+        for target in [known] if known else [*self._trunks, *joined]:
+            mine = target in self._trunks or target in joined
+            if target == port or not mine or self._prunes(passage, target):
+                continue
+            passage.saw(target, "out")
+            if target in joined:
+                there = replace(frame, tag=joined[target])
+                passage.outs += self._wiring.across(self.name, target, there)
+            else:
                 passage.outs += self._wiring.to_host(target, self._trunks[target], frame)
         return passage
 

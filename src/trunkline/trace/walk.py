@@ -16,7 +16,7 @@ from trunkline.ownership import anycast_mac, bridge_name, gateway_mac, tap_name
 from trunkline.trace.cloud import Cloud, TracedHost
 from trunkline.trace.host import HostNode
 from trunkline.trace.nft import V6, Unknown
-from trunkline.trace.nodes import InstanceNode, InternetNode, SwitchNode
+from trunkline.trace.nodes import InstanceNode, InternetNode, Joints, SwitchNode
 from trunkline.trace.packets import (
     DHCP_CLIENT,
     DHCP_SERVER,
@@ -249,6 +249,10 @@ class Walk:
         if switch is not None:
             yield Delivery(switch.name, host, frame)
 
+    def across(self, switch: str, other: str, frame: Frame) -> Iterator[Delivery]:
+        """Yield the delivery from one switch to another."""
+        yield Delivery(other, switch, frame)
+
     def to_space(self, host: str, cable: str, frame: Frame) -> Iterator[Delivery]:
         """Yield the delivery by a cable into a router's namespace."""
         there = self.cloud.host[host].state.cables[cable]
@@ -304,14 +308,19 @@ class Walk:
         """Return what the walk took for granted, as far as it came to matter."""
         nodes = {step.node for step in self.steps}
         found = []
-        if nodes & {switch.name for switch in self._switches.values()}:
+        if nodes & self._switch_names():
             found += self._of_the_switch()
+        if len(nodes & self._switch_names()) > 1:
+            found.append("the segments of one network are joined between the switches")
         if self.cloud.left_out:
             others = len(self.cloud.left_out)
             found.append(f"{others} other instances hear broadcasts, and are silent")
         if self._internet.name in nodes:
             found.append("a host's default route leads by its uplink to the Internet")
         return tuple(found)
+
+    def _switch_names(self) -> set[str]:
+        return {switch.name for switch in self._switches.values()}
 
     def _of_the_switch(self) -> list[str]:
         if self.cloud.probed_at:
@@ -363,10 +372,31 @@ def _switches(cloud: Cloud, walk: Walk) -> Mapping[str, SwitchNode]:
     def usual(name: str) -> str:
         return "switch" if len(trunks) == 1 else f"switch {name}"
 
+    names = {name: cloud.switches.get(name, usual(name)) for name in trunks}
+    joints = _joints(cloud, names)
     return {
-        name: SwitchNode(cloud.switches.get(name, usual(name)), hosts, walk)
+        name: SwitchNode(names[name], hosts, joints.get(name, {}), walk)
         for name, hosts in trunks.items()
     }
+
+
+def _joints(cloud: Cloud, names: Mapping[str, str]) -> Mapping[str, Joints]:
+    """Return how segments of one network are joined, by physical network.
+
+    Args:
+        cloud: Whose hosts know of networks with several segments.
+        names: The switch of each physical network.
+    """
+    found: dict[str, dict[int | None, tuple[tuple[str, int | None], ...]]] = {}
+    views = {n.id: n for host in cloud.hosts for n in host.snapshot.networks if n.further}
+    for network in views.values():
+        segments = [(network.physical_network, network.vlan_id)]
+        segments += ((one.physical_network, one.vlan_id) for one in network.further)
+        here = [(place, tag) for place, tag in segments if place in names]
+        for place, tag in here:
+            others = tuple((names[p], t) for p, t in here if p != place)
+            found.setdefault(place, {})[tag] = others
+    return found
 
 
 def _macs(cloud: Cloud) -> dict[str, str]:

@@ -6,8 +6,8 @@ the switch does not carry to a host without that network harms nobody yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from trunkline.probe import Heard, Lane
@@ -46,7 +46,8 @@ class WirePath:
         vlan_id: None: frames without a tag.
         largest: The largest payload that arrived, in bytes; 0 is none.
         wanted: The network's MTU.
-        needed: Whether both hosts serve the network.
+        needed: Whether both hosts serve the network, the sender on this segment of it.
+        other: The receiver's physical network, if it is on another segment of the network.
     """
 
     physical_network: str
@@ -57,6 +58,7 @@ class WirePath:
     largest: int
     wanted: int
     needed: bool
+    other: str = ""
 
     @property
     def text(self) -> str:
@@ -69,6 +71,9 @@ class WirePath:
                 return f"{way}: carried, frames of {self.wanted} bytes"
             case Carriage.TOO_SMALL:
                 return f"{way}: carried up to {self.largest} bytes, {self.wanted} are needed"
+            case Carriage.NOT_CARRIED if self.other:
+                joint = f"the network's segments on {self.physical_network} and {self.other}"
+                return f"{way}: not carried; {joint} are to be joined by what is between them"
             case Carriage.NOT_CARRIED:
                 lacking = "the VLAN" if self.vlan_id is not None else "a native VLAN, the same one,"
                 return f"{way}: not carried; allow {lacking} on both switch ports"
@@ -124,24 +129,37 @@ def judge(lanes: tuple[Lane, ...], ranks: tuple[Rank, ...]) -> WireReport:
     """Return what the hosts' hearing amounts to; a rank's place is its number as a sender."""
     arrived: dict[tuple[int, int, int], int] = {}
     strays: set[Stray] = set()
+    joined = _joined(lanes)
     for receiver, rank in enumerate(ranks):
         for one in rank.heard or ():
             sender, lane = one.frame.sender, one.frame.lane
             if sender >= len(ranks) or lane >= len(lanes):
                 continue
-            if _belongs(one, lanes[lane], rank) and sender != receiver:
+            there = next((n for n in joined[lane] if _is_on(one, lanes[n], rank)), None)
+            if there is None or (sender == receiver and there == lane):
+                strays.add(_stray(one, lanes[lane], ranks[sender], rank))
+            elif sender != receiver:
                 key = sender, receiver, lane
                 arrived[key] = max(arrived.get(key, 0), one.frame.size)
-            else:
-                strays.add(_stray(one, lanes[lane], ranks[sender], rank))
-    paths = tuple(_paths(lanes, ranks, arrived))
+    paths = tuple(_paths(lanes, joined, ranks, arrived))
     silent = tuple(rank.name for rank in ranks if rank.heard is None)
     return WireReport(paths, tuple(sorted(strays, key=lambda stray: stray.text)), silent)
 
 
-def _belongs(heard: Heard, lane: Lane, receiver: Rank) -> bool:
+def _is_on(heard: Heard, lane: Lane, receiver: Rank) -> bool:
     trunk = receiver.trunks.get(lane.physical_network)
     return heard.tag == lane.vlan_id and heard.nic == trunk
+
+
+def _joined(lanes: Sequence[Lane]) -> list[tuple[int, ...]]:
+    """Return, for each lane, its own number and those of its network's other segments."""
+    networks: dict[str, list[int]] = {}
+    for number, lane in enumerate(lanes):
+        networks.setdefault(lane.network, []).append(number)
+    return [
+        (number, *(n for n in networks[lane.network] if n != number and lane.network))
+        for number, lane in enumerate(lanes)
+    ]
 
 
 def _stray(heard: Heard, lane: Lane, sender: Rank, receiver: Rank) -> Stray:
@@ -151,18 +169,29 @@ def _stray(heard: Heard, lane: Lane, sender: Rank, receiver: Rank) -> Stray:
 
 
 def _paths(
-    lanes: tuple[Lane, ...], ranks: tuple[Rank, ...], arrived: Mapping[tuple[int, int, int], int]
+    lanes: Sequence[Lane],
+    joined: Sequence[tuple[int, ...]],
+    ranks: tuple[Rank, ...],
+    arrived: Mapping[tuple[int, int, int], int],
 ) -> Iterable[WirePath]:
     for number, lane in enumerate(lanes):
         there = [i for i, rank in enumerate(ranks) if lane.physical_network in rank.trunks]
+        beyond = {
+            i: lanes[other].physical_network
+            for other in joined[number][1:]
+            for i, rank in enumerate(ranks)
+            if other in rank.serves
+        }
         for a in there:
-            for b in there:
+            for b in (*there, *(beyond.keys() - there)):
                 if a != b:
-                    largest = arrived.get((a, b, number), 0)
-                    yield _path(number, lane, ranks[a], ranks[b], largest)
+                    served = number in ranks[a].serves and bool(ranks[b].serves & {*joined[number]})
+                    path = _path(lane, ranks[a], ranks[b], arrived.get((a, b, number), 0))
+                    yield replace(path, needed=served, other=beyond.get(b, ""))
 
 
-def _path(number: int, lane: Lane, source: Rank, destination: Rank, largest: int) -> WirePath:
+def _path(lane: Lane, source: Rank, destination: Rank, largest: int) -> WirePath:
+    """Return what is known of a path; whether it is needed is not said yet."""
     wanted = lane.sizes[-1]
     if source.heard is None or destination.heard is None:
         carriage = Carriage.UNKNOWN
@@ -178,7 +207,7 @@ def _path(number: int, lane: Lane, source: Rank, destination: Rank, largest: int
         carriage,
         largest,
         wanted,
-        needed=number in source.serves and number in destination.serves,
+        needed=False,
     )
 
 

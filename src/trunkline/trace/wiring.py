@@ -41,6 +41,10 @@ class Wiring(Protocol):
         """Yield the delivery by a trunk's cable."""
         ...
 
+    def across(self, switch: str, other: str, frame: Frame) -> Iterator[Delivery]:
+        """Yield the delivery from one switch to another."""
+        ...
+
     def to_space(self, host: str, cable: str, frame: Frame) -> Iterator[Delivery]:
         """Yield the delivery by a cable into a router's namespace."""
         ...

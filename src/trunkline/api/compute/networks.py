@@ -22,7 +22,7 @@ from trunkline.model import MTU_MAX, MTU_MIN, VLAN_ID_MAX, VLAN_ID_MIN, GatewayM
 from trunkline.service import auto_allocation
 from trunkline.service.collections import Record
 from trunkline.service.network_ranges import UNOWNED
-from trunkline.service.networks import taken_vlans
+from trunkline.service.segments import taken_vlans
 
 DNS_SERVERS = 2
 
