@@ -93,6 +93,7 @@ class SubnetView:
         dns_servers: Handed out as they are, of the family of ``cidr``; empty means the gateway
             answers DNS itself.
         host_routes: IPv4 only.
+        routed: False: instances get no router on it, though the network is on one. IPv4 only.
         address_mode: What is advertised; all IPv6 subnets of a network that have one have the
             same. None in IPv4, and where addresses are set by hand: no advertisement.
     """
@@ -105,6 +106,7 @@ class SubnetView:
     host_routes: tuple[HostRoute, ...] = ()
     upstream: IPv4Address | None = None
     address_mode: AddressMode | None = None
+    routed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class NetworkView:
 
     def router_of(self, subnet: SubnetView) -> IpAddress | None:
         """Return what instances have as their router on a subnet: upstream, this host, or none."""
-        return subnet.upstream or (subnet.gateway if self.router_id else None)
+        return subnet.upstream or (subnet.gateway if self.router_id and subnet.routed else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,6 +499,7 @@ def _subnet_out(subnet: SubnetView) -> dict[str, Any]:
         "host_routes": _routes_out(subnet.host_routes),
         "upstream": None if subnet.upstream is None else str(subnet.upstream),
         "address_mode": subnet.address_mode and subnet.address_mode.value,
+        "routed": subnet.routed,
     }
 
 
@@ -510,6 +513,7 @@ def _subnet_in(data: Mapping[str, Any]) -> SubnetView:
         host_routes=_routes_in(data["host_routes"]),
         upstream=None if data["upstream"] is None else IPv4Address(data["upstream"]),
         address_mode=data["address_mode"] and AddressMode(data["address_mode"]),
+        routed=data.get("routed", True),
     )
 
 

@@ -259,6 +259,25 @@ def test_a_subnet_that_needs_no_gateway_has_none(cloud: Cloud, hosts: tuple[str,
     assert snapshot(cloud, hosts[0]).networks[0].subnets[0].gateway is None
 
 
+def test_a_subnet_without_gateway_beside_one_with(
+    cloud: Cloud, hosts: tuple[str, str, str]
+) -> None:
+    """The host routes the network, and is nobody's router on that subnet; until it has one."""
+    network = cloud.network()
+    second = cloud.subnet(network, gateway_ip=None)
+    cloud.instance(network, hosts[0])
+
+    def routed() -> dict[str, bool]:
+        return {s.id: s.routed for s in snapshot(cloud, hosts[0]).networks[0].subnets}
+
+    assert routed() == {network["subnet"]["id"]: True, second["id"]: False}
+    base = second["cidr"].removesuffix("0/24")
+    pools = [{"start": f"{base}1", "end": f"{base}200"}]
+    wish = {"gateway_ip": f"{base}254", "allocation_pools": pools}
+    cloud.alice.update("subnets", second["id"], wish)
+    assert set(routed().values()) == {True}
+
+
 def test_a_full_subnet_has_no_room_for_another_host(
     cloud: Cloud, hosts: tuple[str, str, str]
 ) -> None:

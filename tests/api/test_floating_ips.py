@@ -122,6 +122,23 @@ def test_a_port_with_several_addresses_needs_a_choice(
     assert made["fixed_ip_address"] == wanted
 
 
+def test_an_address_on_a_subnet_without_gateway(cloud: Cloud, external: dict[str, Any]) -> None:
+    """Its instance could not answer; the address on the subnet beside it may have one."""
+    network = cloud.network()
+    second = cloud.subnet(network, gateway_ip=None)
+    fixed_ips = [{"subnet_id": network["subnet"]["id"]}, {"subnet_id": second["id"]}]
+    port = cloud.alice.create("ports", {"network_id": network["id"], "fixed_ips": fixed_ips})
+    (mute,) = [f["ip_address"] for f in port["fixed_ips"] if f["subnet_id"] == second["id"]]
+    (other,) = [f["ip_address"] for f in port["fixed_ips"] if f["subnet_id"] != second["id"]]
+    wish = {"floating_network_id": external["id"], "port_id": port["id"]}
+
+    with pytest.raises(Invalid, match=f"{second['id']} of its {mute} has no gateway_ip"):
+        cloud.alice.create("floatingips", {**wish, "fixed_ip_address": mute})
+
+    made = cloud.alice.create("floatingips", {**wish, "fixed_ip_address": other})
+    assert made["fixed_ip_address"] == other
+
+
 def test_an_address_that_carries_a_floating_ip_stays(
     cloud: Cloud, external: dict[str, Any]
 ) -> None:

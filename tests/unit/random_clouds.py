@@ -79,6 +79,17 @@ class Maker:
         names = [RouterId(r) for r in ("router0", "router0", "router0", "router1")]
         self.on = {n: random.choice([*names, None]) for n in self.subnets}
         self.routers = {name: self._router(name) for name in names}
+        aside = Random(str(random.getstate()))  # which leaves a seed's cloud as it is otherwise
+        self.unrouted = {s for s in self.subnets4() if aside.random() < 0.15}
+
+    def subnets4(self) -> list[SubnetId]:
+        """Return all subnets of IPv4."""
+        return [s for subnets in self.subnets.values() for s, c in subnets if c.version == 4]
+
+    def told(self, view: NetworkView) -> NetworkView:
+        """Return a network with what is said now of which subnets have a router."""
+        subnets = tuple(replace(s, routed=s.id not in self.unrouted) for s in view.subnets)
+        return replace(view, subnets=subnets)
 
     def _subnets(self, network: int) -> list[tuple[SubnetId, IPv4Network | IPv6Network]]:
         made: list[tuple[SubnetId, IPv4Network | IPv6Network]] = [
@@ -173,7 +184,9 @@ class Maker:
         )
         project, vlan = ProjectId("p0"), int(network_id[3:]) + 100
         router = self.on[network_id]
-        return NetworkView(network_id, project, network_id, "physnet1", vlan, 1500, subnets, router)
+        return self.told(
+            NetworkView(network_id, project, network_id, "physnet1", vlan, 1500, subnets, router)
+        )
 
     def settings(self) -> HostSettings:
         """Return a host's settings; most are usual."""

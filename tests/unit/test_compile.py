@@ -12,7 +12,7 @@ from trunkline.core.compile import compile_host
 from trunkline.core.filter import rule_text
 from trunkline.core.nat import SRCNAT
 from trunkline.hoststate import Address, HostFacts, HostState
-from trunkline.model import Direction, GroupId, HostRoute, Rule, RuleId
+from trunkline.model import Direction, GroupId, HostRoute, Rule, RuleId, SubnetId
 
 INET, BRIDGE = ("inet", "trunkline"), ("bridge", "trunkline")
 
@@ -102,6 +102,19 @@ def test_dhcp_serves_only_ports_of_this_host_with_its_own_router() -> None:
     }
     assert "option:router,10.0.0.1" in server.config
     assert "dhcp-ignore=tag:!known" in server.config
+
+
+def test_a_subnet_without_a_router_beside_one_with() -> None:
+    """Its instances are told that there is none; their network's others have the host."""
+    (first,) = clouds.NET100.subnets
+    prefix = IPv4Network("10.9.0.0/24")
+    second = replace(first, id=SubnetId("second"), cidr=prefix, gateway=prefix[1], routed=False)
+    network = replace(clouds.NET100, subnets=(first, second))
+
+    config = compiled(replace(clouds.ARTICLE, networks=(network,))).dhcp["br100"].config
+
+    assert f"dhcp-option=tag:subnet-{first.id[:8]},option:router,10.0.0.1\n" in config
+    assert "dhcp-option=tag:subnet-second,option:router\n" in config
 
 
 def test_dns_knows_the_networks_names_wherever_they_live() -> None:

@@ -22,6 +22,7 @@ from trunkline.trace.verify_cloud import Cloud, End
 from trunkline.trace.verify_flow import (
     Verdict,
     from_internet,
+    has_gateway,
     rules_of,
     to_floating,
     to_internet,
@@ -227,7 +228,8 @@ def test_z3_finds_no_address_of_the_internet_that_is_judged_wrong(seed: int) -> 
     floating = [f for f in cloud.floating if f.end.seat.up]
     for f, bits in zip(floating, public.open_to_all, strict=True):
         host, router = cloud.hosts[f.end.seat.host], cloud.router(f.end)
-        has_ways = host.settings.uplink and f.end.subnet_id in host.routes
+        routed = f.end.subnet_id in host.routes and has_gateway(cloud, f.end)
+        has_ways = host.settings.uplink and routed
         enters = has_ways and router is not None and router.has_gateway
         for index, service in enumerate(result.services):
             allowed = let_in(cloud, f.end, x, service)

@@ -61,7 +61,8 @@ class Life:
         ports = tuple(p for h, p in self.ports.values() if h == host)
         present = {p.network_id for p in ports} | {n for h, n in self.served if h == host}
         networks = tuple(
-            replace(self.views[host, n], router_id=self.maker.on[n]) for n in sorted(present)
+            replace(self.maker.told(self.views[host, n]), router_id=self.maker.on[n])
+            for n in sorted(present)
         )
         routers = sorted({n.router_id for n in networks if n.router_id})
         groups = sorted({g for p in ports for g in p.group_ids})
@@ -77,7 +78,7 @@ class Life:
     def change(self) -> None:
         """Change one thing."""
         ports = (self.plug, self.unplug, self.move, self.groups_of)
-        ways = (self.serve, self.serve, self.router, self.host)
+        ways = (self.serve, self.serve, self.router, self.host, self.gateway)
         self.random.choice((self.rules, self.rules, *ports, *ways))()
 
     def rules(self) -> None:
@@ -142,6 +143,10 @@ class Life:
         """Have a host serve a network that it need not, or no longer."""
         pair = self.random.choice(self.maker.hosts), self.random.choice(list(self.maker.subnets))
         self.served ^= {pair}
+
+    def gateway(self) -> None:
+        """Let a subnet have a router, or no longer."""
+        self.maker.unrouted ^= {self.random.choice(self.maker.subnets4())}
 
     def router(self) -> None:
         """Put a network on another router, or turn a router off or on."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import floating_ips, networks, ports
+from trunkline.db.tables import floating_ips, networks, ports, subnets
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import FLOATING_OWNER, GatewayMode, HostName
 from trunkline.service import addresses, domains, nova, qos
@@ -196,6 +196,7 @@ def _association(
     port = fetch_own(tx, caller, PORTS, port_id)
     _require_reached(tx, fetch(tx, caller, NETWORKS, port["network_id"]), port, external_id)
     fixed = _fixed_address(port, fixed)
+    _require_routed(tx, port, fixed)
     taken = select(floating_ips.c.ip_address).where(
         floating_ips.c.port_id == port_id,
         floating_ips.c.fixed_ip_address == fixed,
@@ -233,6 +234,18 @@ def _require_reached(tx: Transaction, network: Record, port: Record, external_id
             f" {network['id']} is on {_described(network)} without a gateway there"
             " (external_gateway_info).",
             "ExternalGatewayForFloatingIPNotFound",
+        )
+
+
+def _require_routed(tx: Transaction, port: Record, fixed: str) -> None:
+    """Raise Invalid if the port's instance has no router on the subnet of an address."""
+    subnet = next(row["subnet_id"] for row in port["fixed_ips"] if row["ip_address"] == fixed)
+    routed = select(subnets.c.gateway_ip).where(subnets.c.id == subnet)
+    if tx.connection.scalar(routed) is None:
+        raise Invalid(
+            f"Cannot add floating IP to port {port['id']} (port_id): subnet {subnet} of its"
+            f" {fixed} has no gateway_ip, so it could not answer; give the subnet one.",
+            "BadRequest",
         )
 
 

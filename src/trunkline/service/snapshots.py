@@ -340,6 +340,7 @@ def _subnet(row: Any, gateway: str | None, upstream: str | None) -> SubnetView:
         host_routes=tuple(map(_route, row.host_routes)),
         upstream=None if upstream is None else IPv4Address(upstream),
         address_mode=row.ipv6_address_mode and AddressMode(row.ipv6_address_mode),
+        routed=row.gateway_ip is not None or row.ip_version != 4,  # noqa: PLR2004 - the IP version
     )
 
 

@@ -103,9 +103,13 @@ class Ways:
         places = self.classes.places
         place = self.classes.place[self.classes.of_end]
         gateway = self.routes[self.host, place]
+        ends = self.classes.ends
         for index in np.flatnonzero(~gateway):
             if len(places[place[index]].subnets) > 1:
-                gateway[index] = has_gateway(cloud, self.classes.ends[index])
+                gateway[index] = has_gateway(cloud, ends[index])
+        for number, end in enumerate(ends):
+            if end.seat.unrouted:
+                gateway[number] = has_gateway(cloud, end)
         return gateway
 
     def _on_link(self) -> Bools:

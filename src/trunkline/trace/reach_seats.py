@@ -189,7 +189,8 @@ class Seats:
         on_link = tuple([self._subnets[f.subnet_id] for f in fixed])
         place = Place(domain, end.seat.port.network_id, self._subnets[end.subnet_id], on_link)
         routes = self._routes_of(end.seat.gate)
-        return self._sorted(end, place, bool(routes[list(on_link)].any()))
+        routed = [self._subnets[f.subnet_id] for f in fixed if f.subnet_id not in end.seat.unrouted]
+        return self._sorted(end, place, bool(routes[routed].any()))
 
     def seated(self, end: End) -> Seated:
         """Return an end as it is counted."""

@@ -102,12 +102,14 @@ class Seat:
         up: Plugged into its network's bridge, as far as the intent goes.
         gate: The host that routes for it: its own, or the first of its router's, all of which
             have the same routes.
+        unrouted: Those of its subnets on which its instance gets no router.
     """
 
     port: PortView
     host: HostName
     up: bool
     gate: HostName
+    unrouted: frozenset[SubnetId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +254,15 @@ def _segment(network: NetworkView, routers: Iterable[RouterView]) -> Segment:
 def _ends(snapshot: HostSnapshot, host: Host) -> Iterable[End]:
     gates = {router.id: router.hosts[0] for router in snapshot.routers if router.hosts}
     routers = {network.id: network.router_id for network in snapshot.networks}
+    unrouted = frozenset(s.id for n in snapshot.networks for s in n.subnets if not s.routed)
     for port in snapshot.ports:
         if not port.active:
             continue
         router_id = routers.get(port.network_id)
         gate = gates.get(router_id, host.name) if router_id else host.name
         is_up = port.admin_up and port.network_id in host.networks
-        seat = Seat(port, host.name, is_up, gate)
+        own = unrouted and unrouted & {fixed.subnet_id for fixed in port.fixed_ips}
+        seat = Seat(port, host.name, is_up, gate, own)
         mute = replace(seat, up=seat.up and port.network_id not in host.settings.ipv4_only)
         for fixed in port.fixed_ips:
             at = seat if fixed.address.version == IPV4 else mute

@@ -191,7 +191,7 @@ def is_on_link(source: End, target: End) -> bool:
 
 def has_gateway(cloud: Cloud, end: End) -> bool:
     """Return whether the end's host is a router for any of the port's addresses of its family."""
-    routes = cloud.gate(end).routes
+    routes = cloud.gate(end).routes - end.seat.unrouted
     return any(
         fixed.subnet_id in routes
         for fixed in end.seat.port.fixed_ips
@@ -222,7 +222,8 @@ def way_in(cloud: Cloud, target: Floating) -> Verdict | None:
         return Verdict.NO_EXTERNAL
     if not host.settings.uplink:
         return Verdict.NO_UPLINK
-    return None if target.end.subnet_id in host.routes else Verdict.NO_GATEWAY
+    is_routed = target.end.subnet_id in host.routes and has_gateway(cloud, target.end)
+    return None if is_routed else Verdict.NO_GATEWAY
 
 
 def _way_to_floating(cloud: Cloud, source: End, target: Floating) -> Verdict | None:
