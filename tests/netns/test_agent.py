@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,15 @@ from trunkline.lab import build, life, probe
 from trunkline.lab.packets import Arp
 from trunkline.lab.stage import Shot, Stage
 from trunkline.lab.waiting import limit_s, until
+from trunkline.model import PortId
+from trunkline.ownership import tap_name
+from trunkline.trace.packets import is_for_many
 
 pytestmark = pytest.mark.netns
 
 TRUNKLINE = [sys.executable, "-m", "trunkline.cli.main"]
 GOOGLE = IPv4Address("8.8.8.8")
+ONE_PING = ("ping", "-n", "-c", "1", "-W", "1")
 SIGHUP, SIGKILL, SIGSTOP, SIGCONT = 1, 9, 19, 18
 
 
@@ -370,6 +374,45 @@ def test_a_tap_is_active_soon(stage: Stage) -> None:
     until("the port is ACTIVE", lambda: status() == "ACTIVE", 2)
     build.boot_instance(stage.lab, "VM_5")
     build.wait_for_lease(stage.lab, "VM_5")
+
+
+def test_a_tap_that_a_hypervisor_puts_on_the_bridge(stage: Stage) -> None:
+    """As os-vif does (vif_type bridge): until its rules are there, only the host hears it call.
+
+    The agent is held up meanwhile, and knows nothing of the port; then it takes the tap as it is.
+    """
+    here, host = stage.segment("VM_5"), "compute2"
+    api = stage.cloud.as_project("tenant1")
+    instance, address = stage.lab.claim("VM_9"), IPv4Address("10.0.0.99")
+    process = stage.lab.process(f"agent-{host}")
+    assert process
+    process.signal(SIGSTOP)
+    try:
+        wish = {"network_id": here.network_id, "fixed_ips": [{"ip_address": str(address)}]}
+        port = api.create("ports", {**wish, "name": "VM_9"})
+        stage.cloud.admin.update("ports", port["id"], {"binding:host_id": host})
+        tap = tap_name(PortId(port["id"]))
+        build.plug_instance(stage.lab, "VM_9", port["mac_address"], tap, host)
+        netns.plug(stage.lab.namespace(host), tap, here.bridge)
+        netns.address(instance, "eth0", IPv4Interface((address, 24)))
+        netns.up(instance, "eth0")
+        life.wait_until_forwarding(stage.lab)
+        with stage.capture() as capture:
+            for target in (stage.seats["VM_4"].address, here.gateway(host)):
+                assert netns.run(instance, [*ONE_PING, str(target)]).returncode
+            frames = [f for f in capture.frames() if f.source_mac == port["mac_address"]]
+        assert {f.node for f in frames} == {host}
+        assert {f.device for f in frames if not is_for_many(f.destination_mac)} == {tap}
+    finally:
+        process.signal(SIGCONT)
+
+    until("it is ACTIVE", lambda: api.show("ports", port["id"])["status"] == "ACTIVE", 10)
+    build.boot_instance(stage.lab, "VM_9")
+    build.wait_for_lease(stage.lab, "VM_9")
+    assert not netns.run(instance, [*ONE_PING, str(stage.seats["VM_4"].address)]).returncode
+    build.unplug_instance(stage.lab, "VM_9")
+    api.delete("ports", port["id"])
+    stage.settle()
 
 
 def test_doctor_says_what_is_chosen(stage: Stage) -> None:

@@ -337,7 +337,7 @@ def _translations(ground: Ground) -> list[Chain]:
 
 def _bridge_table(snapshot: HostSnapshot, ground: Ground) -> Table:
     sets = [
-        *compile_spoof_sets(ground.served, snapshot.ports),
+        *compile_spoof_sets(ground.served, snapshot.ports, ground.config.host),
         *compile_hairpin_sets(snapshot.ports, ground.floating),
         *compile_anycast_sets(ground.served, ground.config.host),
         *compile_flat_sets(ground.served),

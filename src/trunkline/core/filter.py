@@ -22,7 +22,7 @@ from sys import intern
 from trunkline import ownership
 from trunkline.core.family import V4, V6, Family
 from trunkline.core.gather import gather, pieces
-from trunkline.core.links import Served, bridge_of, by_network, scopes_by_bridge
+from trunkline.core.links import Served, bridge_mac, bridge_of, by_network, scopes_by_bridge
 from trunkline.core.nat import METADATA, nft_prefix
 from trunkline.core.pairs import (
     Combination,
@@ -48,6 +48,7 @@ ZONES = 2**16  # nf_conntrack_zones_common.h: a zone is 16 bits
 # Egress after conntrack (-200) and before DNAT (-100); ingress after SNAT (100).
 EGRESS_PRIORITY, FORWARD_PRIORITY, INGRESS_PRIORITY = -150, 0, 110
 ZONE_PRIORITY = -450  # before fragments are put together (-400), which is done by zone too
+FROM_INSTANCE = "iifname @ports goto from-instance"
 WAYS = ("iifname", "oifname")
 BRIDGE_PREROUTING_PRIORITY, BRIDGE_FORWARD_PRIORITY = -300, -200
 
@@ -176,7 +177,11 @@ def prefix_set(name: str, prefixes: Iterable[IpNetwork], family: Family = V4) ->
 
 def name_set(name: str, links: Iterable[str]) -> NftSet:
     """Return a set of links."""
-    return NftSet(name, "type ifname", elements={f'"{link}"': "" for link in links})
+    return NftSet(name, "type ifname", elements=_names(links))
+
+
+def _names(links: Iterable[str]) -> dict[str, str]:
+    return {f'"{link}"': "" for link in links}
 
 
 def gateway_set(served: Iterable[Served]) -> NftSet:
@@ -455,9 +460,17 @@ def _space_rules(uplink: str) -> list[str]:
     return rules
 
 
-def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> list[NftSet]:
-    """Return which interface may send with which MAC and IPv4 address."""
+def compile_spoof_sets(
+    served: tuple[Served, ...], ports: tuple[PortView, ...], host: str
+) -> list[NftSet]:
+    """Return which interface may send with which MAC and IPv4 address.
+
+    And the bridges' other members, which nothing binds: towards the switch or a space, and of
+    ports without port security; with the MACs of the bridges themselves.
+    """
     taps, macs, addresses = pieces(_spoof_elements, ports, served, V4)
+    (free,) = pieces(_free_taps, ports, served)
+    wires = _names([link for s in served for link in (s.wire, ownership.cable_name(s.bridge))])
     paired = paired_ports(ports)
     more_macs = pair_macs(served, paired)
     more, prefixes = pair_addresses(served, paired, V4)
@@ -467,6 +480,10 @@ def compile_spoof_sets(served: tuple[Served, ...], ports: tuple[PortView, ...]) 
         NftSet("ports", "type ifname", elements=Joined(taps)),
         NftSet("macs", "typeof iifname . ether saddr", elements=Joined((*macs, more_macs))),
         NftSet("addresses", own, elements=Joined((*addresses, more))),
+        NftSet("members", "type ifname", elements=Joined((*free, wires))),
+        NftSet(
+            "own_macs", "typeof ether daddr", elements={bridge_mac(s, host): "" for s in served}
+        ),
     ]
 
 
@@ -480,6 +497,14 @@ def pair_addresses(
         elements = single if prefix.prefixlen == family.single else wide
         elements[f"{sender} . {nft_prefix(prefix)}"] = ""
     return single, wide
+
+
+@kept()
+def _free_taps(served: tuple[Served, ...], ports: tuple[PortView, ...]) -> tuple[dict[str, str]]:
+    """Return the interfaces of ports without port security."""
+    places = by_network(served)
+    free = (p for p in ports if p.network_id in places and not p.port_security)
+    return (_names(ownership.tap_name(p.id) for p in free),)
 
 
 @kept()
@@ -526,7 +551,8 @@ def compile_spoof_chains() -> list[Chain]:
     """Return the bridge table's chains: what an instance may put on the wire at all.
 
     ARP and IPv4 with its own MAC and addresses, and the DHCP requests of a client without an
-    address. All else is dropped: other sources, DHCP answers, IPv6, tagged frames.
+    address. All else is dropped: other sources, DHCP answers, IPv6, tagged frames. What somebody
+    else plugged into a bridge, as os-vif does, reaches nothing there before it has its rules.
     """
     return [
         Chain(
@@ -536,13 +562,18 @@ def compile_spoof_chains() -> list[Chain]:
                 # see one, and none may forge one, with port security or without.
                 "ether type 0x88b5 drop",
                 "iifname . ether daddr @standby drop",
-                "iifname @ports goto from-instance",
+                FROM_INSTANCE,
+                "ether daddr @own_macs iifname != @members drop",
             ),
             Hook("filter", "prerouting", BRIDGE_PREROUTING_PRIORITY),
         ),
         Chain(
             "forward",
-            ("iifname . oifname @hairpins oifname . ether daddr != @hairpin_macs drop",),
+            (
+                "iifname . oifname @hairpins oifname . ether daddr != @hairpin_macs drop",
+                "oifname @ports iifname != @ports iifname != @members drop",
+                "oifname @members iifname != @ports iifname != @members drop",
+            ),
             Hook("filter", "forward", BRIDGE_FORWARD_PRIORITY),
         ),
         Chain(

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from trunkline.core.family import V6
 from trunkline.core.filter import (
+    FROM_INSTANCE,
     WAYS,
     compile_member_sets,
     compile_port_sets,
@@ -223,9 +224,10 @@ def with_ipv6_spoofing(chains: Iterable[Chain]) -> list[Chain]:
     way = "iifname @ports6 ether type ip6 goto from-instance6"
     given = []
     for chain in chains:
-        *others, last = chain.rules
-        rules = (*others, way, last) if chain.name == "prerouting" else chain.rules
-        given.append(Chain(chain.name, rules, chain.hook))
+        rules = list(chain.rules)
+        if FROM_INSTANCE in rules:
+            rules.insert(rules.index(FROM_INSTANCE), way)
+        given.append(Chain(chain.name, tuple(rules), chain.hook))
     return [*given, *_SPOOF_CHAINS, *_TRUNK_CHAINS]
 
 

@@ -258,7 +258,7 @@ def gateway_mac(network: NetworkView, host: str) -> str:
     return ownership.gateway_mac(HostName(host), network.id)
 
 
-def _bridge_mac(served: Served, host: str) -> str:
+def bridge_mac(served: Served, host: str) -> str:
     """Return a bridge's MAC: the gateway's, unless that is behind a port of the bridge."""
     if served.switched:
         return ownership.segment_mac(HostName(host), served.network.id)
@@ -271,7 +271,7 @@ def compile_bridges(served: Iterable[Served], host: str) -> dict[str, Bridge]:
     return {
         s.bridge: Bridge(
             name=s.bridge,
-            mac=_bridge_mac(s, host),
+            mac=bridge_mac(s, host),
             mtu=s.network.mtu,
             alias=ownership.alias(s.network.id, s.trunk if s.vlan_id is None else ""),
             nf_call_ip6tables=s.has_ipv6,
