@@ -30,7 +30,6 @@ from trunkline.trace.verify_cloud import Cloud, End, gather
 from trunkline.trace.verify_data import cloud_in
 from trunkline.trace.verify_findings import not_covered
 from trunkline.trace.verify_flow import (
-    Ruling,
     Verdict,
     from_internet,
     is_on_link,
@@ -149,7 +148,7 @@ def verify(stage: Stage, say: Say) -> Verified:
 
     Raises:
         Invalid: Instances of the lab share addresses, so that an address says not who is meant.
-        Conflict: The agents have not applied yet what the server wants.
+        Conflict: An agent has not reported yet.
     """
     check_addresses(stage)
     flows, unsent = choose(stage, cloud_of(stage))
@@ -244,10 +243,7 @@ def _translated(stage: Stage, found: Reach) -> Iterator[Representative]:
     outside = stage.topology.internet.answers
     floating = [one for one in cloud.floating if one.end.seat.port.id in names]
     for _, (service, protocol, port) in _probes(found.services):
-
-        def flow(source: str, to: IpAddress, listener: str, ruling: Ruling) -> Representative:
-            return Representative(source, to, listener, protocol, port, ruling.verdict)  # noqa: B023 - called at once
-
+        kind = protocol, port
         for members in _classes(stage, found):
             end = found.classes.ends[members[0]]
             if not _are_ours(cloud, end):
@@ -255,13 +251,15 @@ def _translated(stage: Stage, found: Reach) -> Iterator[Representative]:
             name = names[end.seat.port.id]
             for one in floating:
                 ruling = to_floating(cloud, end, one, service)
-                yield flow(name, one.address, names[one.end.seat.port.id], ruling)
+                listener = names[one.end.seat.port.id]
+                yield Representative(name, one.address, listener, *kind, ruling.verdict)
             for address in outside:
                 ruling = to_internet(cloud, end, address, service)
-                yield flow(name, address, INTERNET, ruling)
+                yield Representative(name, address, INTERNET, *kind, ruling.verdict)
         for one in floating:
             ruling = from_internet(cloud, _face(stage, one.address), one, service)
-            yield flow(INTERNET, one.address, names[one.end.seat.port.id], ruling)
+            listener = names[one.end.seat.port.id]
+            yield Representative(INTERNET, one.address, listener, *kind, ruling.verdict)
 
 
 def _face(stage: Stage, destination: IpAddress) -> IpAddress:
