@@ -57,7 +57,7 @@ run openstack port unset --security-group web vm1
 run openstack port set --no-allowed-address vm1
 expect 10.31.0.33 openstack port list --network azure --long -f value -c "Fixed IP Addresses"
 
-# IPv6 beside IPv4, on the default router only
+# IPv6 beside IPv4
 expect slaac openstack subnet create --network azure --ip-version 6 --subnet-range fd00:31::/64 \
     --ipv6-ra-mode slaac --ipv6-address-mode slaac azure-v6 -f value -c ipv6_ra_mode
 expect fd00:31::f8 openstack port list --network azure -f value -c "Fixed IP Addresses"

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import NamedTuple
 
 from trunkline.model import IpAddress, RouterId
@@ -77,6 +84,7 @@ class HostFacts:
         ipv6_forwarding: The sysctl of a link that makes it route IPv6: ``force_forwarding``
             (Linux 6.17), which is of no concern to others; or ``forwarding``, where the
             administrator has made this host a router for IPv6. None: it routes none.
+        has_ipv6: Whether the kernel speaks IPv6 at all; if so, a space of ours can route it.
         acting: Numbers of the routers on several hosts that this one acts for at the moment.
     """
 
@@ -91,6 +99,7 @@ class HostFacts:
     transits: tuple[tuple[str, IPv4Interface], ...] = ()
     foreign_prefixes6: tuple[tuple[IPv6Network, str], ...] = ()
     ipv6_forwarding: str | None = None
+    has_ipv6: bool = True
     acting: frozenset[int] = frozenset()
 
 
@@ -184,8 +193,8 @@ class Address:
 class Route:
     """A route of ours in the main table; without a link it answers 'host unreachable'."""
 
-    destination: IPv4Network
-    via: IPv4Address | None = None
+    destination: IPv4Network | IPv6Network
+    via: IPv4Address | IPv6Address | None = None
     link: str | None = None
 
 

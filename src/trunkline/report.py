@@ -71,6 +71,7 @@ def encode(config: HostConfig, facts: HostFacts, reading: Reading | None = None)
         "transits": [[link, str(address)] for link, address in facts.transits],
         "foreign_prefixes6": [[str(prefix), link] for prefix, link in facts.foreign_prefixes6],
         "ipv6_forwarding": facts.ipv6_forwarding,
+        "has_ipv6": facts.has_ipv6,
         "acting": sorted(facts.acting),
         "cabling": {
             "trunks": dict(config.trunks),
@@ -149,6 +150,7 @@ def _facts(data: Mapping[str, Any]) -> HostFacts:
             for prefix, link in data.get("foreign_prefixes6", ())
         ),
         ipv6_forwarding=data.get("ipv6_forwarding"),
+        has_ipv6=bool(data.get("has_ipv6", True)),
         acting=frozenset(map(int, data.get("acting", ()))),
     )
 

@@ -235,11 +235,13 @@ def test_one_network_says_one_thing(cloud: Cloud) -> None:
 
 
 def test_where_no_host_carries_ipv6(cloud: Cloud) -> None:
-    """Elsewhere than on the default router, from hosts' own addresses, it is refused by name."""
+    """Other than from hosts' own addresses, on all of them, it is refused by name."""
+    snapshot(cloud, "six-2")
     external = cloud.admin.create("networks", {"router:external": True})
     anycast = cloud.admin.create("networks", {"trunkline:gateway": "anycast", "project_id": "p1"})
     routed, plain = cloud.network(), cloud.network()
     router = cloud.alice.create("routers", {})
+    cloud.admin.update("routers", router["id"], {"trunkline:hosts": ["six-2"]})
     add_interface(cloud, router, routed["subnet"])
     six = subnet6(cloud, plain, SLAAC)
 
@@ -253,6 +255,52 @@ def test_where_no_host_carries_ipv6(cloud: Cloud) -> None:
     with pytest.raises(Conflict, match="trunkline:gateway"):
         cloud.admin.update("networks", plain["id"], {"trunkline:gateway": "anycast"})
     assert cloud.admin.show("networks", plain["id"])["trunkline:gateway"] == "per_host"
+
+
+def test_on_a_router_of_ones_own(cloud: Cloud) -> None:
+    """It goes there with its network or by itself, is made there, and comes back."""
+    network = cloud.network()
+    six = subnet6(cloud, network, STATEFUL)
+    router = cloud.alice.create("routers", {})
+    made = cloud.instance(network, "six-3")
+    default = snapshot(cloud, "six-3").networks[0].router_id
+
+    add_interface(cloud, router, network["subnet"])
+    more = subnet6(cloud, network, STATEFUL)
+    add_interface(cloud, router, six)
+
+    (view,) = snapshot(cloud, "six-3").networks
+    assert view.router_id == router["id"]
+    assert {str(s.cidr) for s in view.subnets if s.gateway} == {
+        network["subnet"]["cidr"],
+        six["cidr"],
+        more["cidr"],
+    }
+    (interface,) = cloud.alice.list(
+        "ports", device_id=router["id"], fixed_ips=[f"subnet_id={six['id']}"]
+    )
+    assert addresses(interface, six) == [six["gateway_ip"]]
+    for subnet in (six, network["subnet"]):
+        path = f"/v2.0/routers/{router['id']}/remove_router_interface"
+        cloud.alice.request("PUT", path, {"subnet_id": subnet["id"]})
+    assert snapshot(cloud, "six-3").networks[0].router_id == default
+    assert addresses(cloud.alice.show("ports", made["id"]), six) == addresses(made, six)
+
+
+def test_equal_prefixes_on_separate_routers(cloud: Cloud) -> None:
+    """Where IPv4 may overlap IPv6 may; on one router it may not."""
+    first = cloud.network()
+    router = cloud.alice.create("routers", {})
+    six = subnet6(cloud, first, SLAAC)
+    add_interface(cloud, router, six)
+    other, third = cloud.network(), cloud.network()
+    twin = {"network_id": other["id"], "ip_version": 6, "cidr": six["cidr"], **modes(SLAAC)}
+
+    assert cloud.alice.create("subnets", twin)["cidr"] == six["cidr"]
+    with pytest.raises(Invalid, match="overlaps"):
+        add_interface(cloud, router, other["subnet"])
+    with pytest.raises(Invalid, match="overlaps"):
+        cloud.alice.create("subnets", {**twin, "network_id": third["id"]})
 
 
 def test_a_default_router_with_ipv6_stays_everywhere(own_cloud: Cloud) -> None:

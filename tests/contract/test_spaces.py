@@ -37,6 +37,9 @@ CHANGES = [
     ("article", "article on a router"),
     ("article on a router", "routers"),
     ("routers", "article"),
+    ("both families", "both families on routers"),
+    ("both families on routers", "article on a router"),
+    ("both families on routers", "both families"),
 ]
 
 

@@ -1,5 +1,7 @@
 """Two hosts on a trunk with instances of two tenants, in both families, and no server.
 
+Both tenants' networks are on one router: the default one, or one of their own.
+
 The hosts are as ``reconcile`` makes them from snapshots written here, on the real kernel. Knows
 nothing of what the tests expect.
 """
@@ -11,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -38,8 +40,8 @@ from trunkline.model import (
     SubnetId,
     link_local,
 )
-from trunkline.operations import StopDhcp
-from trunkline.ownership import tap_name
+from trunkline.operations import DeleteSpace, StopDhcp
+from trunkline.ownership import space_name, tap_name
 from trunkline.snapshot import (
     GroupView,
     HostSnapshot,
@@ -55,12 +57,14 @@ HOSTS = ("compute1", "compute2")
 TENANT = ProjectId("tenant")
 GROUPS = {100: GroupId("1111aaaa-group"), 102: GroupId("2222bbbb-group")}
 ROUTER = RouterView(RouterId("router"), TENANT, "default", True, True, True, True)  # noqa: FBT003 - the default router, with all it can do
+OWN_ROUTER = replace(ROUTER, id=RouterId("cccccccc-33-own"), name="own", is_default=False)
 PREFIXES = {100: IPv6Network("2001:db8:100::/64"), 102: IPv6Network("2001:db8:102::/64")}
 MODES = {100: AddressMode.SLAAC, 102: AddressMode.STATEFUL}
 ABSENT = IPv6Network("2001:db8:104::/64")
 """A tenant's, on neither host."""
 BEYOND = IPv6Address("2001:db8:ffff::1")
-"""What answers behind the hosts' uplinks."""
+BEYOND_ALL = IPv6Network((BEYOND - 1, 64))
+"""What answers behind the hosts' uplinks, and where it is."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def _subnet4(vlan_id: int) -> IPv4Network:
     return IPv4Network(f"10.{vlan_id}.0.0/24")
 
 
-def network(vlan_id: int, host: str) -> NetworkView:
+def network(vlan_id: int, host: str, router: RouterView = ROUTER) -> NetworkView:
     """Return a network as a host serves it."""
     number = 1 + HOSTS.index(host)
     subnet = SubnetView(SubnetId(f"subnet{vlan_id}"), _subnet4(vlan_id), _subnet4(vlan_id)[number])
@@ -145,19 +149,19 @@ def network(vlan_id: int, host: str) -> NetworkView:
         vlan_id=vlan_id,
         mtu=1400,
         subnets=(subnet, subnet6),
-        router_id=ROUTER.id,
+        router_id=router.id,
     )
 
 
-def snapshot(host: str, rules: tuple[Rule, ...] = OPEN) -> HostSnapshot:
+def snapshot(host: str, rules: tuple[Rule, ...], router: RouterView) -> HostSnapshot:
     """Return what a host must know; networks are where their instances are."""
     here = [i for i in INSTANCES.values() if i.host == host]
-    domain = DomainId(ROUTER.id)
+    domain = DomainId(router.id)
     return HostSnapshot(
         host=HostName(host),
         revision=1,
-        networks=tuple(network(v, host) for v in sorted({i.vlan_id for i in here})),
-        routers=(ROUTER,),
+        networks=tuple(network(v, host, router) for v in sorted({i.vlan_id for i in here})),
+        routers=(router,),
         ports=tuple(i.port for i in here),
         groups=tuple(GroupView(g, TENANT, "default", rules) for g in GROUPS.values()),
         members={(group, domain): () for group in GROUPS.values()},
@@ -194,7 +198,17 @@ class Cloud:
     """What there is, by name: hosts, and the namespace of everybody."""
 
     hosts: Mapping[str, Host]
+    router: RouterView
     namespaces: Mapping[str, str] = field(default_factory=dict)
+
+    def snapshot(self, host: str, rules: tuple[Rule, ...] = OPEN) -> HostSnapshot:
+        """Return what a host must know."""
+        return snapshot(host, rules, self.router)
+
+    def gateway(self, host: str) -> str:
+        """Return the namespace on a host that is its instances' router."""
+        space = space_name(DomainId(self.router.id), HostName(host))
+        return self.namespaces[host] if self.router.is_default else space
 
     def run(self, node: str, *argv: str) -> str:
         """Return what a program says on a node."""
@@ -206,7 +220,7 @@ class Cloud:
 
 
 @contextmanager
-def cloud() -> Iterator[Cloud]:
+def cloud(router: RouterView = ROUTER) -> Iterator[Cloud]:
     """Give two hosts with all instances plugged in, and down."""
     nodes = (SWITCH, OUTSIDE, *HOSTS, *INSTANCES)
     namespaces = {node: f"{PREFIX}{node}" for node in nodes}
@@ -220,8 +234,8 @@ def cloud() -> Iterator[Cloud]:
         _cable(namespaces)
         hosts = {name: _host(name, namespaces[name], state, stack) for name in HOSTS}
         for name, host in hosts.items():
-            host.settle(snapshot(name))
-        yield Cloud(hosts, namespaces)
+            host.settle(snapshot(name, OPEN, router))
+        yield Cloud(hosts, router, namespaces)
 
 
 def _cable(namespaces: Mapping[str, str]) -> None:
@@ -264,6 +278,7 @@ def _host(name: str, namespace: str, state: Path, stack: ExitStack) -> Host:
 
 def _clear(host: Host) -> None:
     with netns.enter(host.namespace):
-        for bridge in host.kernel.read(host.config, ()).dhcp:
-            host.kernel.run(host.config, StopDhcp(bridge))
+        there = host.kernel.read(host.config, ())
+        for operation in (*map(StopDhcp, there.dhcp), *map(DeleteSpace, there.spaces)):
+            host.kernel.run(host.config, operation)
         host.kernel.close()

@@ -28,7 +28,7 @@ from trunkline.lab.packets import (
     Frame,
 )
 from trunkline.lab.waiting import limit_s, until
-from trunkline.model import AddressMode, AddressPair, link_local
+from trunkline.model import AddressMode, AddressPair, Direction, Rule, RuleId, link_local
 
 pytestmark = pytest.mark.netns
 
@@ -38,12 +38,12 @@ REDIRECT, UDP = 137, 17
 STATELESS = AddressMode.STATELESS
 
 
-@pytest.fixture(scope="module")
-def booted() -> Iterator[tuple[Cloud, tuple[Frame, ...]]]:
+@pytest.fixture(scope="module", params=[dual.ROUTER, dual.OWN_ROUTER], ids=lambda r: r.name)
+def booted(request: pytest.FixtureRequest) -> Iterator[tuple[Cloud, tuple[Frame, ...]]]:
     """Boot the instances, and give what was captured meanwhile on all nodes."""
     if os.geteuid() != 0:
         pytest.skip("needs root: network namespaces")
-    with dual.cloud() as cloud:
+    with dual.cloud(request.param) as cloud:
         with cloud.capture() as capture:
             for name in INSTANCES:
                 netns.up(cloud.namespaces[name], "eth0")
@@ -112,7 +112,7 @@ def test_a_lease_is_the_instances_own(cloud: Cloud) -> None:
 
 def test_who_makes_its_address_itself_may_ask_for_resolvers(cloud: Cloud) -> None:
     """In a subnet that is ``dhcpv6-stateless`` the own host says who resolves names."""
-    host, usual = cloud.hosts["compute1"], dual.snapshot("compute1")
+    host, usual = cloud.hosts["compute1"], cloud.snapshot("compute1")
     stateless = tuple(
         replace(n, subnets=(n.subnets[0], replace(n.subnets[1], address_mode=STATELESS)))
         if n.vlan_id == 100
@@ -168,9 +168,9 @@ def _outside(cloud: Cloud, disabled: str) -> None:
 
 
 @contextmanager
-def routing(host: dual.Host) -> Iterator[None]:
+def routing(cloud: Cloud, host: dual.Host) -> Iterator[None]:
     """Let a host's tenants out by IPv6 meanwhile."""
-    usual, wanted = host.config, dual.snapshot(host.name)
+    usual, wanted = host.config, cloud.snapshot(host.name)
     host.config = replace(usual, route_ipv6=True)
     host.settle(wanted)
     yield
@@ -184,17 +184,25 @@ def test_nothing_leaves_by_the_uplink_unless_it_may(way_out: Cloud) -> None:
     A tenant prefix of elsewhere stays refused.
     """
     absent = dual.ABSENT[1]
+    # The host knows a way out that tenants may not take; a router of their own knows none.
+    closed = PROHIBITED if way_out.router.is_default else NO_ROUTE
     with way_out.capture() as capture:
         assert ping(way_out, "VM_1", absent).icmp == (UNREACHABLE6, NO_ROUTE)
-        assert ping(way_out, "VM_1", dual.BEYOND).icmp == (UNREACHABLE6, PROHIBITED)
+        assert ping(way_out, "VM_1", dual.BEYOND).icmp == (UNREACHABLE6, closed)
         frames = capture.frames()
     leaving = [f.ip.source for f in frames if f.device == "eth1" and f.ip]
     assert not [source for source in leaving if source in PREFIXES[100]]
 
-    with routing(way_out.hosts["compute1"]):
+    left = way_out.hosts["compute1"]
+    with routing(way_out, left):
         answer = ping(way_out, "VM_1", dual.BEYOND)
         assert (answer.kind, answer.by) == ("reply", dual.BEYOND)
         assert ping(way_out, "VM_1", absent).icmp == (UNREACHABLE6, NO_ROUTE)
+        outside = way_out.namespaces[dual.OUTSIDE]
+        assert probe.ping(outside, VM1.address, limit_s(0.3)).kind == "silence"  # groups say so
+        inward = Rule(RuleId("in6"), Direction.INGRESS, 6, ICMPV6, remote_prefix=dual.BEYOND_ALL)
+        left.settle(way_out.snapshot("compute1", rules=(*dual.OPEN, inward)))
+        assert probe.ping(outside, VM1.address, limit_s(3)).kind == "reply"
 
 
 @contextmanager
@@ -222,14 +230,14 @@ def test_groups_govern_ipv6(cloud: Cloud) -> None:
     with connected(cloud, "VM_1", "VM_4") as (client, server):
         client.sendall(b"one")
         assert server.recv(8) == b"one"
-        host.settle(dual.snapshot("compute2", rules=dual.OPEN[:2]))
+        host.settle(cloud.snapshot("compute2", rules=dual.OPEN[:2]))
         client.sendall(b"two")
         server.settimeout(limit_s(0.5))
         with pytest.raises(TimeoutError):
             server.recv(8)
         assert ping(cloud, "VM_1", to, hope=False).kind == "silence"
 
-        host.settle(dual.snapshot("compute2"))
+        host.settle(cloud.snapshot("compute2"))
         server.settimeout(limit_s(5))
         assert server.recv(8) == b"two"
     assert ping(cloud, "VM_1", to).kind == "reply"
@@ -313,7 +321,7 @@ def test_a_forgery_does_not_leave_its_port(cloud: Cloud, name: str) -> None:
 def test_without_the_rule_the_forgeries_would_arrive(cloud: Cloud) -> None:
     """The same frames from a port without port security do arrive: the wall is the rule."""
     host = cloud.hosts["compute1"]
-    usual = dual.snapshot("compute1")
+    usual = cloud.snapshot("compute1")
     ports = tuple(
         replace(p, port_security=False, group_ids=()) if p.mac == VM1.mac else p
         for p in usual.ports
@@ -351,7 +359,7 @@ def sent(cloud: Cloud, forged: bytes, honest: bytes) -> tuple[Frame, ...]:
 
 def test_an_address_pair_is_the_ports_own(cloud: Cloud) -> None:
     """What a pair allows can be sent from, and neighbours find it; other addresses cannot."""
-    host, usual = cloud.hosts["compute1"], dual.snapshot("compute1")
+    host, usual = cloud.hosts["compute1"], cloud.snapshot("compute1")
     pair = AddressPair(VM1.mac, IPv6Network("2001:db8:100::a00/120"))
     ports = tuple(replace(p, pairs=(pair,)) if p.mac == VM1.mac else p for p in usual.ports)
     within, beyond = IPv6Address("2001:db8:100::a05"), IPv6Address("2001:db8:100::b05")
@@ -370,13 +378,15 @@ def test_an_address_pair_is_the_ports_own(cloud: Cloud) -> None:
 
 def test_a_network_that_loses_ipv6_is_silent(cloud: Cloud) -> None:
     """Without an IPv6 subnet a host has no IPv6 on the bridge, and its instances pass none."""
-    host, usual = cloud.hosts["compute1"], dual.snapshot("compute1")
+    host, usual = cloud.hosts["compute1"], cloud.snapshot("compute1")
     bare = tuple(
         replace(n, subnets=n.subnets[:1]) if n.vlan_id == 100 else n for n in usual.networks
     )
     host.settle(replace(usual, networks=bare))
 
-    assert cloud.run("compute1", "ip", "-6", "addr", "show", "dev", "br100") == ""
+    show = ("ip", "-6", "addr", "show", "dev", "br100")
+    for place in (cloud.namespaces["compute1"], cloud.gateway("compute1")):
+        assert netns.run(place, show).stdout == ""
     assert ping(cloud, "VM_1", VM2.address, hope=False).kind != "reply"
 
     host.settle(usual)

@@ -61,6 +61,14 @@ def dual(_able: None) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
+def routers6(_able: None) -> Iterator[Stage]:
+    """Two routers of projects' own with IPv6, and the same addresses on both."""
+    lab, _ = life.up(read("routers6"), f"{PREFIX}six")
+    yield Stage(lab)
+    life.down(f"{PREFIX}six")
+
+
+@pytest.fixture(scope="module")
 def upstream(_able: None) -> Iterator[Stage]:
     """A router on the trunk as the gateway of both networks."""
     lab, _ = life.up(read("upstream"), f"{PREFIX}upstr")

@@ -34,6 +34,25 @@ def test_both_families(dual: Stage, key: str) -> None:
     assert failed(play(dual, ALL[key])) == ""
 
 
+@pytest.mark.parametrize("key", ["ipv6", "routers6"])
+def test_on_routers_of_their_own(routers6: Stage, key: str) -> None:
+    """The same in network namespaces, and next to others with the same addresses."""
+    assert failed(play(routers6, ALL[key])) == ""
+
+
+def test_live_on_routers_of_their_own(routers6: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """Routers' namespaces are watched as hosts are; of two equal addresses the own one is meant."""
+    lab, twin = routers6.lab, str(routers6.seats["BLUE_2"].address6)
+    to_server = ["--server", lab.api, "--token", lab.tokens()["admin"], "--json"]
+    assert twin == str(routers6.seats["VM_3"].address6)
+    for sender, router in (("VM_1", "both"), ("BLUE_1", "blue")):
+        capsys.readouterr()
+        assert main(["trace", sender, twin, "--live", *to_server]) == 0
+        seen = json.loads(capsys.readouterr().out)["observed"]
+        assert (seen["deviation"], seen["silent_hosts"]) == (None, [])
+        assert f"ICMPv6 echo request on compute1/{router}: agree" in seen["comparison"]
+
+
 def test_live(dual: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """Sent from the tap and watched by agents, IPv6 passes hosts as predicted; so do refusals."""
     to_server = ["--server", dual.lab.api, "--token", dual.lab.tokens()["admin"], "--json"]

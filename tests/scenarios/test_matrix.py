@@ -21,8 +21,9 @@ PLAYED = (
     ("per_host", "own", "ipv4", "router"),
     ("anycast", "default", "ipv4", "everywhere"),
     ("per_host", "default", "ipv6", "on_demand"),
+    ("per_host", "own", "ipv6", "router"),
 )
-REFUSED = (("anycast", "placed", "ipv4", "on_demand"), ("per_host", "own", "ipv6", "on_demand"))
+REFUSED = (("anycast", "placed", "ipv4", "on_demand"), ("per_host", "placed", "ipv6", "on_demand"))
 
 
 def outcomes(values: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:

@@ -356,6 +356,32 @@ DUAL_PAIRS = replace(
     ),
 )
 
+# On routers of their own: the article's networks on one, another with the same addresses, on none.
+DUAL_BLUE = dual(VM_BLUE, "2001:db8:102::33")
+DUAL_ALONE = dual(VM_ALONE, "2001:db8:203:0:f816:3eff:fe00:7")
+TWIN = replace(
+    subnet6(201, AddressMode.STATEFUL),
+    cidr=IPv6Network("2001:db8:102::/64"),
+    gateway=IPv6Address("2001:db8:102::1"),
+)
+DUAL_ROUTERS = replace(
+    DUAL,
+    revision=21,
+    networks=(
+        *(replace(n, router_id=RED.id) for n in DUAL.networks),
+        replace(NET201, subnets=(*NET201.subnets, TWIN)),
+        with_ipv6(NET203, AddressMode.SLAAC),
+    ),
+    routers=(RED, BLUE),
+    ports=(DUAL1, DUAL2, DUAL3, DUAL_BLUE, DUAL_ALONE),
+    floating_ips=(replace(FLOAT1, domain=DomainId(RED.id)),),
+    members={
+        (GROUP1, DomainId(RED.id)): DUAL.members[GROUP1, DOMAIN],
+        **{(GROUP1, DomainId(domain)): () for domain in (BLUE.id, NET203.id)},
+    },
+    tenant_prefixes=(*DUAL.tenant_prefixes, IPv6Network("2001:db8:203::/64")),
+)
+
 # The same on two hosts, of which this one may act, or not.
 SEVERAL = replace(
     PLACED_HERE,
@@ -388,5 +414,6 @@ STATES = {
     "router placed here": PLACED_HERE,
     "both families": DUAL,
     "both families, pairs, router down": DUAL_PAIRS,
+    "both families on routers": DUAL_ROUTERS,
     "router on several hosts": SEVERAL,
 }

@@ -12,7 +12,7 @@ from trunkline.core.compile import compile_host
 from trunkline.core.connections import unwanted
 from trunkline.core.links import gateway_mac
 from trunkline.hoststate import Connection, HostFacts, HostState, Problem
-from trunkline.model import GatewayMode, link_local
+from trunkline.model import GatewayMode, HostName, link_local
 from trunkline.snapshot import HostSnapshot
 
 INET, BRIDGE = ("inet", "trunkline"), ("bridge", "trunkline")
@@ -63,11 +63,13 @@ def test_a_network_of_ipv6_alone_is_advertised() -> None:
 
 
 RED = replace(clouds.DUAL.networks[0], router_id=clouds.RED.id)
+PLACED = replace(clouds.RED, hosts=(HostName("compute1"),))
 HINDRANCES = {
-    "only the default router routes IPv6": (
-        replace(clouds.DUAL, networks=(RED,), routers=(clouds.ROUTER, clouds.RED)),
+    "its router is placed": (
+        replace(clouds.DUAL, networks=(RED,), routers=(clouds.ROUTER, PLACED)),
         clouds.FACTS,
     ),
+    "this kernel speaks no IPv6": (clouds.DUAL, replace(clouds.FACTS, has_ipv6=False)),
     "its gateway is anycast": (
         replace(
             clouds.DUAL,

@@ -41,6 +41,8 @@ from trunkline.core.ipv6 import (
     compile_ipv6_sets,
     compile_ipv6_spoof_sets,
     forward6_chain,
+    host_chains,
+    outward_set,
     straight_set,
     with_ipv6,
     with_ipv6_spoofing,
@@ -81,10 +83,12 @@ from trunkline.core.spaces import (
     compile_cables,
     compile_space,
     compile_space_sysctls,
+    compile_transit_ipv6_sysctls,
     default_routes,
     exempt_routes,
     floating_proxies,
     floating_routes,
+    ipv6_ways,
     transit_addresses,
 )
 from trunkline.hoststate import (
@@ -94,6 +98,7 @@ from trunkline.hoststate import (
     HostState,
     NftSet,
     Problem,
+    Route,
     Table,
 )
 from trunkline.model import DomainId
@@ -110,9 +115,10 @@ class Ground:
         served: All networks that this host serves.
         here: Those that the host itself routes, as the default router.
         segments: Those that its bridges only switch; a space or another host routes.
-        ipv6: Those of them that have an IPv6 subnet.
+        ipv6: All that have an IPv6 subnet.
         router: The default router, if a network of it is here.
         spaces: The other routers.
+        outward: The ways to those of their networks whose IPv6 leaves by the uplink.
         floating: Of ports on the default router.
         floating_elsewhere: Of ports on the other routers.
     """
@@ -125,6 +131,7 @@ class Ground:
     ipv6: tuple[Served, ...]
     router: RouterView | None
     spaces: tuple[Space, ...]
+    outward: frozenset[Route]
     floating: tuple[FloatingView, ...]
     floating_elsewhere: tuple[FloatingView, ...]
 
@@ -142,7 +149,7 @@ class Ground:
     @property
     def ipv6_gate(self) -> str | None:
         """Return the uplink, if their IPv6 may."""
-        return self.gate if self.config.route_ipv6 else None
+        return self.gate if self.config.route_ipv6 and self.routed else None
 
     @property
     def face(self) -> IPv4Address | None:
@@ -166,7 +173,9 @@ def compile_host(
     served, problems = choose_served(snapshot, config, facts)
     usable, uplink_problems = _usable_uplink(config, facts)
     present = same(tuple(s for s in served if not s.elsewhere))
-    ground = _ground(snapshot, served, usable, facts)
+    spaces = choose_spaces(snapshot, served, usable, facts)
+    outward, outward_problems = ipv6_ways(spaces, present, usable, facts)
+    ground = _ground(snapshot, served, usable, facts, spaces, outward)
     floating, floating_problems = compile_floating(ground.floating, usable)
     acting = tuple(space for space in ground.spaces if space.acting)
     exempt, exempt_problems = exempt_routes(acting, present, usable)
@@ -183,15 +192,21 @@ def compile_host(
         addresses=compile_gateways(ground.here) | floating | transit_addresses(ground.spaces),
         sysctls=compile_sysctls(ground.here, usable.uplink, routed=ground.routed)
         | compile_space_sysctls(ground.segments, ground.spaces, usable.uplink)
-        | compile_ipv6_sysctls(ground.ipv6, ground.ipv6_gate, facts, routed=ground.routed),
+        | compile_ipv6_sysctls(
+            [s for s in ground.ipv6 if not s.switched],
+            ground.ipv6_gate,
+            facts,
+            routed=ground.routed,
+        )
+        | compile_transit_ipv6_sysctls(ground.spaces, usable, facts),
         tables=_tables(snapshot, ground),
         dhcp={s.bridge: dhcp[s.bridge] for s in ground.here if s.bridge in dhcp},
         cables=compile_cables(ground.spaces, config.host),
-        routes=exempt | extra | floating_routes(acting),
+        routes=exempt | extra | floating_routes(acting) | outward,
         proxies=floating_proxies(acting, usable.uplink),
         spaces={
             space.name: compile_space(
-                space, usable, ground.face_of(space), snapshot.tenant_prefixes, dhcp
+                space, usable, facts, ground.face_of(space), snapshot.tenant_prefixes, dhcp
             )
             for space in ground.spaces
         },
@@ -202,6 +217,7 @@ def compile_host(
         *uplink_problems,
         *floating_problems,
         *exempt_problems,
+        *outward_problems,
         *election_problems,
         *extra_problems,
     )
@@ -218,9 +234,13 @@ def _usable_uplink(config: HostConfig, facts: HostFacts) -> tuple[HostConfig, tu
 
 
 def _ground(
-    snapshot: HostSnapshot, served: tuple[Served, ...], config: HostConfig, facts: HostFacts
+    snapshot: HostSnapshot,
+    served: tuple[Served, ...],
+    config: HostConfig,
+    facts: HostFacts,
+    spaces: tuple[Space, ...],
+    outward: frozenset[Route],
 ) -> Ground:
-    spaces = choose_spaces(snapshot, served, config.uplink, facts)
     router = next((r for r in snapshot.routers if r.is_default and not r.hosts), None)
     domain = DomainId(router.id) if router else None
     return Ground(
@@ -232,6 +252,7 @@ def _ground(
         ipv6=same(tuple(s for s in served if s.has_ipv6)),
         router=router,
         spaces=spaces,
+        outward=outward,
         floating=tuple(f for f in snapshot.floating_ips if f.domain == domain),
         floating_elsewhere=tuple(f for f in snapshot.floating_ips if f.domain != domain),
     )
@@ -304,15 +325,19 @@ def _ipv6_rules(
         served, ports, snapshot.members, snapshot.tenant_prefixes, ground.config.host
     )
     sets += [] if ground.routed else [straight_set(ground.here)]
+    sets += [outward_set(ground.outward)] if ground.outward else []
     forward = forward6_chain(
         ground.ipv6_gate,
         guard=ground.config.guard_absent_prefixes,
         routed=ground.routed,
         spaces=bool(ground.segments),
+        outside=ground.config.uplink if ground.outward else None,
     )
     pairs = pair_combinations(served, ports, V6)
     judging = compile_group_chains(snapshot.groups, served, ports, pairs, V6)
-    return sets, [*with_ipv6(chains, ground.config.uplink, forward), *judging]
+    way = "iifname @transits" if ground.outward else ""
+    more = host_chains(ground.config.uplink, forward)
+    return sets, [*with_ipv6(chains, more, way), *judging]
 
 
 def _walls(ground: Ground) -> list[Chain]:

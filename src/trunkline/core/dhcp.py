@@ -231,10 +231,16 @@ def _config(served: Served) -> str:
     for subnet in subnets:
         lines += _subnet_lines(subnet, network.router_of(subnet))
     if subnets6:
-        lines += ["enable-ra", f"ra-param={served.bridge},mtu:{network.mtu},{ADVERTISED_EVERY_S}"]
+        lines += ["enable-ra", _advertising(served)]
     for subnet in subnets6:
         lines += _subnet6_lines(subnet)
     return "\n".join(lines) + "\n"
+
+
+def _advertising(served: Served) -> str:
+    """Return the line on a network's advertisements; on no router, their sender is none."""
+    line = f"ra-param={served.bridge},mtu:{served.network.mtu},{ADVERTISED_EVERY_S}"
+    return line if served.network.router_id else f"{line},0"
 
 
 def _subnet6_lines(subnet: SubnetView) -> list[str]:

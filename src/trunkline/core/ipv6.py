@@ -1,9 +1,10 @@
 """IPv6 beside IPv4: what networks with an IPv6 subnet add to the tables, and nothing else does.
 
 In the IP hooks, packets of IPv6 branch off into chains of their own at the top of each hook's
-chain. On the bridges, an instance may speak IPv6 from its own addresses and the link-local one of
-its MAC, and in neighbour discovery for these alone; it is never a router or a DHCP server. What
-finds routers and DHCP servers stays on the host: an instance has its own host's only.
+chain, on the host and in the spaces of other routers alike. On the bridges, an instance may speak
+IPv6 from its own addresses and the link-local one of its MAC, and in neighbour discovery for these
+alone; it is never a router or a DHCP server. What finds routers and DHCP servers stays on the
+host: an instance has its own host's only.
 
 Nothing is translated. What is not for tenants leaves by the uplink where the host's administrator
 says so, and is refused otherwise. Decides nothing about who has which addresses.
@@ -26,8 +27,9 @@ from trunkline.core.filter import (
 )
 from trunkline.core.gather import pieces
 from trunkline.core.links import Served, by_network, gateway_mac
+from trunkline.core.nat import nft_prefix
 from trunkline.core.pairs import pair_prefixes, paired_ports
-from trunkline.hoststate import Chain, Hook, NftSet
+from trunkline.hoststate import Chain, Hook, NftSet, Route
 from trunkline.joined import Joined
 from trunkline.kept import kept
 from trunkline.model import IpAddress, IpNetwork, link_local
@@ -54,14 +56,23 @@ def compile_ipv6_sets(
     prefixes: Iterable[IpNetwork],
     host: str,
 ) -> list[NftSet]:
-    """Return the inet table's sets; ``served`` are the networks with IPv6."""
-    gateways = {f'"{s.bridge}" . {address}': "" for s in served for address in _gateways(s, host)}
+    """Return the host's inet table's sets; ``served`` are the networks with IPv6."""
     return [
         name_set("bridges6", [s.bridge for s in served]),
-        NftSet("gateways6", "typeof iifname . ip6 saddr", elements=gateways),
-        prefix_set("tenant_prefixes", prefixes, V6),
+        *compile_space_ipv6_sets(served, prefixes, host),
         *compile_port_sets(served, ports, V6),
         *compile_member_sets(members, served, V6),
+    ]
+
+
+def compile_space_ipv6_sets(
+    served: Iterable[Served], prefixes: Iterable[IpNetwork], host: str
+) -> list[NftSet]:
+    """Return the sets of a namespace that routes and judges nobody's groups."""
+    gateways = {f'"{s.bridge}" . {address}': "" for s in served for address in _gateways(s, host)}
+    return [
+        NftSet("gateways6", "typeof iifname . ip6 saddr", elements=gateways),
+        prefix_set("tenant_prefixes", prefixes, V6),
     ]
 
 
@@ -78,25 +89,41 @@ def straight_set(served: Iterable[Served]) -> NftSet:
     return NftSet("straight6", "typeof iifname . oifname", elements=ways)
 
 
-def with_ipv6(chains: Iterable[Chain], uplink: str | None, forward: Chain) -> list[Chain]:
-    """Return a host's filter chains with those of IPv6, to which they give way.
+def with_ipv6(chains: Iterable[Chain], more: Iterable[Chain], way: str = "") -> list[Chain]:
+    """Return a namespace's filter chains with those of IPv6, to which they give way.
 
     Args:
         chains: Those of IPv4.
-        uplink: The external NIC, if there is one.
-        forward: ``forward6_chain``.
+        more: ``host_chains`` or ``space_chains``.
+        way: Match on ways between a host and its spaces that IPv6 takes, whose ends have to find
+            each other.
     """
+    finding = (f"{way} icmpv6 type 135-136 accept",) if way else ()
     first = {
-        "egress": "meta nfproto ipv6 goto egress6",
-        "ingress": "meta nfproto ipv6 goto ingress6",
-        "input": "iifname @bridges meta nfproto ipv6 goto to-host6",
-        "forward": "meta nfproto ipv6 goto forward6",
+        "arriving": ("meta nfproto ipv6 goto arriving6",) if way else (),
+        "egress": ("meta nfproto ipv6 goto egress6",),
+        "ingress": ("meta nfproto ipv6 goto ingress6",),
+        "input": ("iifname @bridges meta nfproto ipv6 goto to-host6", *finding),
+        "forward": ("meta nfproto ipv6 goto forward6",),
     }
-    given = [
-        Chain(c.name, (first[c.name], *c.rules) if c.name in first else c.rules, c.hook)
-        for c in chains
-    ]
-    return [*given, _egress_chain(uplink), _ingress_chain(), _to_host_chain(), forward]
+    given = [Chain(c.name, (*first.get(c.name, ()), *c.rules), c.hook) for c in chains]
+    return [*given, *more]
+
+
+def host_chains(uplink: str | None, forward: Chain) -> list[Chain]:
+    """Return a host's chains of IPv6, of which ``forward`` is ``forward6_chain``."""
+    return [_egress_chain(uplink), _ingress_chain(), *space_chains(forward)]
+
+
+def space_chains(forward: Chain, gate: str | None = None) -> list[Chain]:
+    """Return those of a space; the groups of its ports are judged on the host's bridges.
+
+    Args:
+        forward: ``forward6_chain``.
+        gate: The way out, if IPv6 takes it.
+    """
+    arriving = (f'iifname "{gate}" ip6 saddr @tenant_prefixes6 drop',)
+    return [*([Chain("arriving6", arriving)] if gate else []), _to_host_chain(), forward]
 
 
 def _egress_chain(uplink: str | None) -> Chain:
@@ -143,7 +170,16 @@ def _to_host_chain() -> Chain:
     return Chain("to-host6", rules)
 
 
-def forward6_chain(gate: str | None, *, guard: bool, routed: bool, spaces: bool) -> Chain:
+def outward_set(ways: Iterable[Route]) -> NftSet:
+    """Return the prefixes that leave spaces, and are reached there, by the way's end here."""
+    elements = {f'"{way.link}" . {nft_prefix(way.destination)}': "" for way in ways}
+    own = "typeof iifname . ip6 saddr"
+    return NftSet("outward6", own, interval=True, elements=elements)
+
+
+def forward6_chain(
+    gate: str | None, *, guard: bool, routed: bool, spaces: bool, outside: str | None = None
+) -> Chain:
     """Return the chain on what of IPv6 may pass between bridges, uplink and the host's other NICs.
 
     Args:
@@ -153,6 +189,7 @@ def forward6_chain(gate: str | None, *, guard: bool, routed: bool, spaces: bool)
         routed: Whether the default router routes. A kernel before Linux 6.17 has no switch for
             that on each link.
         spaces: Whether there are bridges that lead to spaces, which are only bridged here.
+        outside: The uplink, if spaces' IPv6 may leave by it.
     """
     rules = ["iifname @segments oifname @segments accept"] if spaces else []
     rules += [] if routed else ["iifname @bridges iifname . oifname != @straight6 drop"]
@@ -164,6 +201,9 @@ def forward6_chain(gate: str | None, *, guard: bool, routed: bool, spaces: bool)
     if gate:
         rules += [f'iifname @bridges oifname "{gate}" accept']
         rules += [f'iifname "{gate}" oifname @bridges accept']
+    if outside:  # by their own addresses only: the host's own way to an address is another tenant's
+        rules += [f'oifname "{outside}" iifname . ip6 saddr @outward6 accept']
+        rules += [f'iifname "{outside}" oifname . ip6 daddr @outward6 accept']
     rules += ["iifname @bridges reject with icmpv6 type admin-prohibited", "oifname @bridges drop"]
     closed = ("@segments", "@transits") if spaces else ()
     rules += [f"{way} {ends} drop" for ends in closed for way in WAYS]

@@ -6,7 +6,7 @@ A network that cannot be served has no bridge, so its ports stay unplugged: it f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_interface
@@ -39,6 +39,11 @@ IPV6_SYSCTLS = {
     "accept_dad": "0",
     "addr_gen_mode": "0",
 }
+
+ROUTES_NO_IPV6 = (
+    "this kernel cannot route IPv6 between single links (Linux 6.17 can); set"
+    " net.ipv6.conf.all.forwarding=1, and accept_ra=2 on NICs that learn routes by it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,8 @@ def _choose(
         else:
             fitting, shortfall = _fitted(network, trunk, facts)
             problems += shortfall
-            served[bridge], shortfall = _without_ipv6(replace(place, network=fitting), facts)
+            fitting_place = replace(place, network=fitting)
+            served[bridge], shortfall = _without_ipv6(fitting_place, router, facts)
             problems += shortfall
     return same(tuple(served.values())), tuple(problems)
 
@@ -207,9 +213,11 @@ def _fitted(
     return replace(network, mtu=limit), (Problem(f"network {network.id}", text),)
 
 
-def _without_ipv6(served: Served, facts: HostFacts) -> tuple[Served, tuple[Problem, ...]]:
+def _without_ipv6(
+    served: Served, router: RouterView | None, facts: HostFacts
+) -> tuple[Served, tuple[Problem, ...]]:
     """Return a network without its IPv6 subnets, and why, where they cannot be served here."""
-    hindrance = _ipv6_hindrance(served, facts) if served.has_ipv6 else ""
+    hindrance = _ipv6_hindrance(served, router, facts) if served.has_ipv6 else ""
     if not hindrance:
         return served, ()
     network = served.network
@@ -219,17 +227,21 @@ def _without_ipv6(served: Served, facts: HostFacts) -> tuple[Served, tuple[Probl
     return replace(served, network=replace(network, subnets=left)), (problem,)
 
 
-def _ipv6_hindrance(served: Served, facts: HostFacts) -> str:
+def _ipv6_hindrance(served: Served, router: RouterView | None, facts: HostFacts) -> str:
     network = served.network
-    if served.switched:
-        return "only the default router routes IPv6, where it is placed nowhere; use that"
+    if router is not None and router.hosts:
+        return "its router is placed; IPv6 needs one that is on every host"
     if network.gateway_mode is not GatewayMode.PER_HOST:
         return f"its gateway is {network.gateway_mode}; IPv6 needs {GatewayMode.PER_HOST}"
+    if not facts.has_ipv6:
+        return "this kernel speaks no IPv6; boot it without ipv6.disable"
+    return "" if served.space else _host_ipv6_hindrance(network, facts)
+
+
+def _host_ipv6_hindrance(network: NetworkView, facts: HostFacts) -> str:
+    """Return why the host itself cannot route a network's IPv6."""
     if facts.ipv6_forwarding is None:
-        return (
-            "this kernel cannot route IPv6 between single links (Linux 6.17 can); set"
-            " net.ipv6.conf.all.forwarding=1, and accept_ra=2 on NICs that learn routes by it"
-        )
+        return ROUTES_NO_IPV6
     for subnet in network.subnets:
         for prefix, link in facts.foreign_prefixes6:
             if subnet.cidr.overlaps(prefix):
@@ -376,26 +388,39 @@ def compile_sysctls(
     return wanted
 
 
-def compile_ipv6_sysctls(
-    served: Iterable[Served], uplink: str | None, facts: HostFacts, *, routed: bool
-) -> dict[str, str]:
-    """Return the sysctls of bridges whose network has IPv6; IPv6 itself is switched on last.
+def bridge_ipv6_sysctls(served: Iterable[Served], switches: Mapping[str, str]) -> dict[str, str]:
+    """Return the sysctls of gateways that speak IPv6, which is switched on last.
 
     Args:
         served: The networks with IPv6.
+        switches: Whether they route, in the kernel's words.
+    """
+    values = {**IPV6_SYSCTLS, **switches, "disable_ipv6": "0"}
+    return {
+        f"net.ipv6.conf.{s.bridge}.{key}": value for s in served for key, value in values.items()
+    }
+
+
+def transit_ipv6_sysctls(link: str, switch: str) -> dict[str, str]:
+    """Return those of an end of a way between a host and a space, whose address we choose."""
+    values = {**IPV6_SYSCTLS, "addr_gen_mode": "1", switch: "1", "disable_ipv6": "0"}
+    return {f"net.ipv6.conf.{link}.{key}": value for key, value in values.items()}
+
+
+def compile_ipv6_sysctls(
+    served: Iterable[Served], uplink: str | None, facts: HostFacts, *, routed: bool
+) -> dict[str, str]:
+    """Return the sysctls by which the host itself routes IPv6.
+
+    Args:
+        served: The networks with IPv6 of which it is the router.
         uplink: The external NIC, if tenants' IPv6 may leave by it.
         facts: What this kernel routes by.
         routed: Whether the default router routes.
     """
     routes = "1" if routed else "0"
-    values = {**IPV6_SYSCTLS, "forwarding": routes, facts.ipv6_forwarding or "": routes}
-    values |= {"disable_ipv6": "0"}
-    wanted = {
-        f"net.ipv6.conf.{s.bridge}.{key}": value
-        for s in served
-        for key, value in values.items()
-        if key
-    }
+    switches = {"forwarding", facts.ipv6_forwarding or "forwarding"}
+    wanted = bridge_ipv6_sysctls(served, dict.fromkeys(sorted(switches), routes))
     if uplink and wanted and facts.ipv6_forwarding == "force_forwarding":
         wanted[f"net.ipv6.conf.{uplink}.force_forwarding"] = routes
     return wanted

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_interface
 
 from trunkline import ownership
+from trunkline.core.family import V4, V6, Family
 from trunkline.core.filter import (
     EGRESS_PRIORITY,
     forward_chain,
@@ -27,12 +28,21 @@ from trunkline.core.filter import (
     name_set,
     prefix_set,
 )
+from trunkline.core.ipv6 import (
+    compile_space_ipv6_sets,
+    forward6_chain,
+    space_chains,
+    with_ipv6,
+)
 from trunkline.core.links import (
+    ROUTES_NO_IPV6,
     UPLINK_SYSCTLS,
     Served,
+    bridge_ipv6_sysctls,
     bridge_sysctls,
     compile_gateways,
     gateway_mac,
+    transit_ipv6_sysctls,
 )
 from trunkline.core.nat import (
     TRANSITS,
@@ -55,14 +65,14 @@ from trunkline.hoststate import (
     Table,
 )
 from trunkline.kept import kept
-from trunkline.model import DomainId, HostRoute, IpNetwork, SubnetId
+from trunkline.model import LINK_LOCAL, DomainId, HostRoute, IpNetwork, SubnetId
 from trunkline.ownership import TABLE
 from trunkline.snapshot import FloatingView, HostSnapshot, RouterView, SubnetView
 
 TRANSIT = "transit"
 """The name, in a space, of its way to the outside."""
 TRANSIT_MTU = 65535  # so that the links behind it decide, as without it
-DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+DEFAULT_ROUTE, DEFAULT_ROUTE6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class Space:
     Attributes:
         router: None: a network that is on no router; it gets DHCP and nothing else.
         transit: Its two addresses, the host's end first; None: nothing gets out.
+        lets_ipv6_out: Whether the host has a way on for IPv6, which is not translated.
         acting: Of several hosts that the router is on, this is the one that acts.
     """
 
@@ -80,6 +91,7 @@ class Space:
     router: RouterView | None
     served: tuple[Served, ...]
     transit: IPv4Network | None
+    lets_ipv6_out: bool
     floating: tuple[FloatingView, ...]
     acting: bool = True
 
@@ -98,9 +110,21 @@ class Space:
         """Return the name of the host's end of its transit."""
         return ownership.transit_name(self.domain)
 
+    @property
+    def transit6(self) -> IPv6Network | None:
+        """Return what goes with its transit in IPv6: link-local, and each on one link only."""
+        if self.transit is None or not self.lets_ipv6_out or not self.dual:
+            return None
+        return IPv6Network((LINK_LOCAL[int(self.transit[0])], 127))
+
+    @property
+    def dual(self) -> tuple[Served, ...]:
+        """Return its networks that have IPv6."""
+        return tuple(s for s in self.served if s.has_ipv6)
+
 
 def choose_spaces(
-    snapshot: HostSnapshot, served: Iterable[Served], uplink: str | None, facts: HostFacts
+    snapshot: HostSnapshot, served: Iterable[Served], config: HostConfig, facts: HostFacts
 ) -> tuple[Space, ...]:
     """Return the spaces that these networks need, sorted by name."""
     routers = {DomainId(r.id): r for r in snapshot.routers}
@@ -108,11 +132,12 @@ def choose_spaces(
     for s in served:
         if s.space:
             inside.setdefault(s.network.domain, []).append(s)
-    leaving = [d for d in inside if uplink and _gets_out(routers.get(d))]
+    leaving = [d for d in inside if config.uplink and _gets_out(routers.get(d))]
     transits = number_transits(map(ownership.transit_name, leaving), facts)
     floating: dict[DomainId, list[FloatingView]] = {}
     for f in snapshot.floating_ips if inside else ():
         floating.setdefault(f.domain, []).append(f)
+    by_ipv6 = config.route_ipv6 and facts.has_ipv6 and facts.ipv6_forwarding is not None
     spaces = (
         Space(
             name=places[0].space,
@@ -120,6 +145,7 @@ def choose_spaces(
             router=routers.get(domain),
             served=tuple(places),
             transit=transits.get(ownership.transit_name(domain)),
+            lets_ipv6_out=by_ipv6,
             floating=tuple(floating.get(domain, ())),
             acting=_acts(routers.get(domain), facts),
         )
@@ -176,6 +202,7 @@ def _is_free(prefix: IPv4Network, taken: set[IPv4Network], foreign: list[IPv4Net
 def compile_space(
     space: Space,
     config: HostConfig,
+    facts: HostFacts,
     face: IPv4Address | None,
     prefixes: tuple[IpNetwork, ...],
     dhcp: Mapping[str, DhcpServer],
@@ -185,6 +212,7 @@ def compile_space(
     Args:
         space: Which.
         config: The host's.
+        facts: The same.
         face: What instances without a floating IP look like outside.
         prefixes: Those of all tenants.
         dhcp: The DHCP servers of all bridges.
@@ -193,7 +221,7 @@ def compile_space(
     table = _table(space, config, face, prefixes)
     return HostState(
         addresses=compile_gateways(space.served) | _transit_address(space, TRANSIT, 1),
-        sysctls=_sysctls(space),
+        sysctls=_sysctls(space) | (_ipv6_sysctls(space) if facts.has_ipv6 else {}),
         tables={(table.family, table.name): table},
         dhcp={b: dhcp[b] for b in bridges if b in dhcp},
         routes=frozenset(_inner_routes(space)),
@@ -201,9 +229,8 @@ def compile_space(
 
 
 def _transit_address(space: Space, link: str, end: int) -> set[Address]:
-    if space.transit is None:
-        return set()
-    return {Address(link, IPv4Interface((space.transit[end], 31)))}
+    prefixes = (prefix for prefix in (space.transit, space.transit6) if prefix is not None)
+    return {Address(link, ip_interface((prefix[end], prefix.prefixlen))) for prefix in prefixes}
 
 
 def _sysctls(space: Space) -> dict[str, str]:
@@ -213,12 +240,32 @@ def _sysctls(space: Space) -> dict[str, str]:
     return wanted
 
 
+def _ipv6_sysctls(space: Space) -> dict[str, str]:
+    """Return what has IPv6 spoken where a subnet is of it, and nowhere else in here.
+
+    All links of the namespace are ours, so that the switch for all of them may be set, which
+    every kernel has.
+    """
+    silent = [s.bridge for s in space.served if not s.has_ipv6]
+    silent += [TRANSIT] if space.transit is not None and space.transit6 is None else []
+    wanted = {f"net.ipv6.conf.{link}.disable_ipv6": "1" for link in silent}
+    if space.dual:
+        routes = {"forwarding": "1" if space.routed else "0"}
+        wanted["net.ipv6.conf.all.forwarding"] = routes["forwarding"]
+        wanted |= bridge_ipv6_sysctls(space.dual, routes)
+    if space.transit6 is not None:
+        wanted |= transit_ipv6_sysctls(TRANSIT, "forwarding")
+    return wanted
+
+
 def _inner_routes(space: Space) -> Iterator[Route]:
     """Yield the extra routes, and the default route unless one of them is that."""
     extra = extra_routes(space.router, space.served)
     yield from extra
     if space.transit is not None and all(r.destination != DEFAULT_ROUTE for r in extra):
         yield Route(DEFAULT_ROUTE, space.transit[0], TRANSIT)
+    if space.transit6 is not None:
+        yield Route(DEFAULT_ROUTE6, space.transit6[0], TRANSIT)
 
 
 def extra_routes(router: RouterView | None, served: Iterable[Served]) -> tuple[Route, ...]:
@@ -257,6 +304,13 @@ def _table(
         *compile_nat_chains(gate, source),
         *compile_metadata_chains(metadata=config.metadata),
     ]
+    if space.dual:
+        sets += compile_space_ipv6_sets(space.dual, prefixes, config.host)
+        gate6 = gate if space.transit6 is not None else None
+        guard = config.guard_absent_prefixes
+        forward = forward6_chain(gate6, guard=guard, routed=True, spaces=False)
+        way = f'iifname "{gate6}"' if gate6 else ""
+        chains = with_ipv6(chains, space_chains(forward, gate6), way)
     return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
 
 
@@ -368,7 +422,7 @@ def exempt_routes(
     if not config.snat_exempt:
         return frozenset(), ()
     routes, problems = set(), []
-    for space, subnet in _subnets_that_get_out(spaces):
+    for space, subnet in _subnets_that_get_out(spaces, V4):
         if subnet.id in _contested(served):
             text = (
                 "is also another router's on this host: its instances get no answer from"
@@ -380,10 +434,57 @@ def exempt_routes(
     return frozenset(routes), tuple(problems)
 
 
-def _subnets_that_get_out(spaces: Iterable[Space]) -> Iterator[tuple[Space, SubnetView]]:
+def ipv6_ways(
+    spaces: tuple[Space, ...], served: tuple[Served, ...], config: HostConfig, facts: HostFacts
+) -> tuple[frozenset[Route], tuple[Problem, ...]]:
+    """Return the ways to instances whose IPv6 leaves, and comes, by their own addresses.
+
+    The host has one way to an address. Where another domain or the host itself has the same ones
+    here, they stay inside.
+    """
+    routes, problems = set(), []
+    for space, subnet in _subnets_that_get_out(spaces, V6):
+        foreign = [n for prefix, n in facts.foreign_prefixes6 if prefix.overlaps(subnet.cidr)]
+        whose = f"on {foreign[0]}" if foreign else "another router's"
+        if space.transit6 is None:
+            continue
+        if foreign or subnet.id in _contested(served):
+            text = (
+                f"is also {whose} on this host: IPv6 does not get out from there, although"
+                " route_ipv6 is set; renumber one of them"
+            )
+            problems.append(Problem(f"subnet {subnet.id} ({subnet.cidr})", text))
+        else:
+            routes.add(Route(subnet.cidr, space.transit6[1], space.link))
+    wanting = config.route_ipv6 and facts.ipv6_forwarding is None
+    if wanting and any(_subnets_that_get_out(spaces, V6)):
+        problems.append(Problem("route_ipv6", f"has no effect: {ROUTES_NO_IPV6}"))
+    return frozenset(routes), tuple(problems)
+
+
+def compile_transit_ipv6_sysctls(
+    spaces: tuple[Space, ...], config: HostConfig, facts: HostFacts
+) -> dict[str, str]:
+    """Return the sysctls of the host's ends of the ways that IPv6 takes, or took, and beyond."""
+    switch = facts.ipv6_forwarding or "forwarding"
+    wanted: dict[str, str] = {}
     for space in spaces:
-        if space.transit is not None:
-            yield from ((space, subnet) for s in space.served for subnet in s.network.subnets)
+        if space.transit6 is not None:
+            wanted |= transit_ipv6_sysctls(space.link, switch)
+        elif space.transit is not None and facts.has_ipv6 and (space.dual or config.route_ipv6):
+            wanted[f"net.ipv6.conf.{space.link}.disable_ipv6"] = "1"
+    if any(space.transit6 for space in spaces) and switch == "force_forwarding":
+        wanted[f"net.ipv6.conf.{config.uplink}.{switch}"] = "1"
+    return wanted
+
+
+def _subnets_that_get_out(
+    spaces: Iterable[Space], family: Family
+) -> Iterator[tuple[Space, SubnetView]]:
+    for space in spaces:
+        for s in space.served if space.transit is not None else ():
+            mine = (n for n in s.network.subnets if n.cidr.version == family.version)
+            yield from ((space, subnet) for subnet in mine)
 
 
 @kept()
@@ -401,13 +502,16 @@ def compile_space_sysctls(
     segments: Iterable[Served], spaces: tuple[Space, ...], uplink: str | None
 ) -> dict[str, str]:
     """Return the host's sysctls on bridges that only switch, and on the ways to its spaces."""
-    links = {s.bridge: {"forwarding": "0", "arp_ignore": "8"} for s in segments}
+    places = tuple(segments)
+    links = {s.bridge: {"forwarding": "0", "arp_ignore": "8"} for s in places}
     links |= {space.link: UPLINK_SYSCTLS for space in spaces if space.transit is not None}
     wanted = {
         f"net.ipv4.conf.{link}.{key}": value
         for link, of in links.items()
         for key, value in of.items()
     }
+    # The gateway is elsewhere; with a bridge that asks for no IPv6, the kernel speaks none anyway.
+    wanted |= {f"net.ipv6.conf.{s.bridge}.disable_ipv6": "1" for s in places if s.has_ipv6}
     if uplink and any(space.transit is not None for space in spaces):
         wanted |= {f"net.ipv4.conf.{uplink}.{key}": value for key, value in UPLINK_SYSCTLS.items()}
         # The kernel answers for others after up to 0.8 s, to let them be first (arp(7)).

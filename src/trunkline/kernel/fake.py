@@ -160,7 +160,7 @@ class FakeKernel:
             plugs=dict(self.taps),
             untagged=dict(self.untagged),
             addresses=frozenset(self.addresses),
-            sysctls={k: self._sysctl(k) for k in sysctls if self._link_of(k) in self._links()},
+            sysctls={k: self._sysctl(k) for k in sysctls if self._has_sysctl(k)},
             tables=dict(self.tables),
             dhcp=dict(self.dhcp),
             cables=dict(self.cables),
@@ -266,7 +266,7 @@ class FakeKernel:
 
     def _set_sysctl(self, key: str, value: str) -> None:
         link = self._link_of(key)
-        _refuse(link not in self._links(), f"no sysctl {key}")
+        _refuse(not self._has_sysctl(key), f"no sysctl {key}")
         self.sysctls[key] = value
         if key.endswith(".disable_ipv6") and value == "1":
             self.addresses = {a for a in self.addresses if a.link != link or not _is_ipv6(a)}
@@ -388,6 +388,9 @@ class FakeKernel:
 
     def _link_of(self, key: str) -> str:
         return key.split(".", 3)[3].rpartition(".")[0]
+
+    def _has_sysctl(self, key: str) -> bool:
+        return self._link_of(key) in {"all", *self._links()}
 
     def _sysctl(self, key: str) -> str:
         return self.sysctls.get(key, DEFAULT_SYSCTLS[key.rpartition(".")[2]])

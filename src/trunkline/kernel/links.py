@@ -34,6 +34,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_PROTINFO, IFLA_BRPORT_MODE = 12, 4
 IFLA_VLAN_ID, IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 1, 36, 37
 IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
+OF_THE_KERNEL = 0, 3  # IFA_PROTO of link-local addresses that nobody gave: none, or KERNEL_LL
 NETCONFA_IFINDEX, NETCONFA_ALL, NETCONFA_DEFAULT = 1, -1, -2
 
 SKIP_STATISTICS = netlink.attribute(IFLA_EXT_MASK, struct.pack("=I", 8))  # RTEXT_FILTER_…
@@ -225,10 +226,10 @@ class Links:
         found = netlink.attributes(body, _ADDRESS.size)
         raw = found.get(IFA_LOCAL, found.get(IFA_ADDRESS, b""))  # the latter: a tunnel's far end
         interface = make((raw, length))
-        if interface.version == IPV6 and interface.is_link_local:
-            return  # the kernel's own business
-        key = (index, interface)
         protocol = number(found.get(IFA_PROTO))
+        if interface.version == IPV6 and interface.is_link_local and protocol in OF_THE_KERNEL:
+            return
+        key = (index, interface)
         if kind == DELADDR:
             self.addresses_version += self.addresses.pop(key, None) is not None
         elif self.addresses.get(key) != protocol:

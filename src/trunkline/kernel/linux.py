@@ -276,6 +276,7 @@ class LinuxKernel:
             transits=tuple(sorted(self._transits(), key=str)),
             foreign_prefixes6=tuple((i.network, link.name) for link, i in foreign6),
             ipv6_forwarding=_ipv6_forwarding(),
+            has_ipv6=sysctl.read("net.ipv6.conf.all.forwarding") is not None,
         )
 
     def _transits(self) -> Iterator[tuple[str, IPv4Interface]]:

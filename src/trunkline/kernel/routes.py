@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 
 from pyroute2 import IPRoute
 
@@ -32,19 +32,25 @@ _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg
 
 def read_routes(links: Links) -> Iterator[Route]:
     """Yield our routes in the main table of the calling thread's namespace."""
-    # The kernel leaves out other protocols' where the socket asks for strict checking.
-    request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
-    for body in netlink.dump(netlink.ROUTE, GETROUTE, request, strict=True):
-        _, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
-        if protocol == ROUTE_PROTOCOL and table == RT_TABLE_MAIN:
-            yield _route(netlink.attributes(body, _ROUTE.size), length, links)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        # The kernel leaves out other protocols' where the socket asks for strict checking.
+        request = _ROUTE.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+        for body in netlink.dump(netlink.ROUTE, GETROUTE, request, strict=True):
+            of, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+            # One without IPv6 is asked for it, and answers with what it has.
+            if (of, protocol, table) == (family, ROUTE_PROTOCOL, RT_TABLE_MAIN):
+                yield _route(netlink.attributes(body, _ROUTE.size), length, links, family)
 
 
-def _route(found: netlink.Attributes, length: int, links: Links) -> Route:
-    destination = IPv4Network((found.get(RTA_DST, bytes(4)), length))
+def _route(found: netlink.Attributes, length: int, links: Links, family: int) -> Route:
     link = links.by_index.get(number(found.get(RTA_OIF)))
-    via = found.get(RTA_GATEWAY)
-    return Route(destination, IPv4Address(via) if via else None, link.name if link else None)
+    name, via = link.name if link else None, found.get(RTA_GATEWAY)
+    if family == socket.AF_INET6:
+        destination = IPv6Network((found.get(RTA_DST, bytes(16)), length))
+        return Route(destination, IPv6Address(via) if via else None, name)
+    return Route(
+        IPv4Network((found.get(RTA_DST, bytes(4)), length)), IPv4Address(via) if via else None, name
+    )
 
 
 def read_proxies(links: Links) -> Iterator[Address]:

@@ -315,6 +315,8 @@ class Cloud:
         network = self._lab.topology.networks[instance.network]
         if network.ipv6 is None or network.ipv6_mode is not AddressMode.STATEFUL:
             return []
+        if instance.address6 is not None:
+            return [{"ip_address": str(instance.address6)}]
         return [{"subnet_id": self.one("subnets", _ipv6_name(network))["id"]}]
 
     def bind(self, port_id: str, host: str) -> None:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_network,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,13 +177,18 @@ class GroupRule:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance with one port; without ``address`` the server chooses."""
+    """An instance with one port; without ``address`` the server chooses.
+
+    Attributes:
+        address6: Its IPv6 address likewise, where it has an ``address`` and makes itself none.
+    """
 
     name: str
     project: str
     network: str
     host: str
     address: IPv4Address | None
+    address6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +416,7 @@ def _instances(project: str, tenant: _Fields) -> Iterator[Instance]:
             network=fields.take("network", str),
             host=fields.take("host", str),
             address=fields.take("address", IPv4Address, None),
+            address6=fields.take("address6", IPv6Address, None),
         )
         fields.done()
 
@@ -424,6 +437,8 @@ def _check(topology: Topology) -> None:
         where = f"instance {instance.name}"
         _known(f"{where}: host", instance.host, topology.hosts)
         _known(f"{where}: network", instance.network, topology.networks)
+        if instance.address6 is not None and instance.address is None:
+            raise Invalid(f"{where}: address6 goes with an address; give both, or none")
     for network in topology.networks.values():
         _check_network(network, topology)
     for host in topology.hosts.values():

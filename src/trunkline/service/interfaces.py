@@ -17,7 +17,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports, routers
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
-from trunkline.service import addresses, domains, gateways, ipv6
+from trunkline.service import addresses, domains, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, new_record, touched
 from trunkline.service.concern import claim_domains, membership_changed
@@ -135,9 +135,6 @@ def _require_free(tx: Transaction, router: Record, network: Record, subnet: Reco
             " (trunkline:gateway); it can be on no router of this cloud.",
             "BadRequest",
         )
-    ipv6.require_none(
-        tx, network["id"], f"Network {network['id']} cannot come on router {router['id']}"
-    )
     if subnet["gateway_ip"] is None:
         raise Invalid(
             f"Subnet {subnet['id']} for router interface must have a gateway IP (gateway_ip).",

@@ -1,8 +1,8 @@
 """IPv6 subnets: where they can be, and which of the Networking API's combinations are served.
 
-What a host carries of IPv6 it carries in the default routing domain, from addresses of its own: a
-network that is elsewhere, or whose gateway is not the host's own, has IPv4 only, and a request
-that would have it otherwise is refused by name.
+What a host carries of IPv6 it carries from addresses of its own: a network whose router is placed
+on some hosts, or whose gateway is not the host's own, has IPv4 only, and a request that would have
+it otherwise is refused by name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from sqlalchemy import bindparam, exists, select
+from sqlalchemy import bindparam, select
 
 from trunkline.core.allocate import BITS, INTERFACE_BITS
 from trunkline.db.engine import Transaction
@@ -27,8 +27,8 @@ PREFIX_MIN = 64  # what a router advertises and a DHCPv6 server takes is this lo
 _SUBNETS = select(subnets.c.id, subnets.c.ipv6_address_mode).where(
     subnets.c.network_id == bindparam("of_network"), subnets.c.ip_version == IPV6
 )
-_IS_PLACED = exists().where(router_hosts.c.router_id == routers.c.id)
-_DEFAULT_ROUTER = select(routers.c.id, _IS_PLACED.label("placed")).where(routers.c.is_default)
+_DEFAULT_ROUTER = select(routers.c.id).where(routers.c.is_default)
+_PLACED_ON = select(router_hosts.c.host).where(router_hosts.c.router_id == bindparam("of_router"))
 
 
 def require_family(cidr: IpNetwork, values: Record) -> None:
@@ -114,21 +114,15 @@ def _require_prefix(cidr: IpNetwork, subnet: Record) -> None:
 
 def require_carried(tx: Transaction, network: Record, subnet: Record) -> None:
     """Raise Invalid if no host would carry an IPv6 subnet on a network, or not as it says."""
-    default = tx.connection.execute(_DEFAULT_ROUTER).one()
+    default = tx.connection.scalar(_DEFAULT_ROUTER) if tx.limits.default_router else None
+    router_id = network["router_id"] or default
     reason = ""
     if network["external"]:
         reason = "is external: floating IPs are IPv4, and IPv6 is translated nowhere"
     elif network["gateway"] != GatewayMode.PER_HOST:
         reason = f"has trunkline:gateway {network['gateway']}; IPv6 needs per_host"
-    elif network["router_id"] not in (None, default.id):
-        reason = f"is on router {network['router_id']}; only the default router carries IPv6"
-    elif default.placed:
-        reason = "would be on the default router, which is placed (trunkline:hosts)"
-    elif not tx.limits.default_router:
-        reason = (
-            "is on no router, as default_router is false in the server's configuration; only the"
-            " default router carries IPv6"
-        )
+    elif tx.connection.execute(_PLACED_ON, {"of_router": router_id}).first():
+        reason = f"would be on router {router_id}, which is placed (trunkline:hosts)"
     if reason:
         raise Invalid(
             f"Invalid input for ip_version. Reason: network {network['id']} {reason}.",
@@ -161,7 +155,7 @@ def require_none(tx: Transaction, network_id: str, what: str) -> None:
     found = tx.connection.execute(_SUBNETS, {"of_network": network_id}).first()
     if found is not None:
         raise Conflict(
-            f"{what}: its subnet {found.id} is IPv6, which hosts carry on the default router, where"
-            " it is not placed, with trunkline:gateway per_host only; delete that subnet first.",
+            f"{what}: its subnet {found.id} is IPv6, which hosts carry on routers that are not"
+            " placed, with trunkline:gateway per_host only; delete that subnet first.",
             "SubnetInUse",
         )

@@ -73,6 +73,16 @@ def ways(state: HostState, more: Mapping[IpNetwork, str]) -> Iterator[Way]:
         yield Way(route.destination, route.link, route.via)
 
 
+def speaks_ipv6(state: HostState, link: str) -> bool:
+    """Return whether a link of a namespace of ours speaks IPv6."""
+    return state.sysctls.get(f"net.ipv6.conf.{link}.disable_ipv6") == "0"
+
+
+def _link_local(state: HostState, macs: Mapping[str, str]) -> dict[IpAddress, str]:
+    """Return the IPv6 addresses that links have by their MACs (``addr_gen_mode`` 0)."""
+    return {link_local(mac): link for link, mac in macs.items() if speaks_ipv6(state, link)}
+
+
 def _by_address(addresses: Iterable[Address]) -> dict[IpAddress, str]:
     """Return the link of each address, in order: those of IPv4 first."""
     ours = sorted(addresses, key=lambda a: (a.address.version, int(a.address.ip)))
@@ -131,13 +141,8 @@ class TracedHost:
         if self.uplink:
             sources = (self.config.routing_source, *self.config.routing_sources.values())
             found |= {source: self.uplink for source in sources if source}
-        return found | _by_address(self.state.addresses) | self._link_local
-
-    @cached_property
-    def _link_local(self) -> dict[IpAddress, str]:
-        """Return the IPv6 addresses that bridges have by their MACs (``addr_gen_mode`` 0)."""
-        bridges = (b for b in self.state.bridges.values() if b.nf_call_ip6tables)
-        return {link_local(bridge.mac): bridge.name for bridge in bridges}
+        macs = {bridge.name: bridge.mac for bridge in self.state.bridges.values()}
+        return found | _by_address(self.state.addresses) | _link_local(self.state, macs)
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:
@@ -287,7 +292,8 @@ class TracedSpace:
     @cached_property
     def own(self) -> dict[IpAddress, str]:
         """Return the link of each of its addresses."""
-        return _by_address(self.state.addresses)
+        macs = {peer: cable.mac for peer, cable in self.cables.items()}
+        return _by_address(self.state.addresses) | _link_local(self.state, macs)
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:

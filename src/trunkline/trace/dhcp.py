@@ -70,14 +70,21 @@ def offer(server: DhcpServer, mac: str) -> Lease | None:
 
 def advertises(server: DhcpServer, mac: str) -> bool:
     """Return whether a client gets its IPv6 address: it makes one, or the server has one for it."""
-    words = [line.partition("=")[2].split(",") for line in server.config.splitlines()]
-    modes = {w[2] for w in words if len(w) > 3 and ":" in w[1]}  # noqa: PLR2004 - tag, start, mode, length
+    lines = [line.partition("=") for line in server.config.splitlines()]
+    ranges = [value.split(",") for key, _, value in lines if key == "dhcp-range"]
+    modes = {w[2] for w in ranges if ":" in w[1]}  # tag, start, mode, length
     if "enable-ra" not in server.config.splitlines():
         return False
-    lines = (line.split(",") for line in server.leases)
-    own = next((words for words in lines if words[0] == mac), None)
+    leases = (line.split(",") for line in server.leases)
+    own = next((words for words in leases if words[0] == mac), None)
     given = own is not None and any(word.startswith("[") for word in own)
     return modes <= {"ra-only", "ra-stateless"} or ("static" in modes and given)
+
+
+def is_router(server: DhcpServer) -> bool:
+    """Return whether who advertises is a router, too: it is for longer than no time."""
+    params = (line for line in server.config.splitlines() if line.startswith("ra-param="))
+    return not any(line.endswith(",0") for line in params)
 
 
 @lru_cache(maxsize=1024)

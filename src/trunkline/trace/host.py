@@ -13,7 +13,7 @@ from dataclasses import replace
 from trunkline.hoststate import Bridge
 from trunkline.model import IpAddress
 from trunkline.trace import explain, nft
-from trunkline.trace.cloud import TracedHost, Way
+from trunkline.trace.cloud import TracedHost, Way, speaks_ipv6
 from trunkline.trace.packets import Arp, Frame, Packet
 from trunkline.trace.passage import Passage
 from trunkline.trace.stack import Stack
@@ -81,7 +81,9 @@ class HostNode(Stack):
         payload = passage.frame.payload
         if isinstance(payload, Arp):
             self._arp_in(passage, device, payload)
-        elif passage.frame.destination_mac == self._mac(device):
+        elif passage.frame.destination_mac == self._mac(device) or (
+            passage.frame.is_for_many and speaks_ipv6(self._state, device)
+        ):
             self._ip_in(passage, device)
 
     def _into_bridge(self, passage: Passage, name: str | None, port: str) -> None:
@@ -211,7 +213,7 @@ class HostNode(Stack):
         payload = passage.frame.payload
         if isinstance(payload, Arp):
             self._arp_in(passage, bridge.name, payload)
-        elif payload.version == nft.V4 or bridge.nf_call_ip6tables:  # a bridge that speaks IPv6
+        elif payload.version == nft.V4 or speaks_ipv6(self._state, bridge.name):
             self._ip_in(passage, bridge.name)
 
     def _owner(self, tap: str) -> str:

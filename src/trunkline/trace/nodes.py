@@ -17,7 +17,7 @@ from trunkline.model import LINK_LOCAL, IpAddress, IpNetwork, link_local
 from trunkline.ownership import bridge_name, tap_name
 from trunkline.snapshot import NetworkView, PortView, SubnetView
 from trunkline.trace.cloud import EVERYWHERE, EVERYWHERE6, PRIVATE, Internet, TracedHost
-from trunkline.trace.dhcp import advertises, offer
+from trunkline.trace.dhcp import advertises, is_router, offer
 from trunkline.trace.explain import has_address
 from trunkline.trace.nft import V4, V6
 from trunkline.trace.packets import (
@@ -133,10 +133,10 @@ def _advertised(host: TracedHost, network: NetworkView, port: PortView) -> Given
     None if nobody advertises, or if the address is DHCPv6's to give, and it does not.
     """
     name = bridge_name(network.vlan_id, network.physical_network, network.namesake)
-    server, bridge = host.state.dhcp.get(name), host.state.bridges.get(name)
-    if server is None or bridge is None or not advertises(server, port.mac):
+    server, gate = host.dhcp.get(name), host.gates.get(name) or host.state.bridges.get(name)
+    if server is None or gate is None or not advertises(server, port.mac):
         return None
-    return [(EVERYWHERE6, link_local(bridge.mac))]
+    return [(EVERYWHERE6, link_local(gate.mac))] if is_router(server) else []
 
 
 class InstanceNode:

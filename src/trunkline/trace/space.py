@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trunkline.trace.cloud import TracedSpace
-from trunkline.trace.packets import BROADCAST, Arp, Frame
+from trunkline.trace import nft
+from trunkline.trace.cloud import TracedSpace, speaks_ipv6
+from trunkline.trace.packets import Arp, Frame
 from trunkline.trace.passage import Passage
 from trunkline.trace.stack import Stack
 from trunkline.trace.steps import ROUTER, Decision, Disposition, Stage
@@ -32,9 +33,18 @@ class SpaceNode(Stack):
         passage.saw(port, "in")
         if isinstance(frame.payload, Arp):
             self._arp_in(passage, port, frame.payload)
-        elif frame.destination_mac in (BROADCAST, self._mac(port)):
+        elif self._is_heard(port, frame, frame.payload.version):
             self._ip_in(passage, port)
         return passage
+
+    def _is_heard(self, port: str, frame: Frame, version: int) -> bool:
+        meant = frame.is_for_many or frame.destination_mac == self._mac(port)
+        return meant and (version == nft.V4 or speaks_ipv6(self._state, port))
+
+    def _forwards(self, device: str, version: int) -> bool:
+        if version == nft.V4:
+            return super()._forwards(device, version)
+        return self._state.sysctls.get("net.ipv6.conf.all.forwarding") == "1"
 
     def _mac(self, device: str) -> str:
         cable = self._cables.get(device)

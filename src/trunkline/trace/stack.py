@@ -247,7 +247,8 @@ class Stack(ABC):
 
     def _forwards(self, device: str, version: int) -> bool:
         """Return whether what comes in by a device is routed."""
-        return self._sysctl(device, "forwarding") == "1" and version == IPv4Address(0).version
+        assert version == nft.V4, "IPv6 is switched on elsewhere on hosts and in spaces"
+        return self._sysctl(device, "forwarding") == "1"
 
     def _fits(self, passage: Passage, oif: str) -> bool:
         mtu = self._mtu(oif)

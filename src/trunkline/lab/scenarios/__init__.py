@@ -20,6 +20,7 @@ from trunkline.lab.scenarios.moves import play_host, play_move
 from trunkline.lab.scenarios.other_tenant import play_5, play_6, play_6b, play_6b_with
 from trunkline.lab.scenarios.placed import play_redundant, play_single
 from trunkline.lab.scenarios.routers import play_routers
+from trunkline.lab.scenarios.routers6 import play_routers6
 from trunkline.lab.scenarios.same_tenant import play_1, play_2, play_3, play_4
 from trunkline.lab.scenarios.segments import play_segments
 from trunkline.lab.scenarios.services import (
@@ -110,6 +111,9 @@ LAYOUTS = {
         Scenario("flat", "one untagged segment for all tenants (FlatDHCPManager)", play_flat),
         Scenario("upstream", "6b by way of a router on the trunk", play_upstream),
         Scenario("ipv6", "1, 3, 4, 5, 6 and 6b in IPv6", play_ipv6),
+        Scenario(
+            "routers6", "IPv6 on routers of their own, with the same addresses", play_routers6
+        ),
         Scenario("redundant", "a router on two hosts, of which one is lost", play_redundant),
         Scenario("segments", "networks that span two switches' VLANs", play_segments),
         Scenario("trunks", "two physical networks, and one VLAN id on both", play_trunks),

@@ -56,7 +56,8 @@ def play_ipv6(stage: Stage) -> tuple[Act, ...]:
     )
 
 
-def _to(stage: Stage, instance: str) -> IPv6Address:
+def own_ipv6(stage: Stage, instance: str) -> IPv6Address:
+    """Return an instance's IPv6 address."""
     address = stage.seats[instance].address6
     assert address is not None, f"{instance} has no IPv6 address; use --file dual"
     return address
@@ -140,7 +141,7 @@ def _told_checks(stage: Stage, seat: Seat, found: Seen) -> list[Check]:
 
 def _same_host_act(stage: Stage) -> Act:
     """Play 3: found by multicast, which the whole segment hears."""
-    target, segment = _to(stage, "VM_2"), stage.segment("VM_1")
+    target, segment = own_ipv6(stage, "VM_2"), stage.segment("VM_1")
     shot = stage.ping("VM_1", target)
     carried = carrying(shot.answer.nonce)
     probe, asked = shot.seen.of(carried), shot.seen.of(soliciting(target))
@@ -160,7 +161,7 @@ def _same_host_act(stage: Stage) -> Act:
 
 def _other_host_act(stage: Stage) -> Act:
     """Play 4: bridged over the trunk."""
-    target, segment = _to(stage, "VM_5"), stage.segment("VM_1")
+    target, segment = own_ipv6(stage, "VM_5"), stage.segment("VM_1")
     shot = stage.ping("VM_1", target)
     carried = carrying(shot.answer.nonce)
     there, back = shot.seen.of(carried, ECHO), shot.seen.of(carried, REPLY)
@@ -179,8 +180,8 @@ def _other_host_act(stage: Stage) -> Act:
 def _closed_act(stage: Stage) -> Act:
     """Play 5 without rules for the other tenant."""
     with stage.rules():
-        ping = stage.ping("VM_1", _to(stage, "VM_3"), hope=False)
-        tcp = stage.tcp("VM_1", "VM_3", _to(stage, "VM_3"), hope=False)
+        ping = stage.ping("VM_1", own_ipv6(stage, "VM_3"), hope=False)
+        tcp = stage.tcp("VM_1", "VM_3", own_ipv6(stage, "VM_3"), hope=False)
     carried = carrying(ping.answer.nonce)
     probe = ping.seen.of(carried)
     checks = [
@@ -195,7 +196,7 @@ def _closed_act(stage: Stage) -> Act:
 
 def _routed_act(stage: Stage) -> Act:
     """Play 5: routed between the bridges of one host."""
-    target, here, there = _to(stage, "VM_3"), stage.segment("VM_1"), stage.segment("VM_3")
+    target, here, there = own_ipv6(stage, "VM_3"), stage.segment("VM_1"), stage.segment("VM_3")
     shot = stage.ping("VM_1", target)
     tcp = stage.tcp("VM_1", "VM_3", target)
     carried = carrying(shot.answer.nonce)
@@ -215,7 +216,7 @@ def _routed_act(stage: Stage) -> Act:
 
 def _asymmetric_act(stage: Stage) -> Act:
     """Play 6: each direction is routed where it starts."""
-    target, here, there = _to(stage, "VM_6"), stage.segment("VM_1"), stage.segment("VM_6")
+    target, here, there = own_ipv6(stage, "VM_6"), stage.segment("VM_1"), stage.segment("VM_6")
     shot = stage.ping("VM_1", target)
     tcp = stage.tcp("VM_1", "VM_6", target)
     carried = carrying(shot.answer.nonce)
@@ -237,7 +238,7 @@ def _asymmetric_act(stage: Stage) -> Act:
 def _absent_act(stage: Stage) -> Act:
     """Play 6b: refused at once by the own host, and never on the external wire."""
     with ExitStack() as stack:
-        target = _to(stage, "VM_6")
+        target = own_ipv6(stage, "VM_6")
         stack.enter_context(stage.without("tenant2", LEFT))
         shot = stage.ping("VM_1", target)
         carried = carrying(shot.answer.nonce)
