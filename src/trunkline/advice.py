@@ -203,7 +203,7 @@ def _addresses(cloud: Cloud, port: PortView) -> Iterator[IpAddress]:
     """Yield the addresses that stand for a port, fixed and floating."""
     yield from (fixed.address for fixed in port.fixed_ips)
     for host in cloud.hosts:
-        yield from (f.address for f in host.snapshot.floating_ips if f.port_id == port.id)
+        yield from (f.address for f in host.snapshot.floating_ips if port.id in f.port_ids)
 
 
 # --- a network on one more host -------------------------------------------------------------------

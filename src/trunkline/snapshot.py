@@ -243,20 +243,51 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True)
-class FloatingView:
-    """A floating IP whose port lives on this host.
+class ForwardingView:
+    """A port of a floating IP, and the address and port that it leads to.
 
     Attributes:
-        domain: Where ``fixed_address`` is unique.
+        protocol: Its number.
+        reached: False: the port is on another host, so nothing is forwarded to it.
+    """
+
+    protocol: int
+    port: int
+    fixed_address: IPv4Address
+    fixed_port: int
+    port_id: PortId
+    reached: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingView:
+    """A floating IP that is on this host: its port lives here, or ports that it forwards to do.
+
+    Attributes:
+        fixed_address, port_id: None where only single ports of it lead anywhere.
+        domain: Where fixed addresses are unique.
+        forwardings: Those ports, sorted.
     """
 
     id: FloatingIpId
     project_id: ProjectId
     address: IPv4Address
-    fixed_address: IPv4Address
-    port_id: PortId
+    fixed_address: IPv4Address | None
+    port_id: PortId | None
     domain: DomainId
     bandwidth: tuple[Bandwidth, ...] = ()
+    forwardings: tuple[ForwardingView, ...] = ()
+
+    @property
+    def forwarded(self) -> tuple[ForwardingView, ...]:
+        """Return the forwardings that lead somewhere."""
+        return tuple(one for one in self.forwardings if one.reached)
+
+    @property
+    def port_ids(self) -> frozenset[PortId]:
+        """Return the ports that it leads to."""
+        whole = frozenset() if self.port_id is None else frozenset({self.port_id})
+        return whole | {one.port_id for one in self.forwarded}
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,10 +644,11 @@ def _floating_out(floating: FloatingView) -> dict[str, Any]:
         "id": floating.id,
         "project_id": floating.project_id,
         "address": str(floating.address),
-        "fixed_address": str(floating.fixed_address),
+        "fixed_address": floating.fixed_address and str(floating.fixed_address),
         "port_id": floating.port_id,
         "domain": floating.domain,
         "bandwidth": _bandwidth_out(floating.bandwidth),
+        "forwardings": [_forwarding_out(one) for one in floating.forwardings],
     }
 
 
@@ -625,10 +657,21 @@ def _floating_in(data: Mapping[str, Any]) -> FloatingView:
         **{
             **data,
             "address": IPv4Address(data["address"]),
-            "fixed_address": IPv4Address(data["fixed_address"]),
+            "fixed_address": data["fixed_address"] and IPv4Address(data["fixed_address"]),
             "bandwidth": _bandwidth_in(data["bandwidth"]),
+            "forwardings": tuple(map(_forwarding_in, data.get("forwardings", ()))),
         }
     )
+
+
+def _forwarding_out(one: ForwardingView) -> list[Any]:
+    to = str(one.fixed_address), one.fixed_port
+    return [one.protocol, one.port, *to, one.port_id, one.reached]
+
+
+def _forwarding_in(data: Sequence[Any]) -> ForwardingView:
+    protocol, port, address, *rest = data
+    return ForwardingView(protocol, port, IPv4Address(address), *rest)
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {

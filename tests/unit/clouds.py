@@ -29,6 +29,7 @@ from trunkline.model import (
 )
 from trunkline.snapshot import (
     FloatingView,
+    ForwardingView,
     GroupView,
     HostSnapshot,
     NameView,
@@ -138,6 +139,19 @@ FLOAT1 = FloatingView(
     DOMAIN,
 )
 MEMBERS = {(GROUP1, DOMAIN): tuple(map(IPv4Address, ("10.0.0.3", "10.0.0.4", "10.0.0.6")))}
+
+FORWARDED = FloatingView(
+    FloatingIpId("float2"),
+    TENANT1,
+    IPv4Address("91.208.23.12"),
+    None,
+    None,
+    DOMAIN,
+    forwardings=(
+        ForwardingView(6, 8080, IPv4Address("10.0.0.4"), 80, VM2.id),
+        ForwardingView(17, 5300, IPv4Address("10.0.0.3"), 53, VM1.id),
+    ),
+)
 
 EMPTY = HostSnapshot(HostName("compute1"), 1, tenant_prefixes=PREFIXES)
 ONE_PORT = replace(
@@ -389,6 +403,8 @@ SEVERAL = replace(
     routers=(replace(ROUTER, hosts=(HostName("compute1"), HostName("network1")), number=255),),
 )
 
+FORWARDING = replace(ARTICLE, revision=21, floating_ips=(FLOAT1, FORWARDED))
+
 INSTANCES = (VM1, VM2, VM3, VM_RED, VM_BLUE, VM_RED2, VM_ALONE)
 STATES = {
     "empty": EMPTY,
@@ -416,4 +432,5 @@ STATES = {
     "both families, pairs, router down": DUAL_PAIRS,
     "both families on routers": DUAL_ROUTERS,
     "router on several hosts": SEVERAL,
+    "ports forwarded": FORWARDING,
 }

@@ -283,3 +283,43 @@ def test_two_networks_with_one_vlan_id_do_not_share_a_bridge() -> None:
 def test_rules_as_nft_text(rule: Rule, text: str) -> None:
     """Each form of a group rule becomes one nft rule that carries the API object's id."""
     assert rule_text(rule) == f'{text}accept comment "rule=r"'
+
+
+def test_a_forwarded_port_is_an_element() -> None:
+    """The address is on the uplink; only the ports named are translated, each to its own place."""
+    before, after = compiled(), compiled(clouds.FORWARDING)
+
+    table = after.tables[INET]
+    assert table.chains == before.tables[INET].chains
+    assert table.sets["forwarded"].elements == {
+        "91.208.23.12 . 6 . 8080": "10.0.0.4 . 80",
+        "91.208.23.12 . 17 . 5300": "10.0.0.3 . 53",
+    }
+    for name in ("fixed_by_floating", "floating_by_fixed"):
+        assert table.sets[name] == before.tables[INET].sets[name]
+    assert "91.208.23.12" in table.sets["floating_ips"].elements
+    assert after.addresses - before.addresses == {Address("eth1", IPv4Interface("91.208.23.12/32"))}
+
+
+def test_who_is_forwarded_to_may_reach_itself() -> None:
+    """Its interface gets frames back, as with a floating IP of its own."""
+    state = compiled(clouds.FORWARDING)
+
+    assert {plug.tap for plug in state.plugs.values() if plug.hairpin} == {
+        "tap00000001-aa",
+        "tap00000002-aa",
+    }
+    assert len(state.tables[BRIDGE].sets["hairpins"].elements) == 2
+
+
+def test_a_forwarding_to_another_host_is_a_problem() -> None:
+    """It is left out, and named; the others of its floating IP work."""
+    led = clouds.FORWARDED.forwardings
+    split = replace(clouds.FORWARDED, forwardings=(replace(led[0], reached=False), led[1]))
+    snapshot = replace(clouds.ARTICLE, floating_ips=(split,))
+
+    state, (problem,) = compile_host(snapshot, clouds.CONFIG, clouds.FACTS)
+
+    assert list(state.tables[INET].sets["forwarded"].elements) == ["91.208.23.12 . 17 . 5300"]
+    assert problem.subject == "floating IP 91.208.23.12"
+    assert "tcp 8080 leads to port 00000002-aa-port" in problem.text

@@ -122,3 +122,31 @@ def test_connections_of_an_address_that_left_end() -> None:
 
     assert ended(clouds.EMPTY, flow) == ()
     assert ended(clouds.EMPTY, flow, before=clouds.ARTICLE) == (flow,)
+
+
+def test_what_came_in_by_a_forwarded_port_lives_as_long_as_that_leads_there() -> None:
+    """By floating IP, protocol and port, and to the very port that it leads to."""
+    everybody = replace(clouds.OPEN1, rules=(*clouds.OPEN1.rules, clouds.allow("all", None)))
+    base = replace(clouds.ARTICLE, groups=(everybody, clouds.OPEN2))
+    led = replace(base, floating_ips=(clouds.FORWARDED,))
+    flow = replace(tcp("8.8.8.8", "91.208.23.12", 8080, behind="10.0.0.4"), reply_source_port=80)
+    others = (
+        replace(flow, reply_source_port=81),
+        replace(flow, destination_port=8081),
+        replace(flow, protocol=17),
+    )
+    own = tcp("10.0.0.4", "8.8.8.8", 443, face=str(SOURCE))
+
+    assert ended(led, flow, own, *others) == others
+    assert ended(base, flow, own) == (flow,)
+
+
+def test_what_another_host_forwarded_ends_where_the_forwarding_comes() -> None:
+    """As with a floating IP as a whole; other connections of the instance go on."""
+    everybody = replace(clouds.OPEN1, rules=(*clouds.OPEN1.rules, clouds.allow("all", 6)))
+    come = replace(
+        clouds.ARTICLE, groups=(everybody, clouds.OPEN2), floating_ips=(clouds.FORWARDED,)
+    )
+    flow, other = tcp("8.8.8.8", "10.0.0.4", 80), tcp("8.8.8.8", "10.0.0.4", 81)
+
+    assert ended(come, flow, other) == (flow,)

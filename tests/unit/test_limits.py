@@ -60,6 +60,17 @@ def test_a_floating_ips_limit_is_where_its_packets_pass_the_uplink() -> None:
     )
 
 
+def test_the_limit_of_a_floating_ip_whose_ports_are_forwarded_is_by_its_own_address() -> None:
+    """Connection tracking remembers it, whereas an instance's address has other traffic too."""
+    slow = replace(clouds.FORWARDED, bandwidth=(Bandwidth(Direction.INGRESS, 1000),))
+    table = compiled(replace(clouds.ARTICLE, floating_ips=(slow,))).tables[INET]
+
+    assert list(table.sets["ingress_limits"].elements) == ["91.208.23.12"]
+    assert (
+        'iifname "eth1" ct status dnat limit name ct original ip daddr map @ingress_limits drop'
+    ) in table.chains["limit-floating"].rules
+
+
 def test_another_rate_is_another_limit_made_before_and_removed_after_its_element() -> None:
     """Nftables changes no limit in place, and removes none that an element refers to."""
     slow = replace(clouds.VM1, bandwidth=(Bandwidth(Direction.EGRESS, 100),))

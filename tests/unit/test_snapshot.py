@@ -31,6 +31,7 @@ from trunkline.model import (
 )
 from trunkline.snapshot import (
     FloatingView,
+    ForwardingView,
     GroupView,
     HostSnapshot,
     NameView,
@@ -126,14 +127,23 @@ names = st.builds(
     network_id=ids.map(NetworkId),
     records=st.lists(st.tuples(texts, any_addresses), max_size=2).map(tuple),
 )
+forwardings = st.builds(
+    ForwardingView,
+    protocol=st.sampled_from([6, 17]),
+    port=st.integers(1, 65535),
+    fixed_address=addresses,
+    fixed_port=st.integers(1, 65535),
+    port_id=ids.map(PortId),
+)
 floatings = st.builds(
     FloatingView,
     id=ids.map(FloatingIpId),
     project_id=st.just(PROJECT),
     address=addresses,
-    fixed_address=addresses,
-    port_id=ids.map(PortId),
+    fixed_address=st.none() | addresses,
+    port_id=st.none() | ids.map(PortId),
     domain=ids.map(DomainId),
+    forwardings=st.lists(forwardings, max_size=2).map(tuple),
 )
 
 

@@ -508,3 +508,54 @@ def test_the_second_subnet_has_its_own_router() -> None:
     found = boot(article.cloud(replace(left, networks=networks), right), "VM_1")
 
     assert "offered 10.0.0.3, router 10.0.0.1, server 10.0.0.1" in found.sentence
+
+
+FORWARDED = IPv4Address("91.208.23.12")
+
+
+def forwarding() -> Cloud:
+    """Return the article's cloud with a floating IP whose ports are forwarded on the left."""
+    anybody = (*article.RULES[0], clouds.allow("web", 6, None, port_min=80, port_max=80))
+    left, right = snapshots(rules=(anybody, article.RULES[1]))
+    return article.cloud(replace(left, floating_ips=(clouds.FLOAT1, clouds.FORWARDED)), right)
+
+
+def test_a_forwarded_port() -> None:
+    """The port changes with the address, and back; groups judge the one that it leads to."""
+    found = trace(forwarding(), Flow(None, FORWARDED, 6, 8080))
+
+    assert found.disposition is Disposition.DELIVERED
+    assert found.sentence == (
+        "The Internet reaches VM_2 at 91.208.23.12 by tcp 8080, and the answer comes back."
+    )
+    texts = [d.text for s in found.steps for d in s.decisions]
+    assert (
+        "destination becomes 10.0.0.4 port 80: floating IP 91.208.23.12 forwards tcp 8080" in texts
+    )
+    assert "connection tracking makes the source 91.208.23.12" in texts
+    objects = {o.id for s in found.steps for d in s.decisions for o in d.objects}
+    assert {"float2", "web"} <= objects
+
+
+def test_a_port_that_is_not_forwarded() -> None:
+    """Another port, and the same of another protocol, lead nowhere."""
+    cloud = forwarding()
+
+    for flow in (Flow(None, FORWARDED, 6, 80), Flow(None, FORWARDED, 17, 8080)):
+        found = trace(cloud, flow)
+        assert found.disposition is Disposition.NOT_TRANSLATED
+        assert "VM_2" not in found.sentence
+        assert "floating IP 91.208.23.12 is not translated" in found.sentence
+
+
+def test_a_forwarded_port_from_the_same_host_and_from_oneself() -> None:
+    """It turns round on the bridge, and the receiver sees a public face."""
+    left, right = snapshots(rules=POOL)
+    opened = clouds.allow("all", None, None)
+    left = replace(left, groups=tuple(replace(g, rules=(*g.rules, opened)) for g in left.groups))
+    cloud = article.cloud(replace(left, floating_ips=(clouds.FLOAT1, clouds.FORWARDED)), right)
+
+    for sender in ("VM_1", "VM_2"):
+        found = trace(cloud, Flow(PORTS[sender].id, FORWARDED, 6, 8080))
+        assert found.disposition is Disposition.DELIVERED
+        assert not [s for s in found.steps if s.node == "inet" and s.part == "request"]

@@ -12,9 +12,9 @@ from article import ICMP1
 from test_trace import hops
 
 from trunkline.hoststate import HostState
-from trunkline.model import HostRoute, PortId
+from trunkline.model import DomainId, FloatingIpId, HostRoute, PortId
 from trunkline.ownership import tap_name
-from trunkline.snapshot import HostSnapshot, RouterView
+from trunkline.snapshot import FloatingView, ForwardingView, HostSnapshot, RouterView
 from trunkline.trace import nft
 from trunkline.trace.cloud import Cloud
 from trunkline.trace.compare import Finding
@@ -256,3 +256,31 @@ def test_live_in_routers(to: str) -> None:
         if c.finding is not Finding.AGREE
     )
     assert first.node == "compute1/red"
+
+
+def test_forwarded_ports_of_a_router_and_one_that_is_not() -> None:
+    """The router's namespace forwards, also to another router's instance; nothing goes round."""
+    public = IPv4Address("91.208.23.30")
+    led = ForwardingView(6, 8080, clouds.VM_RED.fixed_ips[0].address, 80, clouds.VM_RED.id)
+    floating = FloatingView(
+        FloatingIpId("float9"),
+        clouds.TENANT1,
+        public,
+        None,
+        None,
+        DomainId(clouds.RED.id),
+        forwardings=(led,),
+    )
+    web = clouds.allow("web", 6, None, port_min=80, port_max=80)
+    groups = (clouds.group(clouds.GROUP1, web), clouds.group(clouds.GROUP2, web))
+    where = cloud(replace(SNAPSHOT, floating_ips=(floating,), groups=groups))
+
+    for sender in (None, PORTS["BLUE_1"].id, PORTS["RED_1"].id):
+        assert trace(where, Flow(sender, public, 6, 8080)).disposition is Disposition.DELIVERED
+    lost = trace(where, Flow(None, public, 6, 80))
+    assert lost.disposition is Disposition.NOT_TRANSLATED
+    assert [s.node for s in lost.steps if s.part == "request"] == [
+        "inet",
+        "compute1",
+        "compute1/red",
+    ]

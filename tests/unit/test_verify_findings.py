@@ -34,6 +34,23 @@ from trunkline.trace.verify_services import services
 ARRIVES = {Verdict.ANSWERED, Verdict.ONE_WAY}
 
 
+def test_forwarded_ports_are_not_judged_and_not_the_internet() -> None:
+    """The report says so; the floating IP is nobody's as a whole, and no part of the Internet."""
+    cloud = gather([clouds.FORWARDING], {})
+    plain = gather([clouds.ARTICLE], {})
+    address = IPv4Address("91.208.23.12")
+
+    assert cloud.floating == plain.floating
+    assert not_covered(cloud) == [
+        *not_covered(plain),
+        "floating IP 91.208.23.12: where its port forwardings lead is not judged",
+    ]
+    only = [clouds.allow("one", 6, "91.208.23.12/32")]
+    named = replace(clouds.FORWARDING, groups=(clouds.group(clouds.GROUP1, *only), clouds.OPEN2))
+    assert address not in outside_of(gather([named], {}))
+    assert address in outside_of(gather([replace(named, floating_ips=())], {}))
+
+
 @settings(max_examples=300, deadline=None)
 @given(SEEDS)
 def test_pairs_found_are_those_that_single_flows_show(seed: int) -> None:

@@ -74,6 +74,7 @@ from trunkline.core.nat import (
     face_set,
     floating_set,
     routing_source,
+    unreached,
     with_spaces,
 )
 from trunkline.core.pairs import pair_combinations
@@ -216,6 +217,7 @@ def compile_host(
         *problems,
         *uplink_problems,
         *floating_problems,
+        *unreached(snapshot.floating_ips),
         *exempt_problems,
         *outward_problems,
         *election_problems,

@@ -33,6 +33,9 @@ DHCP_SERVER_PORTS, DNS_PORT = (67, 547), 53
 GATEWAY_SERVICES = {*((UDP, port) for port in (*DHCP_SERVER_PORTS, DNS_PORT)), (6, DNS_PORT)}
 
 
+Service = tuple[int, IpAddress, int]
+"""A protocol, an address and a port there."""
+
 Zone = tuple[str, int]
 """The space of a connection tracking table, empty for the host's own, and a zone of it."""
 
@@ -211,13 +214,27 @@ class Judge:
         return frozenset(found)
 
     @cached_property
-    def _floating(self) -> dict[IpAddress, IPv4Address]:
+    def _floating(self) -> dict[IpAddress, IpAddress]:
         floating = (f for f in self.snapshot.floating_ips if f.domain in self._domains)
-        return {f.address: f.fixed_address for f in floating}
+        return {f.address: f.fixed_address for f in floating if f.fixed_address}
 
     @cached_property
-    def _behind(self) -> frozenset[IPv4Address]:
+    def _forwarded(self) -> dict[Service, Service]:
+        """Return what ports of floating IPs lead to."""
+        return {
+            (one.protocol, f.address, one.port): (one.protocol, one.fixed_address, one.fixed_port)
+            for f in self.snapshot.floating_ips
+            if f.domain in self._domains
+            for one in f.forwarded
+        }
+
+    @cached_property
+    def _behind(self) -> frozenset[IpAddress]:
         return frozenset(self._floating.values())
+
+    @cached_property
+    def _behind_ports(self) -> frozenset[Service]:
+        return frozenset(self._forwarded.values())
 
     def _is_tenant(self, address: IpAddress) -> bool:
         return address in self._ports or any(
@@ -234,10 +251,17 @@ class Judge:
         if _is_metadata(c):
             return c.reply_source in self._gateways
         if c.destination != c.reply_source and self._is_tenant(c.reply_source):
-            return self._floating.get(c.destination) == c.reply_source
+            return self._leads(c)
         if c.reply_destination not in {c.source, *self.sources} and self._is_tenant(c.source):
             return self._floating.get(c.reply_destination) == c.source
         return not self._missed_translation(c)
+
+    def _leads(self, c: Connection) -> bool:
+        """Return whether a floating IP, or a port of one, leads where a connection goes."""
+        asked = c.protocol, c.destination, c.destination_port
+        answering = c.protocol, c.reply_source, c.reply_source_port
+        whole = self._floating.get(c.destination) == c.reply_source
+        return whole or self._forwarded.get(asked) == answering
 
     def _missed_translation(self, c: Connection) -> bool:
         """Return whether it came from outside to an address behind a floating IP of this host.
@@ -246,7 +270,9 @@ class Judge:
         bridge with a zone of its own never has a part in translation.
         """
         untranslated = c.destination == c.reply_source and c.zone == 0
-        return untranslated and c.destination in self._behind and not self._is_tenant(c.source)
+        service = c.protocol, c.destination, c.destination_port
+        led_to = c.destination in self._behind or service in self._behind_ports
+        return untranslated and led_to and not self._is_tenant(c.source)
 
     def _permits(
         self, port: PortView | None, direction: Direction, peer: IpAddress, c: Connection

@@ -531,7 +531,7 @@ def compile_hairpin_sets(
     A hairpin port gets its own broadcasts back too, which breaks duplicate address detection
     (LP#1011134); so only what is addressed to the port itself may turn round.
     """
-    taps = {f.port_id for f in floating}
+    taps = {port_id for f in floating for port_id in f.port_ids}
     ends = [(f'"{ownership.tap_name(p.id)}"', p.mac) for p in ports if taps and p.id in taps]
     return [
         NftSet(

@@ -61,10 +61,11 @@ def floating_limits(here: Iterable[FloatingView], elsewhere: Iterable[FloatingVi
     """Return the limits of floating IPs, by the address that they have on their way past here.
 
     Args:
-        here: Those that the host itself translates: their fixed address.
+        here: Those that the host itself translates: their fixed address; where single ports are
+            forwarded, the floating one, which connection tracking remembers.
         elsewhere: Those that a router's namespace translates: the floating one.
     """
-    by_fixed = ((str(f.fixed_address), f.id, f.bandwidth) for f in here)
+    by_fixed = ((str(f.fixed_address or f.address), f.id, f.bandwidth) for f in here)
     by_floating = ((str(f.address), f.id, f.bandwidth) for f in elsewhere)
     return _limited((*by_fixed, *by_floating))
 
@@ -104,9 +105,14 @@ def compile_floating_limits(
     """Return the inet table's maps and chain; without an uplink there is nothing to limit."""
     if uplink is None:
         return [], []
+    # A forwarded port's address is not the floating IP's on either side of the host; what the
+    # connection was begun with is. Of other floating IPs that is no element while ``dnat`` holds.
+    forwarded = "limit name ct original ip daddr map"
     rules = (
         f'oifname "{uplink}" limit name ip saddr map @egress_limits drop',
         f'iifname "{uplink}" limit name ip daddr map @ingress_limits drop',
+        f'oifname "{uplink}" ct status dnat {forwarded} @egress_limits drop',
+        f'iifname "{uplink}" ct status dnat {forwarded} @ingress_limits drop',
     )
     chain = Chain("limit-floating", rules, Hook("filter", "forward", AFTER_FORWARD))
     return list(_maps("type ipv4_addr : limit", limited)), [chain]

@@ -323,13 +323,14 @@ def compile_plugs(
 ) -> Fanned[str, Plug]:
     """Return where each port's interface belongs, by interface, present yet or not.
 
-    A port with a floating IP may get its own frames back: a packet to one's own floating IP is
+    A port with a floating IP may get its own frames back: a packet to one's own floating IP, or
+    to a port of one that is forwarded here, is
     translated while it is bridged, and leaves by the interface that it came from
     (net/bridge/br_netfilter_hooks.c, "bridged DNAT").
     """
     (found,) = pieces(_plugs, ports, served)
     plugs = Fanned(found)
-    taps = (ownership.tap_name(f.port_id) for f in floating)
+    taps = (ownership.tap_name(port_id) for f in floating for port_id in sorted(f.port_ids))
     hairpins = {tap: plugs[tap]._replace(hairpin=True) for tap in taps if tap in plugs}
     return plugs.replaced(hairpins, ownership.TAP_ID)
 

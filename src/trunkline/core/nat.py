@@ -1,6 +1,8 @@
 """Address translation: routing source for instances that leave, floating IPs both ways.
 
-Rules are static; addresses are elements of two maps, so one more floating IP is two elements.
+Rules are static; addresses are elements of two maps, so one more floating IP is two elements. A
+single port of a floating IP that is forwarded is an element of a third: only the way in is
+translated by it, and what its instance begins looks as without it.
 An instance that speaks to a floating IP always shows its own public face, its floating IP or
 the host's routing source, also when the two live on one host: what a security group sees does
 not depend on placement.
@@ -18,6 +20,7 @@ from trunkline.ownership import METADATA_PORT
 from trunkline.snapshot import FloatingView
 
 METADATA_ADDRESS, METADATA_SERVICE = IPv4Address("169.254.169.254"), (6, 80)
+FORWARDABLE = {6: "tcp", 17: "udp"}
 METADATA = f"ip daddr {METADATA_ADDRESS} tcp dport 80"
 DSTNAT, SRCNAT = -100, 100  # nft(8), standard priority names
 TRANSITS = IPv4Network("169.254.192.0/18")
@@ -67,10 +70,39 @@ def compile_floating(
     return frozenset(Address(config.uplink, IPv4Interface(f.address)) for f in floating), ()
 
 
+def unreached(floating: Iterable[FloatingView]) -> tuple[Problem, ...]:
+    """Return the forwardings that lead to other hosts than their floating IP is on, as problems."""
+    text = (
+        "is on another host, and a floating IP leads to one host only: it is not forwarded; give"
+        " it another floating IP, or have its instance on this host"
+    )
+    return tuple(
+        Problem(
+            f"floating IP {f.address}",
+            f"{FORWARDABLE[one.protocol]} {one.port} leads to port {one.port_id}, which {text}",
+        )
+        for f in floating
+        for one in f.forwardings
+        if not one.reached
+    )
+
+
 def compile_nat_sets(floating: Iterable[FloatingView], config: HostConfig) -> list[NftSet]:
     """Return the maps between floating and fixed addresses, and the exempt destinations."""
-    to_fixed = {str(f.address): str(f.fixed_address) for f in floating}
+    every = tuple(floating)
+    to_fixed = {str(f.address): str(f.fixed_address) for f in every if f.fixed_address}
+    forwarded = {
+        f"{f.address} . {one.protocol} . {one.port}": f"{one.fixed_address} . {one.fixed_port}"
+        for f in every
+        for one in f.forwarded
+    }
     return [
+        NftSet(
+            "forwarded",
+            "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
+            is_map=True,
+            elements=forwarded,
+        ),
         NftSet("fixed_by_floating", "type ipv4_addr : ipv4_addr", is_map=True, elements=to_fixed),
         NftSet(
             "floating_by_fixed",
@@ -101,7 +133,10 @@ def compile_nat_chains(uplink: str | None, source: Source | None) -> list[Chain]
     """
     if uplink is None:
         return []
-    to_fixed = ("dnat ip to ip daddr map @fixed_by_floating",)
+    to_fixed = (
+        "dnat ip to ip daddr . ip protocol . th dport map @forwarded",
+        "dnat ip to ip daddr map @fixed_by_floating",
+    )
     leaving = f'oifname "{uplink}"'
     # Same host: the packet never leaves, so what it shows to the peer is decided here.
     hairpin = "oifname @bridges ct status dnat ip saddr @tenant_prefixes"

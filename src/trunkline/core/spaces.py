@@ -13,7 +13,7 @@ ports: a port is judged on its bridge, wherever its packets go from there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_interface
 
@@ -298,7 +298,7 @@ def _table(
     ]
     chains = [
         *input_chains(f'iifname "{gate}"' if gate else "", metadata=config.metadata),
-        forward_chain(gate, guard=config.guard_absent_prefixes),
+        _forward_chain(gate, config),
         *([_arriving_chain(gate)] if gate else []),
         leaving_chain(gate),
         *compile_nat_chains(gate, source),
@@ -312,6 +312,17 @@ def _table(
         way = f'iifname "{gate6}"' if gate6 else ""
         chains = with_ipv6(chains, space_chains(forward, gate6), way)
     return Table("inet", TABLE, {s.name: s for s in sets}, {c.name: c for c in chains})
+
+
+def _forward_chain(gate: str | None, config: HostConfig) -> Chain:
+    """Return the chain on what passes; what came in by the way out does not leave by it.
+
+    It is for a port of a floating IP that leads nowhere: host and space would hand it to each
+    other until its time to live is over.
+    """
+    chain = forward_chain(gate, guard=config.guard_absent_prefixes)
+    turned = (f'iifname "{gate}" oifname "{gate}" drop',) if gate else ()
+    return replace(chain, rules=(*turned, *chain.rules))
 
 
 def _arriving_chain(gate: str) -> Chain:

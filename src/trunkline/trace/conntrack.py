@@ -60,9 +60,11 @@ class Entry:
     status: set[str] = field(default_factory=set)
     answered: bool = False
 
-    def dnat(self, to: IpAddress) -> None:
-        """Have the connection go to another destination than it says."""
+    def dnat(self, to: IpAddress, port: int | None = None) -> None:
+        """Have the connection go to another destination, and maybe port, than it says."""
         self.reply = self.reply._replace(source=to)
+        if port is not None:
+            self.reply = self.reply._replace(source_port=port)
         self.status.add("dnat")
 
     def snat(self, to: IpAddress) -> None:
@@ -144,9 +146,22 @@ def with_destination(packet: Packet, tracked: Tracked) -> Packet:
     if tracked.entry is None:
         return packet
     one = tracked.entry
-    to = one.original.source if tracked.is_reply else one.reply.source
-    about = packet.about and replace(packet.about, source=to)
-    return replace(packet, destination=to, about=about)
+    ends = one.original if tracked.is_reply else one.reply
+    about = packet.about and _from(packet.about, ends.source, ends.source_port)
+    return replace(_to(packet, ends.source, ends.source_port), about=about)
+
+
+def _from(packet: Packet, address: IpAddress, port: int) -> Packet:
+    """Return a packet with another source, and source port if it has ports."""
+    there = packet.icmp is None and packet.source_port is not None
+    return replace(packet, source=address, source_port=port if there else packet.source_port)
+
+
+def _to(packet: Packet, address: IpAddress, port: int) -> Packet:
+    """Return a packet with another destination likewise."""
+    there = packet.icmp is None and packet.destination_port is not None
+    port_ = port if there else packet.destination_port
+    return replace(packet, destination=address, destination_port=port_)
 
 
 def with_source(packet: Packet, tracked: Tracked) -> Packet:
@@ -158,12 +173,13 @@ def with_source(packet: Packet, tracked: Tracked) -> Packet:
     if tracked.entry is None:
         return packet
     one = tracked.entry
-    before, to = (
-        (one.reply.source, one.original.destination)
+    before, after = (
+        (one.reply.source, one.original.turned())
         if tracked.is_reply
-        else (one.original.source, one.reply.destination)
+        else (one.original.source, one.reply.turned())
     )
     if packet.about is None:
-        return replace(packet, source=to)
-    source = to if packet.source == before else packet.source
-    return replace(packet, source=source, about=replace(packet.about, destination=to))
+        return _from(packet, after.source, after.source_port)
+    source = after.source if packet.source == before else packet.source
+    about = _to(packet.about, after.source, after.source_port)
+    return replace(packet, source=source, about=about)

@@ -23,10 +23,11 @@ from trunkline.trace.cloud import (
     network_object,
     port_object,
 )
-from trunkline.trace.packets import Packet
+from trunkline.trace.packets import PROTOCOLS, Packet
 from trunkline.trace.passage import Fate, Passage
 from trunkline.trace.steps import Decision, Disposition, Stage
 
+NAMES = {number: name for name, number in PROTOCOLS.items()}
 STAGES = {
     ("bridge", "prerouting"): Stage.ANTI_SPOOFING,
     ("bridge", "forward"): Stage.BRIDGE,
@@ -132,9 +133,20 @@ def _text(
     if verdict.kind == nft.REJECT:
         lacking = _lacking(cloud, place, passage.packet.destination)
         return f"{lacking}, and the guard answers '{verdict.argument}'"
+    if _turns_round(cloud, place, verdict, passage):
+        return f"{cloud.floating[passage.packet.destination].text} is not translated"
     if verdict.chains[0] == "leaving":
         return f"its source is still a tenant's {passage.packet.source}, and none goes out so"
     return _plain_text(STAGES[verdict.at], objects, passed=verdict.kind == nft.ACCEPT)
+
+
+def _turns_round(cloud: Cloud, place: Place, verdict: nft.Verdict, passage: Passage) -> bool:
+    """Return whether a space got what is for a floating IP, and knows no instance for it."""
+    return (
+        isinstance(place, TracedSpace)
+        and verdict.chains[0] == "forward"
+        and passage.packet.destination in cloud.floating
+    )
 
 
 def _lacking(cloud: Cloud, place: Place, destination: IpAddress) -> str:
@@ -178,7 +190,7 @@ def disposition(
             destination, None
         )
         return Disposition.NO_BRIDGE if here else Disposition.NO_ROUTE
-    if verdict.chains[0] == "leaving":
+    if verdict.chains[0] == "leaving" or _turns_round(cloud, place, verdict, passage):
         return Disposition.NOT_TRANSLATED
     if decision.stage is Stage.EGRESS and not _is_of_groups(verdict):
         return Disposition.SPOOFED  # a private source that came by the uplink
@@ -220,13 +232,19 @@ def _route_text(way: Way) -> str:
     return f"{to}{via} dev {way.link}"
 
 
+def target(verdict: nft.Verdict) -> tuple[IPv4Address, int | None]:
+    """Return the address that a packet is translated to, and the port if that changes too."""
+    address, _, port = verdict.argument.partition(" . ")
+    return IPv4Address(address), int(port) if port else None
+
+
 def translation(
     cloud: Cloud, place: Place, verdict: nft.Verdict, context: nft.Context
 ) -> Decision | None:
     """Return what a first packet's translation rests on; None if it is not translated."""
     if verdict.kind not in (nft.DNAT, nft.SNAT) or context.ip is None:
         return None
-    to = IPv4Address(verdict.argument)
+    to, port = target(verdict)
     stage = STAGES[verdict.at]
     floating = context.ip.destination if verdict.kind == nft.DNAT else to
     found = cloud.floating.get(floating)
@@ -234,6 +252,9 @@ def translation(
     usual = "the way out of its router" if to.is_link_local else "the host's routing source"
     why = found.text if found else usual
     text = f"{side} becomes {to}: {why}"
+    if port is not None:
+        service = f"{NAMES[context.ip.protocol]} {context.ip.destination_port}"
+        text = f"{side} becomes {to} port {port}: {why} forwards {service}"
     kernel = f"{' > '.join(verdict.chains)}: {verdict.rule}"
     objects = (found,) if found else owner(place)
     return Decision(stage, context.oif or context.iif or "", text, kernel, objects)

@@ -45,6 +45,7 @@ class Context:
         iif, oif: In the bridge family, ports; else devices. None where the hook has none.
         state: Of its connection: ``new``, ``established``, ``related`` or ``invalid``.
         status: nft's words for what its connection has been through, such as ``dnat``.
+        asked: Where the connection's first packet was sent to.
     """
 
     frame: Frame
@@ -52,6 +53,7 @@ class Context:
     oif: str | None = None
     state: str = ""
     status: frozenset[str] = frozenset()
+    asked: IpAddress | None = None
 
     @property
     def ip(self) -> Packet | None:
@@ -83,7 +85,8 @@ class Verdict:
         at: Where: ``bridge``, ``filter`` or ``nat``, and the hook.
         chains: From the base chain to the one that decided.
         rule: The deciding rule.
-        argument: The address to translate to, or the ICMP type of a rejection.
+        argument: The address to translate to, with `` . `` and a port if that changes too, or the
+            ICMP type of a rejection.
         passed_over: Rules that were asked before, in order.
         frame: As the rules left it.
     """
@@ -105,6 +108,11 @@ def _port(which: str, protocol: str) -> Callable[[Context], int | None]:
         return ip.destination_port if which == "dport" else ip.source_port
 
     return read
+
+
+def _service(context: Context) -> int | None:
+    """Return what stands where TCP and UDP have their destination port."""
+    return context.ip.destination_port if context.ip else None
 
 
 def _icmp(index: int, protocol: int) -> Callable[[Context], int | None]:
@@ -151,6 +159,8 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
     ("ip", "daddr"): _address("daddr", V4),
     ("ip6", "saddr"): _address("saddr", V6),
     ("ip6", "daddr"): _address("daddr", V6),
+    ("ip", "protocol"): lambda c: c.ip.protocol if c.ip and c.ip.version == V4 else None,
+    ("th", "dport"): _service,
     ("meta", "l4proto"): lambda c: c.ip.protocol if c.ip else None,
     ("meta", "nfproto"): lambda c: f"ipv{c.ip.version}" if c.ip else None,
     ("icmp", "type"): _icmp(0, ICMP),
@@ -160,6 +170,7 @@ FIELDS: dict[tuple[str, ...], Callable[[Context], Value | None]] = {
     ("@th,64,128",): _target,
     ("ct", "state"): lambda c: frozenset({c.state}),
     ("ct", "status"): lambda c: c.status,
+    ("ct", "original", "ip", "daddr"): lambda c: c.asked,
     **{
         (protocol, which): _port(which, protocol)
         for protocol in ("tcp", "udp", "dccp", "sctp", "udplite")
@@ -310,7 +321,7 @@ class _Parser:
         return tuple(fields)
 
     def _field(self) -> tuple[str, ...]:
-        for length in (3, 2, 1):
+        for length in (4, 3, 2, 1):
             words = tuple(self._words[self._at : self._at + length])
             if words in FIELDS:
                 self._at += length

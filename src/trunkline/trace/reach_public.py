@@ -98,7 +98,7 @@ def _inside(cloud: Cloud) -> list[tuple[int, int]]:
     """Return what is not the Internet, as spans of addresses that do not overlap."""
     settings = [host.settings for host in cloud.hosts.values()]
     sources = [s for one in settings for s in (one.source, *dict(one.sources).values()) if s]
-    single = [*(f.address for f in cloud.floating), *sources]
+    single = [*(f.address for f in cloud.floating), *cloud.forwarding, *sources]
     prefixes = [*map(str, cloud.tenant_prefixes), *NOWHERE]
     return _merged([*((int(a), int(a)) for a in single), *map(prefix_span, prefixes)])
 

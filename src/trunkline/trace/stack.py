@@ -346,7 +346,8 @@ class Stack(ABC):
         """Ask the IP hooks' chains in turn; translate where it is their turn."""
         for table, chain in chains:
             tracked = passage.tracked
-            context = nft.Context(passage.frame, iif, oif, tracked.state, tracked.status)
+            asked = tracked.entry.original.destination if tracked.entry else None
+            context = nft.Context(passage.frame, iif, oif, tracked.state, tracked.status, asked)
             if chain.hook is not None and chain.hook.kind == "nat":
                 self._translate(passage, table, chain, context)
                 continue
@@ -365,7 +366,7 @@ class Stack(ABC):
         if tracked.state == NEW and tracked.entry is not None and not tracked.is_reply:
             verdict = nft.evaluate(table, chain, context)
             if verdict.kind == nft.DNAT:
-                tracked.entry.dnat(IPv4Address(verdict.argument))
+                tracked.entry.dnat(*explain.target(verdict))
             elif verdict.kind == nft.SNAT:
                 tracked.entry.snat(IPv4Address(verdict.argument))
             decision = explain.translation(self._wiring.cloud, self._place, verdict, context)

@@ -120,7 +120,8 @@ def _failed(who: str, whom: str, fate: Fate) -> Verdict:
 
 def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
     who = "The Internet" if flow.source is None else cloud.name(flow.source)
-    found = owners(cloud, flow.source, flow.destination)
+    forwarded = _forwarded(cloud, flow)
+    found = owners(cloud, flow.source, flow.destination) if forwarded is None else forwarded
     owner = cloud.name(found[0]) if found else ""
     whom = f"{owner} at {flow.destination}" if owner else str(flow.destination)
     by_number = {number: name for name, number in PROTOCOLS.items()}
@@ -129,13 +130,28 @@ def _names(cloud: Cloud, flow: Asked) -> tuple[str, str]:
     return who, f"{whom} by {service}{port}"
 
 
+def _forwarded(cloud: Cloud, flow: Asked) -> list[PortId] | None:
+    """Return the port that a flow's port of a floating IP leads to, if any.
+
+    None where the whole address leads somewhere, or nowhere.
+    """
+    views = (f for h in cloud.hosts for f in h.snapshot.floating_ips)
+    every = [one for f in views if f.address == flow.destination for one in f.forwarded]
+    service = flow.protocol, flow.port
+    return [o.port_id for o in every if (o.protocol, o.port) == service] if every else None
+
+
 def owners(cloud: Cloud, source: PortId | None, address: IpAddress) -> list[PortId]:
     """Return the ports that an address stands for, as a fixed or a floating IP.
 
     Of fixed ones those on the sender's router; others only where it is clear who is meant.
     """
     floating = [
-        f.port_id for h in cloud.hosts for f in h.snapshot.floating_ips if f.address == address
+        port_id
+        for h in cloud.hosts
+        for f in h.snapshot.floating_ips
+        if f.address == address
+        for port_id in sorted(f.port_ids)
     ]
     fixed = [
         port_id

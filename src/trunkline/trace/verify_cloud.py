@@ -138,6 +138,7 @@ class Cloud:
     Attributes:
         faces: What an end looks like outside that has a floating IP, or whose router has a source
             of its own on its host, by end's port id and address.
+        forwarding: Floating IPs of which single ports lead somewhere.
         revisions: The revision of each host's snapshot at which answers hold.
     """
 
@@ -148,6 +149,7 @@ class Cloud:
     floating: tuple[Floating, ...]
     tenant_prefixes: tuple[IPv4Network, ...]
     faces: Mapping[tuple[str, Address], IPv4Address] = field(default_factory=dict)
+    forwarding: tuple[IPv4Address, ...] = ()
     revisions: Mapping[HostName, int] = field(default_factory=dict)
 
     def face(self, end: End) -> IPv4Address | None:
@@ -200,6 +202,9 @@ def gather(snapshots: Iterable[HostSnapshot], settings: Mapping[HostName, HostSe
             p for s in held[:1] for p in s.tenant_prefixes if isinstance(p, IPv4Network)
         ),
         faces=faces,
+        forwarding=tuple(
+            sorted({f.address for s in held for f in s.floating_ips if f.forwardings})
+        ),
         revisions={s.host: s.revision for s in held},
     )
 
@@ -276,5 +281,7 @@ def _floating(snapshots: Iterable[HostSnapshot], ends: Iterable[End]) -> tuple[F
     return tuple(
         Floating(v.id, v.project_id, v.address, by_address[v.port_id, v.fixed_address])
         for v in sorted(views, key=lambda view: view.id)
-        if (v.port_id, v.fixed_address) in by_address
+        if v.port_id is not None
+        and v.fixed_address is not None
+        and (v.port_id, v.fixed_address) in by_address
     )

@@ -284,6 +284,10 @@ def not_covered(cloud: Cloud) -> list[str]:
         for segment in cloud.segments.values()
         if segment.upstream
     ]
+    found += [
+        f"floating IP {address}: where its port forwardings lead is not judged"
+        for address in cloud.forwarding
+    ]
     if any(end.address.version != IPV4 for end in cloud.ends):
         found.append("IPv6 between instances and the outside is not judged")
     return sorted(found)
