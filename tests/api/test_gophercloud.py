@@ -28,7 +28,7 @@ PARTS = (".", "extensions", *(f"extensions/{part}" for part in (
 )))  # fmt: skip
 DIFFERENCES = {
     "TestPortsWithExtraDHCPOptsCRUD": "wants test_option_1, which no DHCP server has",
-    "TestLayer3PortForwardingsCreateDelete": "there is no port forwarding",
+    "TestLayer3PortForwardingsCreateDelete": "leads to a router's interface, as said below",
     "TestLayer3ExternalRouterCreateDelete": "no router has an address outside: its hosts have",
     "TestLayer3FloatingIPsExternalCreateDelete": "a router's interface has the gateway_ip",
     "TestDNSFloatingIPCRDL": "likewise",

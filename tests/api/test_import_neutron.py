@@ -49,9 +49,20 @@ def furnish(source: Cloud) -> dict[str, Any]:
     wish = {"subnet_id": network["subnet"]["id"]}
     source.alice.request("PUT", f"/v2.0/routers/{router['id']}/add_router_interface", wish)
     port = source.instance(network, "h1", security_groups=[group["id"]], name="vm")
-    source.instance(network, "h2", tags=["red"])
+    other = source.instance(network, "h2", tags=["red"])
     floating = {"floating_network_id": outside["id"], "port_id": port["id"]}
     source.alice.create("floatingips", floating)
+    led = source.alice.create("floatingips", {"floating_network_id": outside["id"]})
+    for number in (80, 443):
+        forwarding = {
+            "internal_port_id": other["id"],
+            "internal_ip_address": other["fixed_ips"][0]["ip_address"],
+            "internal_port": number,
+            "external_port": number,
+            "protocol": "tcp",
+        }
+        where = f"/v2.0/floatingips/{led['id']}/port_forwardings"
+        source.alice.request("POST", where, {"port_forwarding": forwarding})
     rbac = {"object_type": "network", "object_id": network["id"], "target_tenant": "p2"}
     source.alice.create("rbac-policies", {**rbac, "action": "access_as_shared"})
     places = ("physnet1", "physnet2")
@@ -109,6 +120,10 @@ def test_everything_arrives_as_it_was(own_cloud: Cloud, target: Cloud) -> None:
         (view,) = snapshot.ports
         assert (view.id, view.mac) == (port["id"], port["mac_address"])
         assert [f.port_id for f in snapshot.floating_ips] == [port["id"]]
+        with there.agent("h2") as agent:
+            snapshot = agent.snapshot(None, 0)
+        assert snapshot is not None
+        assert [len(f.forwarded) for f in snapshot.floating_ips] == [2]
 
 
 def test_what_cannot_be_taken_over_is_refused_by_name(own_cloud: Cloud, target: Cloud) -> None:

@@ -13,6 +13,7 @@ from running import Cloud, running
 
 # Collected here once more: they run on this file's cloud.
 from test_lists import *  # noqa: F403  as above
+from test_port_forwardings import *  # noqa: F403  as above
 from test_races import *  # noqa: F403  as above
 from test_rbac import *  # noqa: F403  as above
 from test_tags import *  # noqa: F403  as above

@@ -268,3 +268,33 @@ def test_the_command(stage: Stage, capsys: pytest.CaptureFixture[str], tmp_path:
     assert main(["trace", "nobody", "two", *server]) == 2
     assert "Port nobody could not be found" in capsys.readouterr().err
     assert main(["trace", "one", "two", "--server", f"unix:{tmp_path}/none", "--token", "x"]) == 3
+
+
+def test_a_forwarded_port(stage: Stage) -> None:
+    """Traced to the instance that this very port leads to; its project sees what is its own."""
+    cloud, port = stage.cloud, stage.ports["two"]
+    external = cloud.external()["id"]
+    floating = cloud.alice.create("floatingips", {"floating_network_id": external})
+    wish = {
+        "internal_port_id": port["id"],
+        "internal_ip_address": stage.address("two"),
+        "internal_port": 80,
+        "external_port": 8080,
+        "protocol": "tcp",
+    }
+    path = f"/v2.0/floatingips/{floating['id']}/port_forwardings"
+    cloud.alice.request("POST", path, {"port_forwarding": wish})
+    group = cloud.alice.list("security-groups", name="default")[0]["id"]
+    rule = {"security_group_id": group, "direction": "ingress", "protocol": "tcp"}
+    opened = cloud.alice.create("security-group-rules", rule)
+    to = floating["floating_ip_address"]
+
+    whole, narrowed = (
+        stage.trace(who, "internet", to, protocol="tcp", port=8080)["answer"]
+        for who in ("admin", "alice")
+    )
+    assert (whole["disposition"], narrowed["disposition"]) == ("delivered", "delivered")
+    assert f"two at {to} by tcp 8080" in whole["sentence"]
+    lost = stage.trace("admin", "internet", to, protocol="tcp", port=80)["answer"]
+    assert lost["disposition"] == "not translated"
+    cloud.alice.delete("security-group-rules", opened["id"])

@@ -28,6 +28,7 @@ from trunkline.api.identity.routes import identity_routes
 from trunkline.api.identity.tokens import Issued
 from trunkline.api.keystone import KeystoneTokens
 from trunkline.api.policy import Policy
+from trunkline.api.port_forwardings import PortForwardingApi
 from trunkline.api.qos import QosApi
 from trunkline.api.quotas import QuotaApi
 from trunkline.api.ranges import RangeApi
@@ -92,6 +93,7 @@ def build(
         *TagsApi(store, networking).routes(),
         *RouterActionsApi(store, networking).routes(),
         *BindingApi(store, networking).routes(),
+        *PortForwardingApi(store, auth).routes(),
         *AgentApi(store, auth, wakeups).routes(),
     ]
     app = Starlette(

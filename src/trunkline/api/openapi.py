@@ -18,6 +18,7 @@ from starlette.routing import Route
 from trunkline.api.attributes import Attribute, Default, Table
 from trunkline.api.bindings import BINDING
 from trunkline.api.convert import Typed
+from trunkline.api.port_forwardings import PORT_FORWARDING
 from trunkline.api.qos import RULE
 from trunkline.api.ranges import RANGE
 from trunkline.api.resources import RESOURCES, Resource
@@ -328,6 +329,33 @@ def _binding_paths() -> Schema:
     }
 
 
+def _forwarding_paths() -> Schema:
+    """Return the paths of floating IPs' port forwardings."""
+    base, of = "/v2.0/floatingips/{id}/port_forwardings", "port_forwardings"
+    table, key = PORT_FORWARDING, PORT_FORWARDING.singular
+    shown = _object({key: _shown(table)}, needed=[key])
+    items = {"type": "array", "items": _shown(table)}
+    several = _object({of: items, f"{of}_links": {"type": "array"}}, needed=[of])
+    wish = _object({key: _wish(table, update=False)}, needed=[key])
+    bulk = {"type": "array", "items": _wish(table, update=False)}
+    change = _object({key: _wish(table, update=True)}, needed=[key])
+    wishes = {"anyOf": [wish, _object({of: bulk}, needed=[of])]}
+    fields = [_parameter(*CONTROLS[0])]
+    return {
+        base: {
+            **_id(),
+            "get": _operation("list", of, 200, several, query=_query(table)),
+            "post": _operation("create", of, 201, {"anyOf": [shown, several]}, body=wishes),
+        },
+        f"{base}/{{forwarding_id}}": {
+            "parameters": _id()["parameters"] + _id("forwarding_id")["parameters"],
+            "get": _operation("show", of, 200, shown, query=fields),
+            "put": _operation("update", of, 200, shown, body=change),
+            "delete": _operation("delete", of, 204, None, writes=True),
+        },
+    }
+
+
 def _other_paths() -> Schema:
     limits = _object({"quota": {"type": "object"}}, needed=["quota"])
     project = _id("project_id")
@@ -350,6 +378,7 @@ def _other_paths() -> Schema:
         },
         **_rule_paths(),
         **_binding_paths(),
+        **_forwarding_paths(),
         "/v2.0/availability_zones": {
             "get": _operation("list", "availability_zones", 200, {"type": "object"})
         },

@@ -348,6 +348,7 @@ FLOATING_IP = Table(
         ),
         Attribute("router_id"),
         Attribute("status"),
+        Attribute("port_forwardings", filter=None),
         _TAGS,
     ),
 )

@@ -128,13 +128,8 @@ class NetworkingApi:
         run = self._store.read if resource.prepare is None else self._store.write
         records = await run(work)
         fields = request.query_params.getlist("fields")
-        body: dict[str, Any] = {
-            resource.plural: [resource.view(r, caller, fields) for r in records]
-        }
-        if query.limit is not None:
-            ids = [record["id"] for record in records]
-            body[f"{resource.plural}_links"] = _links(request, query, ids)
-        return JSONResponse(body)
+        views = [resource.view(r, caller, fields) for r in records]
+        return page(request, query, resource.plural, views, [r["id"] for r in records])
 
     async def show(self, request: Request) -> Response:
         """Answer one record."""
@@ -241,6 +236,20 @@ def _method(function: Callable[..., Result] | None, request: Request) -> Callabl
             "HTTPNotFound",
         )
     return function
+
+
+def page(
+    request: Request,
+    query: Query,
+    plural: str,
+    views: Sequence[dict[str, Any]],
+    ids: Sequence[str],
+) -> Response:
+    """Return the answer to a list request, with links if it asked for a page."""
+    body: dict[str, Any] = {plural: views}
+    if query.limit is not None:
+        body[f"{plural}_links"] = _links(request, query, ids)
+    return JSONResponse(body)
 
 
 def _links(request: Request, query: Query, ids: Sequence[str]) -> Sequence[dict[str, str]]:

@@ -16,12 +16,21 @@ from functools import partial
 from sqlalchemy.exc import IntegrityError
 
 from trunkline.api import policy
+from trunkline.api.port_forwardings import PORT_FORWARDING
 from trunkline.api.resources import RESOURCES
 from trunkline.core.allocate import QUOTAS
 from trunkline.db.engine import Database, Transaction
 from trunkline.errors import Invalid, RequestError
 from trunkline.model import GATEWAY_OWNER
-from trunkline.service import audit, interfaces, ports, quotas, routers, security_groups
+from trunkline.service import (
+    audit,
+    interfaces,
+    port_forwardings,
+    ports,
+    quotas,
+    routers,
+    security_groups,
+)
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Query, Record, listed
 
@@ -127,6 +136,7 @@ class _Takeover:
                 self._each("ports", self._plug_into_router)
                 self._each("routers", self._add_routes)
         self._each("ports", self._bind)
+        self._each("floatingips", self._forward)
         self._set_quotas()
 
     def _here(self, collection: str) -> set[str]:
@@ -206,6 +216,21 @@ class _Takeover:
         host = body.get("binding:host_id")
         if host and body["device_owner"] not in INTERFACES:
             ports.update_(self._tx, self._caller, body["id"], {"host": host})
+
+    def _forward(self, body: Record) -> None:
+        """Forward a floating IP's ports: behind binding, which says where it is."""
+        for given in body.get("port_forwardings", ()):
+            if given.get("external_port") is None:
+                raise Invalid(
+                    f"port forwarding {given['id']} is of a range (external_port_range); make one"
+                    " for each of its ports there."
+                )
+            wish = {name: given[name] for name in PORT_FORWARDING.by_name.keys() & given.keys()}
+            del wish["id"]
+            values = PORT_FORWARDING.accept(wish, self._caller, update=False)
+            values["id"] = given["id"]
+            port_forwardings.create(self._tx, self._caller, body["id"], values)
+            self.report.taken["port-forwardings"] += 1
 
     def _set_quotas(self) -> None:
         for body in self._found.get("quotas", ()):

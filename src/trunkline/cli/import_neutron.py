@@ -58,7 +58,12 @@ def read(client: ApiClient) -> Found:
     """Return all that a Neutron has to be taken over, as its administrator sees it."""
     from trunkline.api.takeover import COLLECTIONS  # noqa: PLC0415  likewise
 
-    return {name: client.list(name) for name in (*COLLECTIONS, "quotas")}
+    found = {name: client.list(name) for name in (*COLLECTIONS, "quotas")}
+    for floating in found["floatingips"]:
+        if floating.get("port_forwardings"):
+            where = f"/v2.0/floatingips/{floating['id']}/port_forwardings"
+            floating.update(client.request("GET", where))  # there with all that they have
+    return found
 
 
 def _show(report: Report, *, applied: bool) -> None:

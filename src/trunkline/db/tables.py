@@ -478,6 +478,27 @@ floating_ips = Table(
     UniqueConstraint("port_id", "fixed_ip_address"),
 )
 
+port_forwardings = Table(
+    "port_forwardings",
+    metadata,
+    *_standard(),
+    Column("floatingip_id", ID, ForeignKey("floating_ips.id", ondelete="CASCADE"), nullable=False),
+    Column("protocol", String(8), nullable=False),
+    Column("external_port", Integer, nullable=False),
+    Column("internal_port_id", ID, ForeignKey("ports.id", ondelete="CASCADE"), nullable=False),
+    Column("internal_ip_address", ADDRESS, nullable=False),
+    Column("internal_port", Integer, nullable=False),
+    UniqueConstraint("floatingip_id", "protocol", "external_port"),
+    UniqueConstraint(
+        "internal_port_id",
+        "internal_ip_address",
+        "protocol",
+        "internal_port",
+        name="uq_port_forwardings_internal",
+    ),
+)
+"""Single ports of floating IPs that lead to no port as a whole."""
+
 nova_events = Table(
     "nova_events",
     metadata,

@@ -14,6 +14,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import port_bindings, ports
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import HostName, PortStatus
+from trunkline.service import forwarding
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, touched
 from trunkline.service.networks import COLLECTION as NETWORKS
@@ -120,6 +121,7 @@ def activate(tx: Transaction, caller: Caller, port_id: str, host: str) -> Bindin
         .values({**changed, **touched(tx, record), "status": PortStatus.DOWN.value})
     )
     tx.moved |= {HostName(record["host"]), HostName(host)}
+    forwarding.settle(tx, forwarding.by_port(tx, port_id))
     return {**chosen, "status": ACTIVE}
 
 

@@ -13,10 +13,11 @@ from ipaddress import ip_network
 from sqlalchemy import ColumnElement, exists, or_, select, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
+from trunkline.db.tables import networks, port_forwardings, ports, routers, subnets
 from trunkline.errors import Conflict, Invalid
 from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode, IpNetwork
-from trunkline.service import gateways, placement
+from trunkline.service import forwarding, gateways, placement
+from trunkline.service.forwarding import LED_TO
 
 _DEFAULT = select(routers.c.id).where(routers.c.is_default)
 
@@ -113,9 +114,10 @@ def _move(tx: Transaction, network_id: str, router_id: str | None) -> None:
 def _require_reached(tx: Transaction, network_id: str, router_id: str | None) -> None:
     """Raise Conflict if a floating IP that leads to a network would not lead there any more."""
     leading = (
-        select(floating_ips.c.ip_address, floating_ips.c.network_id)
-        .join(ports, ports.c.id == floating_ips.c.port_id)
+        select(LED_TO.c.ip_address, LED_TO.c.network_id)
+        .join(ports, ports.c.id == LED_TO.c.port_id)
         .where(ports.c.network_id == network_id)
+        .distinct()
     )
     for address, external_id in tx.connection.execute(leading).all():
         if not reaches(tx, router_id, external_id):
@@ -124,6 +126,25 @@ def _require_reached(tx: Transaction, network_id: str, router_id: str | None) ->
                 f"Network {network_id} would be on {where} external network {external_id}, which"
                 f" the floating IP {address} needs that leads to it; disassociate that first, or"
                 " set the router's external_gateway_info.",
+                "RouterInterfaceInUseByFloatingIP",
+            )
+    _require_together(tx, network_id, router_id)
+
+
+def _require_together(tx: Transaction, network_id: str, router_id: str | None) -> None:
+    """Raise Conflict if a floating IP would lead to ports on two routers."""
+    here = (
+        select(port_forwardings.c.floatingip_id)
+        .join(ports, ports.c.id == port_forwardings.c.internal_port_id)
+        .where(ports.c.network_id == network_id)
+    )
+    concerned = set(tx.connection.execute(here).scalars())
+    for other in forwarding.leading(tx, concerned):
+        if other["network_id"] != network_id and other["router_id"] != router_id:
+            raise Conflict(
+                f"Network {network_id} would be on another router than network"
+                f" {other['network_id']}, and floating IP {other['floatingip_id']} forwards ports"
+                " to both; delete its port_forwardings to one of them first.",
                 "RouterInterfaceInUseByFloatingIP",
             )
 

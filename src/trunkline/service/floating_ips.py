@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_address
+from operator import itemgetter
 from secrets import randbits
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, or_, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import floating_ips, networks, ports, subnets
+from trunkline.db.tables import floating_ips, networks, port_forwardings, ports, subnets
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import FLOATING_OWNER, GatewayMode, HostName
-from trunkline.service import addresses, domains, nova, qos
+from trunkline.service import addresses, domains, forwarding, nova, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -31,6 +33,15 @@ from trunkline.service.ports import COLLECTION as PORTS
 from trunkline.service.provisioning import placed
 
 FREE = {"port_id": None, "fixed_ip_address": None, "status": "DOWN"}
+FORWARDED = (
+    "id",
+    "protocol",
+    "internal_ip_address",
+    "internal_port_id",
+    "internal_port",
+    "external_port",
+)
+"""What a floating IP shows of its forwardings."""
 
 
 _ROUTERS = (
@@ -43,23 +54,41 @@ _ROUTERS = (
 def _complete(tx: Transaction, records: list[Record]) -> None:
     for record in records:
         del record["reserving_port_id"]
+    _add_forwardings(tx, records)
     _add_routers(tx, records)
 
 
+def _add_forwardings(tx: Transaction, records: list[Record]) -> None:
+    """Add the forwardings of each floating IP, by protocol and port."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for start in range(0, len(records), addresses.CHUNK):
+        chunk = records[start : start + addresses.CHUNK]
+        for one in forwarding.leading(tx, {r["id"] for r in chunk if r["port_id"] is None}):
+            found[one["floatingip_id"]].append(one)
+    for record in records:
+        mine = sorted(found[record["id"]], key=itemgetter("protocol", "external_port"))
+        record["port_forwardings"] = [{name: one[name] for name in FORWARDED} for one in mine]
+        record["forwarding_router_id"] = mine[0]["router_id"] if mine else None
+
+
 def _add_routers(tx: Transaction, records: list[Record]) -> None:
-    """Add the router by which each floating IP leads to its port."""
+    """Add the router by which each floating IP leads to its port, or to those of forwardings."""
     routers: dict[str, str] = {}
     for start in range(0, len(records), addresses.CHUNK):
         chunk = records[start : start + addresses.CHUNK]
         led_to = {"port_ids": [r["port_id"] for r in chunk if r["port_id"] is not None]}
         routers |= dict(tuple(row) for row in tx.connection.execute(_ROUTERS, led_to))
     for record in records:
-        record["router_id"] = routers.get(record["port_id"])
+        record["router_id"] = routers.get(record["port_id"], record.pop("forwarding_router_id"))
 
 
 def _with_router(values: Sequence[Any]) -> ColumnElement[bool]:
     there = select(ports.c.id).join(networks, networks.c.id == ports.c.network_id)
-    return floating_ips.c.port_id.in_(there.where(networks.c.router_id.in_(values)))
+    led_to = there.where(networks.c.router_id.in_(values))
+    forwarded = select(port_forwardings.c.floatingip_id).where(
+        port_forwardings.c.internal_port_id.in_(led_to)
+    )
+    return or_(floating_ips.c.port_id.in_(led_to), floating_ips.c.id.in_(forwarded))
 
 
 COLLECTION = Collection(
@@ -110,20 +139,24 @@ def update_(tx: Transaction, caller: Caller, floating_id: str, values: Record) -
     qos.require_usable(tx, caller, had, values.get("qos_policy_id", had))
     changed = {**values, **touched(tx, record)}
     if values.keys() & {"port_id", "fixed_ip_address"}:
-        changed |= _association(tx, caller, values, record["network_id"], floating_id)
+        changed |= _reassociation(tx, caller, values, record)
     _concern(tx, record)
     tx.connection.execute(update(floating_ips).where(floating_ips.c.id == floating_id), changed)
     after = {**record, **changed}
     _concern(tx, after)
     if record["port_id"] != after["port_id"]:
         nova.tell_of(tx, nova.CHANGED, (record["port_id"], after["port_id"]))
-    _add_routers(tx, [after])
-    return after
+    return fetch(tx, caller, COLLECTION, floating_id)
 
 
 def delete_(tx: Transaction, caller: Caller, floating_id: str) -> None:
-    """Give the address back."""
+    """Give the address back.
+
+    Raises:
+        Conflict: It has port forwardings.
+    """
     record = fetch_own(tx, caller, COLLECTION, floating_id)
+    _require_unforwarded(record)
     _concern(tx, record)
     nova.tell_of(tx, nova.CHANGED, [record["port_id"]])
     tx.connection.execute(delete(floating_ips).where(floating_ips.c.id == floating_id))
@@ -184,6 +217,17 @@ def _reserve(tx: Transaction, record: Record, wanted: Mapping[str, str | None]) 
     return {"ip_address": rows[0]["ip_address"], "reserving_port_id": port["id"]}
 
 
+def _reassociation(tx: Transaction, caller: Caller, values: Record, record: Record) -> Record:
+    """Return the columns that tie a floating IP to another port, or to none.
+
+    One with port forwardings is tied to none, and lives by them.
+    """
+    if values.get("port_id") is not None:
+        _require_unforwarded(record)
+    columns = _association(tx, caller, values, record["network_id"], record["id"])
+    return {**columns, "status": record["status"]} if record["port_forwardings"] else columns
+
+
 def _association(
     tx: Transaction, caller: Caller, values: Record, external_id: str, floating_id: str
 ) -> Record:
@@ -194,9 +238,9 @@ def _association(
             raise Invalid("fixed_ip_address cannot be specified without a port_id.", "BadRequest")
         return dict(FREE)
     port = fetch_own(tx, caller, PORTS, port_id)
-    _require_reached(tx, fetch(tx, caller, NETWORKS, port["network_id"]), port, external_id)
+    require_reached(tx, fetch(tx, caller, NETWORKS, port["network_id"]), port, external_id)
     fixed = _fixed_address(port, fixed)
-    _require_routed(tx, port, fixed)
+    require_routed(tx, port, fixed)
     taken = select(floating_ips.c.ip_address).where(
         floating_ips.c.port_id == port_id,
         floating_ips.c.fixed_ip_address == fixed,
@@ -212,7 +256,17 @@ def _association(
     return {"port_id": port_id, "fixed_ip_address": fixed, "status": "ACTIVE"}
 
 
-def _require_reached(tx: Transaction, network: Record, port: Record, external_id: str) -> None:
+def _require_unforwarded(record: Record) -> None:
+    """Raise Conflict if a floating IP has port forwardings."""
+    if record["port_forwardings"]:
+        raise Conflict(
+            f"Floating IP {record['id']} in use by Port Forwarding resources; delete its"
+            f" {len(record['port_forwardings'])} port_forwardings first.",
+            "FipInUseByPortForwarding",
+        )
+
+
+def require_reached(tx: Transaction, network: Record, port: Record, external_id: str) -> None:
     """Raise if no router leads from the floating IP's network to the port's."""
     if network["external"]:
         raise Invalid(
@@ -237,13 +291,13 @@ def _require_reached(tx: Transaction, network: Record, port: Record, external_id
         )
 
 
-def _require_routed(tx: Transaction, port: Record, fixed: str) -> None:
+def require_routed(tx: Transaction, port: Record, fixed: str) -> None:
     """Raise Invalid if the port's instance has no router on the subnet of an address."""
     subnet = next(row["subnet_id"] for row in port["fixed_ips"] if row["ip_address"] == fixed)
     routed = select(subnets.c.gateway_ip).where(subnets.c.id == subnet)
     if tx.connection.scalar(routed) is None:
         raise Invalid(
-            f"Cannot add floating IP to port {port['id']} (port_id): subnet {subnet} of its"
+            f"Cannot add floating IP to port {port['id']}: subnet {subnet} of its"
             f" {fixed} has no gateway_ip, so it could not answer; give the subnet one.",
             "BadRequest",
         )
@@ -281,6 +335,7 @@ def _fixed_address(port: Record, wanted: str | None) -> str:
 
 def _concern(tx: Transaction, record: Record) -> None:
     """Move the hosts that translate a floating IP: its port's, or those of a placed router."""
+    forwarding.concern(tx, [record["id"]])
     if record["port_id"] is not None:
         found = select(ports.c.host, ports.c.network_id).where(ports.c.id == record["port_id"])
         host, network_id = tx.connection.execute(found).one()

@@ -14,13 +14,14 @@ from sqlalchemy import delete, insert, select, update
 
 from trunkline.core.allocate import mac_address
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import fixed_ips, floating_ips, port_groups, ports, routers
+from trunkline.db.tables import fixed_ips, port_groups, ports, routers
 from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.model import ROUTER_INTERFACE_OWNER, GatewayMode
 from trunkline.service import addresses, domains, gateways
 from trunkline.service.caller import Caller
 from trunkline.service.collections import Record, fetch, fetch_own, new_record, touched
 from trunkline.service.concern import claim_domains, membership_changed
+from trunkline.service.forwarding import LED_TO
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.ports import COLLECTION as PORTS
 from trunkline.service.routers import COLLECTION as ROUTERS
@@ -238,11 +239,11 @@ def _require_unused(tx: Transaction, router: Record, subnet: Record) -> None:
                 "RouterInterfaceInUseByRoute",
             )
     led_to = (
-        select(floating_ips.c.ip_address)
-        .join(fixed_ips, fixed_ips.c.port_id == floating_ips.c.port_id)
+        select(LED_TO.c.ip_address)
+        .join(fixed_ips, fixed_ips.c.port_id == LED_TO.c.port_id)
         .where(
             fixed_ips.c.subnet_id == subnet["id"],
-            fixed_ips.c.ip_address == floating_ips.c.fixed_ip_address,
+            fixed_ips.c.ip_address == LED_TO.c.fixed_ip_address,
         )
         .limit(1)
     )

@@ -37,7 +37,7 @@ from trunkline.model import (
     VifType,
     by_family,
 )
-from trunkline.service import address_pairs, addresses, gateways, nova, qos
+from trunkline.service import address_pairs, addresses, forwarding, gateways, nova, qos
 from trunkline.service.caller import Caller
 from trunkline.service.collections import (
     Collection,
@@ -302,7 +302,7 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
 
 
 def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
-    """Delete a port; floating IPs on it are disassociated.
+    """Delete a port; floating IPs on it are disassociated, and port forwardings to it go.
 
     Raises:
         Conflict: It holds a floating IP's address, or a gateway address that instances use.
@@ -320,6 +320,7 @@ def delete_(tx: Transaction, caller: Caller, port_id: str) -> None:
             revision_number=floating_ips.c.revision_number + 1,
         )
     )
+    forwarding.keep(tx, port_id, ())
     membership_changed(tx, record["security_groups"])
     nova.tell(tx, nova.DELETED, record)
     bound_to = [record["host"], *standby_hosts(tx, port_id)]
@@ -647,8 +648,11 @@ def _moved(tx: Transaction, before: Record, after: Record) -> None:
     shown = differs(before, after, SHOWN)
     if not (rebound or shown or readdressed or groups_before != groups_after):
         return
+    if before["fixed_ips"] != after["fixed_ips"]:
+        forwarding.keep(tx, after["id"], [fixed["ip_address"] for fixed in after["fixed_ips"]])
     if rebound:
         _no_standby(tx, after)
+        forwarding.settle(tx, forwarding.by_port(tx, after["id"]))
     tx.moved |= standby_hosts(tx, after["id"])
     if rebound or before["device_owner"] != after["device_owner"]:
         left(tx, before)

@@ -14,6 +14,7 @@ from trunkline.db.engine import Transaction
 from trunkline.db.tables import (
     floating_ips,
     networks,
+    port_forwardings,
     ports,
     qos_bandwidth_limit_rules,
     qos_policies,
@@ -221,6 +222,11 @@ _ON_PORT = (
             networks.c.qos_policy_id == bindparam("of_policy"),
             exists().where(
                 floating_ips.c.port_id == ports.c.id,
+                floating_ips.c.qos_policy_id == bindparam("of_policy"),
+            ),
+            exists().where(
+                port_forwardings.c.internal_port_id == ports.c.id,
+                floating_ips.c.id == port_forwardings.c.floatingip_id,
                 floating_ips.c.qos_policy_id == bindparam("of_policy"),
             ),
         ),

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, false, insert, or_, select, true, update
 
 from trunkline.db.engine import Transaction
-from trunkline.db.tables import floating_ips, networks, ports, routers, subnets
+from trunkline.db.tables import networks, ports, routers, subnets
 from trunkline.errors import Conflict, Forbidden, Invalid
 from trunkline.model import ROUTER_INTERFACE_OWNER
 from trunkline.service import placement
@@ -30,6 +30,7 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.concern import differs
+from trunkline.service.forwarding import LED_TO
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.provisioning import router_changed
 
@@ -203,10 +204,10 @@ def _require_gateway_changeable(tx: Transaction, record: Record, becomes: str | 
     if before is None or before == becomes:
         return
     relying = (
-        select(floating_ips.c.ip_address)
-        .join(ports, ports.c.id == floating_ips.c.port_id)
+        select(LED_TO.c.ip_address)
+        .join(ports, ports.c.id == LED_TO.c.port_id)
         .join(networks, networks.c.id == ports.c.network_id)
-        .where(networks.c.router_id == record["id"], floating_ips.c.network_id == before)
+        .where(networks.c.router_id == record["id"], LED_TO.c.network_id == before)
         .limit(1)
     )
     address = tx.connection.scalar(relying)

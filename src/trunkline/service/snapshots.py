@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
@@ -21,6 +21,7 @@ from trunkline.db.tables import (
     floating_ips,
     networks,
     port_bindings,
+    port_forwardings,
     port_groups,
     ports,
     qos_bandwidth_limit_rules,
@@ -56,12 +57,13 @@ from trunkline.model import (
     by_family,
     host_label,
 )
-from trunkline.service import gateways, placement, segments
+from trunkline.service import forwarding, gateways, placement, segments
 from trunkline.service.hosts import revision
 from trunkline.service.provisioning import SERVED, instance_ports
-from trunkline.service.security_groups import VERSIONS, protocol_number
+from trunkline.service.security_groups import PROTOCOLS, VERSIONS, protocol_number
 from trunkline.snapshot import (
     FloatingView,
+    ForwardingView,
     GroupDomain,
     GroupView,
     HostSnapshot,
@@ -485,7 +487,8 @@ _FLOATING = (
 def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
     """Return the floating IPs that a host translates: its ports', or its placed routers'."""
     rows = tx.connection.execute(_FLOATING, {"of_host": host}).all()
-    limits = _limits(tx, {row.qos_policy_id for row in rows})
+    forwarding_rows = tx.connection.execute(_FORWARDING, {"of_host": host}).all()
+    limits = _limits(tx, {row.qos_policy_id for row in (*rows, *forwarding_rows)})
     views = [
         FloatingView(
             id=FloatingIpId(row.id),
@@ -498,4 +501,59 @@ def _floating_ips(tx: Transaction, host: HostName) -> tuple[FloatingView, ...]:
         )
         for row in rows
     ]
+    views += _forwarding_ips(tx, host, forwarding_rows, limits)
     return tuple(sorted(views, key=_BY_ID))
+
+
+_FORWARDING = select(floating_ips).where(
+    floating_ips.c.id.in_(
+        select(port_forwardings.c.floatingip_id)
+        .join(ports, ports.c.id == port_forwardings.c.internal_port_id)
+        .join(networks, networks.c.id == ports.c.network_id)
+        .where(
+            or_(
+                and_(ports.c.host == bindparam("of_host"), ~_PLACED),
+                and_(ports.c.host != "", networks.c.router_id.in_(_PLACED_HERE)),
+            )
+        )
+    )
+)
+"""Floating IPs that forward single ports, and at least one to where this host may translate."""
+
+
+def _forwarding_ips(
+    tx: Transaction, host: HostName, rows: Sequence[Any], limits: Limits
+) -> Iterator[FloatingView]:
+    """Yield those of some floating IPs with forwardings that are on a host."""
+    leading: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for one in forwarding.leading(tx, {row.id for row in rows}):
+        if one["host"]:
+            leading[one["floatingip_id"]].append(one)
+    for row in rows:
+        mine = leading[row.id]
+        if not mine[0]["is_placed"] and mine[0]["host"] != host:
+            continue
+        yield FloatingView(
+            id=FloatingIpId(row.id),
+            project_id=ProjectId(row.project_id),
+            address=IPv4Address(row.ip_address),
+            fixed_address=None,
+            port_id=None,
+            domain=DomainId(mine[0]["router_id"]),
+            bandwidth=limits.get(row.qos_policy_id, ()),
+            forwardings=tuple(sorted((_forwarding(one, host) for one in mine), key=_BY_PORT)),
+        )
+
+
+_BY_PORT = attrgetter("protocol", "port")
+
+
+def _forwarding(row: Mapping[str, Any], host: HostName) -> ForwardingView:
+    return ForwardingView(
+        protocol=PROTOCOLS[row["protocol"]],
+        port=row["external_port"],
+        fixed_address=IPv4Address(row["internal_ip_address"]),
+        fixed_port=row["internal_port"],
+        port_id=PortId(row["internal_port_id"]),
+        reached=row["is_placed"] or row["host"] == host,
+    )

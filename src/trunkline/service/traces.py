@@ -32,6 +32,7 @@ from trunkline.service.collections import (
     new_record,
     own,
 )
+from trunkline.service.forwarding import LED_TO
 from trunkline.service.ports import COLLECTION as PORTS
 from trunkline.service.provisioning import instance_ports, placed
 from trunkline.trace.cloud import Cloud, Internet, TracedHost
@@ -237,18 +238,18 @@ def _named(tx: Transaction, caller: Caller, text: str) -> Mapping[str, Any]:
 
 
 def _receivers(tx: Transaction, address: IpAddress) -> list[Mapping[str, Any]]:
-    """Return the bound instance ports that have an address, as a fixed or a floating IP."""
+    """Return the bound instance ports that have an address, as a fixed or a floating IP.
+
+    Or that have single ports of a floating IP.
+    """
     text = str(address)
     fixed = (
         select(ports)
         .join(fixed_ips, fixed_ips.c.port_id == ports.c.id)
         .where(fixed_ips.c.ip_address == text, ports.c.host != "", instance_ports())
     )
-    floating = (
-        select(ports)
-        .join(floating_ips, floating_ips.c.port_id == ports.c.id)
-        .where(floating_ips.c.ip_address == text, ports.c.host != "")
-    )
+    led_to = select(LED_TO.c.port_id).where(LED_TO.c.ip_address == text)
+    floating = select(ports).where(ports.c.id.in_(led_to), ports.c.host != "")
     rows = [tx.connection.execute(one).mappings().all() for one in (fixed, floating)]
     return [dict(row) for many in rows for row in many]
 
