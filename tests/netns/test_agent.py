@@ -361,6 +361,37 @@ def test_a_floating_ip_taken_away_ends_its_connections(stage: Stage) -> None:
     kept.close()
 
 
+def test_a_forwarding_to_an_instance_that_moved_away_is_a_problem(stage: Stage) -> None:
+    """Its host cannot reach it there: that ends, and is reported until both are on one again."""
+    away = stage.seats["VM_2"].port_id
+    ways = ("VM_1", "udp", (5300, 7000)), ("VM_2", "udp", (5301, 7001))
+
+    def problems() -> list[str]:
+        agents = stage.cloud.admin.list("agents")
+        every = [p for agent in agents for p in agent["configurations"]["problems"]]
+        return [p["text"] for p in every if p["subject"].startswith("floating IP")]
+
+    def elements() -> int:
+        listed = [
+            stage.output(host, "nft", "list", "map", "inet", "trunkline", "forwarded")
+            for host in ("compute1", "compute2")
+        ]
+        return sum(text.count(" : 10.0.0.") for text in listed)
+
+    with stage.fixed_only("VM_1"), stage.forwarded("tenant1", *ways):
+        assert (problems(), elements()) == ([], 2)
+        stage.cloud.admin.update("ports", away, {"binding:host_id": "compute2"})
+        try:
+            found = until("the problem is reported", problems)
+            assert found is not None
+            assert elements() == 1
+            assert "on another host" in found[0]
+        finally:
+            stage.cloud.admin.update("ports", away, {"binding:host_id": "compute1"})
+        until("all is well again", lambda: not problems() and elements() == 2)
+        stage.settle()
+
+
 def test_a_tap_is_active_soon(stage: Stage) -> None:
     """From the tap's appearance to ACTIVE nobody polls: it takes a fraction of a second."""
     seat = stage.seats["VM_5"]

@@ -112,9 +112,8 @@ def test_a_router_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path
     file = tmp_path / "own.yaml"
     file.write_text(yaml.safe_dump(topology))
 
-    code = main(
-        ["lab", "run", "1", "2", "5", "6", "7", "--file", str(file), "--name", f"{PREFIX}own"]
-    )
+    keys = ["1", "2", "5", "6", "7", "forward"]
+    code = main(["lab", "run", *keys, "--file", str(file), "--name", f"{PREFIX}own"])
 
     assert code == 0, capsys.readouterr().out
 

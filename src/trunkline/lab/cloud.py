@@ -7,7 +7,7 @@ later command finds what an earlier one made.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -368,13 +368,54 @@ class Cloud:
             "project_id": self._projects[floating.project],
         }
         self.admin.create("floatingips", body)
-        self.associate(floating, floating.instance)
+        if floating.instance:
+            self.associate(floating, floating.instance)
 
     def release(self, floating: FloatingIp) -> None:
         """Give a floating IP back, as the tenant."""
         tenant = self.as_project(floating.project)
-        found = tenant.list("floatingips", floating_ip_address=str(floating.address))
-        tenant.delete("floatingips", found[0]["id"])
+        for one in tenant.list("floatingips", floating_ip_address=str(floating.address)):
+            for forwarding in one["port_forwardings"]:
+                self.unforward(floating, forwarding["id"])
+            tenant.delete("floatingips", one["id"])
+
+    def forward(
+        self, floating: FloatingIp, instance: str, protocol: str, ports: tuple[int, int]
+    ) -> str:
+        """Forward a port of a floating IP to an instance, as the tenant; return the id.
+
+        Args:
+            floating: Which; it leads to no instance as a whole.
+            instance: Whither.
+            protocol: ``tcp`` or ``udp``.
+            ports: The floating IP's, and the instance's.
+        """
+        port = self.one("ports", instance)
+        wish = {
+            "internal_port_id": port["id"],
+            "internal_ip_address": port["fixed_ips"][0]["ip_address"],
+            "protocol": protocol,
+            "external_port": ports[0],
+            "internal_port": ports[1],
+        }
+        tenant, where = self.as_project(floating.project), self._forwardings(floating)
+        made = tenant.request("POST", where, {"port_forwarding": wish})
+        return str(made["port_forwarding"]["id"])
+
+    def unforward(self, floating: FloatingIp, forwarding_id: str) -> None:
+        """End a forwarding, as the tenant."""
+        tenant, where = self.as_project(floating.project), self._forwardings(floating)
+        tenant.request("DELETE", f"{where}/{forwarding_id}")
+
+    def forwardings(self, floating: FloatingIp) -> Sequence[Mapping[str, Any]]:
+        """Return the forwardings of a floating IP, as the API shows them."""
+        tenant, where = self.as_project(floating.project), self._forwardings(floating)
+        found: Sequence[Mapping[str, Any]] = tenant.request("GET", where)["port_forwardings"]
+        return found
+
+    def _forwardings(self, floating: FloatingIp) -> str:
+        found = self.admin.list("floatingips", floating_ip_address=str(floating.address))
+        return f"/v2.0/floatingips/{found[0]['id']}/port_forwardings"
 
     def associate(self, floating: FloatingIp, instance: str | None) -> None:
         """Give a floating IP to an instance, or take it away, as the tenant."""

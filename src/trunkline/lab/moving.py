@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -165,10 +166,28 @@ class Talk:
                 return False
         return True
 
+    def abandon(self) -> None:
+        """Have both ends forget the connection when they close, instead of repeating their say."""
+        for end in self.ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
 
 @contextmanager
-def talk(name: str, client: str, server: str, address: IPv4Address) -> Iterator[Talk]:
+def talk(
+    name: str,
+    client: str,
+    server: str,
+    address: IPv4Address,
+    ports: tuple[int, int] | None = None,
+) -> Iterator[Talk]:
     """Have a TCP connection from one namespace to a listener in another.
+
+    Args:
+        name: What stories call it.
+        client: Whence.
+        server: Where somebody listens.
+        address: Whither.
+        ports: There, and where the listener is, if the way there changes it; None: any.
 
     Raises:
         OSError: There is no way to connect.
@@ -177,11 +196,13 @@ def talk(name: str, client: str, server: str, address: IPv4Address) -> Iterator[
         netns.socket(server, socket.AF_INET, socket.SOCK_STREAM) as listener,
         netns.socket(client, socket.AF_INET, socket.SOCK_STREAM) as speaker,
     ):
-        listener.bind(("0.0.0.0", 0))  # noqa: S104 - the node's every address
+        asked, listening = ports or (0, 0)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", listening))  # noqa: S104 - the node's every address
         listener.listen()
         for end in (listener, speaker):
             end.settimeout(limit_s(TALK_S))
-        speaker.connect((str(address), listener.getsockname()[1]))
+        speaker.connect((str(address), asked or listener.getsockname()[1]))
         accepted, _ = listener.accept()
         with accepted:
             yield Talk(name, (speaker, accepted))

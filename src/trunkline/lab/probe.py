@@ -167,16 +167,31 @@ def _answers(
 
 
 def tcp(
-    namespace: str, peer: str, destination: IpAddress, timeout_s: float, port: int = PORT
+    namespace: str,
+    peer: str,
+    destination: IpAddress,
+    timeout_s: float,
+    port: int = PORT,
+    *,
+    listening: int | None = None,
 ) -> Answer:
-    """Connect by TCP to a listener in the namespace ``peer``, and have the nonce sent back."""
+    """Connect by TCP to a listener in the namespace ``peer``, and have the nonce sent back.
+
+    Args:
+        namespace: Whence.
+        peer: Where somebody listens.
+        destination: Whither.
+        timeout_s: How long to wait for an answer.
+        port: Likewise.
+        listening: The listener's port; None: that one.
+    """
     nonce = secrets.token_bytes(16)
     ip = _VERSIONS[destination.version]
     with ExitStack() as stack:
         listener = stack.enter_context(netns.socket(peer, ip.family, socket.SOCK_STREAM))
         client = stack.enter_context(netns.socket(namespace, ip.family, socket.SOCK_STREAM))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((ip.any, port))
+        listener.bind((ip.any, listening or port))
         listener.listen()
         start = time.monotonic()
         client.settimeout(0)
@@ -216,6 +231,7 @@ def udp(  # noqa: PLR0913 - what a probe is
     nonce: bytes | None = None,
     *,
     at: IpAddress | None = None,
+    listening: int | None = None,
 ) -> Answer:
     """Send the nonce by UDP to a socket in the namespace ``peer``, and have it sent back.
 
@@ -224,10 +240,11 @@ def udp(  # noqa: PLR0913 - what a probe is
         peer: Where somebody listens.
         destination: Whither.
         timeout_s: How long to wait for an answer.
-        port: The listener's.
+        port: Likewise.
         nonce: 16 bytes; None makes them up.
         at: The address to listen at, and so to answer from; None: any, which answers from the
             one that is nearest.
+        listening: The listener's port; None: that one.
     """
     nonce = nonce or secrets.token_bytes(NONCE_BYTES)
     ip = _VERSIONS[destination.version]
@@ -235,7 +252,7 @@ def udp(  # noqa: PLR0913 - what a probe is
         server = stack.enter_context(netns.socket(peer, ip.family, socket.SOCK_DGRAM))
         client = stack.enter_context(netns.socket(namespace, ip.family, socket.SOCK_DGRAM))
         client.setsockopt(ip.level, ip.recverr, 1)
-        server.bind((str(at or ip.any), port))
+        server.bind((str(at or ip.any), listening or port))
         client.connect((str(destination), port))
         start = time.monotonic()
         client.send(nonce)

@@ -420,6 +420,27 @@ class Stage:
             self.cloud.release(floating)
             self.settle()
 
+    @contextmanager
+    def forwarded(
+        self, project: str, *wanted: tuple[str, str, tuple[int, int]]
+    ) -> Iterator[FloatingIp]:
+        """Have ports of the pool's last floating IP lead to instances of a project meanwhile.
+
+        Args:
+            project: Whose.
+            wanted: Instance, protocol, and the floating IP's port and the instance's.
+        """
+        floating = FloatingIp(self.topology.floating_pool[1], project, "")
+        self.cloud.create_floating(floating)
+        for instance, protocol, ports in wanted:
+            self.cloud.forward(floating, instance, protocol, ports)
+        self.settle()
+        try:
+            yield floating
+        finally:
+            self.cloud.release(floating)
+            self.settle()
+
     def connections(self, host: str) -> tuple[Connection, ...]:
         """Return the connection tracking tables of a host and of its spaces, in a row."""
         found: list[Connection] = []

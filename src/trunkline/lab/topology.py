@@ -193,7 +193,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class FloatingIp:
-    """A floating IP and the instance that it belongs to."""
+    """A floating IP and the instance that it belongs to; empty: ports of it lead to some."""
 
     address: IPv4Address
     project: str

@@ -14,6 +14,7 @@ from functools import partial
 from trunkline.errors import Invalid
 from trunkline.lab.scenarios.acts import LEFT, RIGHT
 from trunkline.lab.scenarios.floating import play_7
+from trunkline.lab.scenarios.forward import play_forward
 from trunkline.lab.scenarios.ipv6 import play_ipv6
 from trunkline.lab.scenarios.layouts import play_flat, play_upstream
 from trunkline.lab.scenarios.moves import play_host, play_move
@@ -92,6 +93,7 @@ SCENARIOS = {
             partial(play_6b_with, Provisioning.EVERYWHERE),
         ),
         Scenario("7", "by floating IPs", play_7),
+        Scenario("forward", "single ports of a floating IP", play_forward),
         Scenario("routers", "a tenant on a router of its own", play_routers),
         Scenario("pairs", "allowed address pairs, and a port without port security", play_pairs),
         Scenario("dns", "names within a network, its resolvers and its domain", play_dns),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from trunkline.errors import Invalid
 from trunkline.lab import build
 from trunkline.lab.evidence import answered, heard, nothing
 from trunkline.lab.moving import Loss, Pinging
-from trunkline.lab.probe import Answer, ping
+from trunkline.lab.probe import Answer, ping, udp
 from trunkline.lab.scenarios.acts import ECHO, LEFT, REPLY, RIGHT, absent, act, told, witnessed
 from trunkline.lab.stage import PROBE_S, SILENCE_S, Stage
-from trunkline.lab.topology import INTERNET
+from trunkline.lab.topology import INTERNET, GroupRule
 from trunkline.lab.verdict import Act, Check, Seen, on_wire
 from trunkline.lab.waiting import limit_s, until
 from trunkline.lab.walk import carrying, leasing
@@ -41,6 +41,7 @@ def play_single(stage: Stage) -> tuple[Act, ...]:
             _between_act(stage, host),
             _outside_act(stage, host),
             _floating_act(stage, host),
+            *_forwarded_acts(stage, host),
         ]
     return (*acts, _dead_act(stage, host))
 
@@ -279,6 +280,40 @@ def _floating_act(stage: Stage, host: str) -> Act:
         Check(f"VM_1 sees its own address, {seat.address}", shown == {seat.address}),
     ]
     title = f"the Internet pings VM_1 by {floating}, on {host}"
+    return witnessed(stage, title, seen, carried, checks)
+
+
+def _forwarded_acts(stage: Stage, host: str) -> tuple[Act, ...]:
+    """Reach instances on two hosts by ports of one floating IP, which is on the router's host."""
+    ports = {"VM_2": (5300, 7000), "VM_5": (5301, 7001)}
+    wanted = ((instance, "udp", pair) for instance, pair in ports.items())
+    let_in = GroupRule("tenant1", "udp", (7000, 7001), IPv4Network("0.0.0.0/0"))
+    with stage.rules(*stage.topology.rules, let_in), stage.forwarded("tenant1", *wanted) as led:
+        return tuple(
+            _forwarded_act(stage, host, led.address, instance, pair)
+            for instance, pair in ports.items()
+        )
+
+
+def _forwarded_act(
+    stage: Stage, host: str, to: IPv4Address, instance: str, ports: tuple[int, int]
+) -> Act:
+    ends, seat = (
+        (stage.lab.namespace(INTERNET), stage.lab.namespace(instance)),
+        stage.seats[instance],
+    )
+    outer, inner = ports
+    answer, seen = stage.witness(lambda: udp(*ends, to, limit_s(PROBE_S), outer, listening=inner))
+    carried = carrying(answer.nonce)
+    request = seen.of(carried, "UDP")
+    shown = {f.ip.destination for f in request.on(instance, "eth0", "in") if f.ip}
+    checks = [
+        _replied(answer, to),
+        heard(f"it comes in at {host}", request, host, build.UPLINK, "in"),
+        nothing(f"and not at {seat.host}", request.on(seat.host, build.UPLINK)),
+        Check(f"{instance} sees its own address, {seat.address}", shown == {seat.address}),
+    ]
+    title = f"the Internet reaches {instance} on {seat.host} by port {outer} of {to}, on {host}"
     return witnessed(stage, title, seen, carried, checks)
 
 

@@ -462,9 +462,13 @@ def _sources(frames: Seen) -> set[IpAddress]:
 
 
 def play_qos(stage: Stage) -> tuple[Act, ...]:
-    """Limit a port, then a floating IP, each way; a stream of three times as much is sent."""
+    """Limit a port, then floating IPs, each way; a stream of three times as much is sent."""
     with _policy(stage) as policy_id:
-        return _limited_port_act(stage, policy_id), _limited_floating_act(stage, policy_id)
+        return (
+            _limited_port_act(stage, policy_id),
+            _limited_floating_act(stage, policy_id),
+            _limited_forwarding_act(stage, policy_id),
+        )
 
 
 @contextmanager
@@ -515,6 +519,26 @@ def _limited_floating_act(stage: Stage, policy_id: str) -> Act:
         _unlimited("VM_1 sends inside its network", inside),
     )
     return Act(f"VM_1's floating IP {floating} has a policy", (), checks, ())
+
+
+def _limited_forwarding_act(stage: Stage, policy_id: str) -> Act:
+    """Limit a floating IP whose ports are forwarded: what comes by it, and no more."""
+    outside, inet = stage.topology.internet.answers[0], stage.lab.namespace(INTERNET)
+    me, vm = stage.seats["VM_2"].address, stage.lab.namespace("VM_2")
+    udp = GroupRule("tenant1", "udp", None, IPv4Network("0.0.0.0/0"))
+    led = ("VM_2", "udp", (probe.RATE_PORT, probe.RATE_PORT))
+    with (
+        stage.rules(*stage.topology.rules, udp),
+        stage.forwarded("tenant1", led) as floating,
+        _floating_policy(stage, floating.address, policy_id),
+    ):
+        into = probe.rate_kbps(inet, vm, (outside, floating.address))
+        out = probe.rate_kbps(vm, inet, (me, outside))
+    checks = (
+        _within(f"VM_2 receives by a port of {floating.address}", into, LIMITS["ingress"]),
+        _unlimited(f"VM_2 sends to {outside}", out),
+    )
+    return Act(f"{floating.address}, with a port that leads to VM_2, has a policy", (), checks, ())
 
 
 @contextmanager
