@@ -74,6 +74,21 @@ def network_proxy(cloud: Connection, external: str) -> None:
         raise AssertionError("a router that is in use was deleted")
 
     net.delete_ip(address)
+
+    address = net.create_ip(floating_network_id=net.find_network(external).id)
+    forwarding = net.create_port_forwarding(
+        floatingip_id=address.id,
+        internal_port_id=one.id,
+        internal_ip_address=one.fixed_ips[0]["ip_address"],
+        internal_port=80,
+        external_port=8080,
+        protocol="tcp",
+    )
+    net.update_port_forwarding(forwarding, address, external_port=8081)
+    (found,) = net.port_forwardings(address, protocol="tcp")
+    assert found.external_port == 8081
+    net.delete_port_forwarding(forwarding, address)
+    net.delete_ip(address)
     net.remove_interface_from_router(router, subnet_id=subnet.id)
     for port in (one, two):
         net.delete_port(port)

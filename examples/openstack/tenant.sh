@@ -80,6 +80,21 @@ run openstack floating ip set --port vm1 "$address"
 expect "$address" openstack floating ip list --port vm1 -f value -c "Floating IP Address"
 run openstack floating ip delete "$address"
 
+# Single ports of a floating IP
+shared=$(openstack floating ip create "$external" -f value -c floating_ip_address)
+forwarding=$(openstack floating ip port forwarding create --port vm1 \
+    --internal-ip-address 10.31.0.33 --internal-protocol-port 80 --external-protocol-port 8080 \
+    --protocol tcp --description web "$shared" -f value -c id)
+expect 8080 openstack floating ip port forwarding list "$shared" --protocol tcp -f value \
+    -c "External Port"
+run openstack floating ip port forwarding set --port vm1 --internal-ip-address 10.31.0.33 \
+    --external-protocol-port 8443 --internal-protocol-port 443 "$shared" "$forwarding"
+expect 8443 openstack floating ip port forwarding show "$shared" "$forwarding" -f value \
+    -c external_port
+expect "$forwarding" openstack floating ip show "$shared" -f value -c port_forwardings
+run openstack floating ip port forwarding delete "$shared" "$forwarding"
+run openstack floating ip delete "$shared"
+
 # And all away again
 run openstack router unset --external-gateway r1
 run openstack router remove subnet r1 azure-v4

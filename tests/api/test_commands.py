@@ -177,6 +177,13 @@ def test_routers_and_floating_ips(say: Say, cloud: Cloud) -> None:
     assert address in row
     assert say("fip", "disassociate", address)[0] == 0
     assert made(say, "fip", "show", address)["port_id"] is None
+    assert say("fip", "forward", address, "tcp", "8080:80", "server")[0] == 0
+    (led,) = made(say, "fip", "show", address)["port_forwardings"]
+    assert (led["external_port"], led["internal_port"]) == (8080, 80)
+    assert led["internal_port_id"] == port["id"]
+    assert say("fip", "unforward", address, "udp", "8080")[0] == 2
+    assert say("fip", "unforward", address, "tcp", "8080")[0] == 0
+    assert made(say, "fip", "show", address)["port_forwardings"] == []
     assert say("fip", "delete", address)[0] == 0
     assert say("router", "remove-interface", "r", "inside")[0] == 0
     assert made(say, "router", "set", "r", "--external", "none")["external_gateway_info"] is None

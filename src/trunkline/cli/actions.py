@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlencode
 
 from trunkline.cli import access
 from trunkline.cli.kinds import FLOATING_IP, PORT, ROUTER, SECGROUP, Kind, ip_version
 from trunkline.cli.lookup import find, find_id
 from trunkline.cli.tables import as_json, details, table
-from trunkline.errors import Invalid, RequestError
+from trunkline.errors import Invalid, NotFound, RequestError
 
 if TYPE_CHECKING:
     from trunkline.client import ApiClient
@@ -27,7 +28,7 @@ def of(kind: Kind) -> tuple[Callable[[Verbs], None], ...]:
     return {
         SECGROUP.command: (_add_rule, _remove_rule),
         ROUTER.command: (_add_interface, _remove_interface),
-        FLOATING_IP.command: (_add_associate, _add_disassociate),
+        FLOATING_IP.command: (_add_associate, _add_disassociate, _add_forward, _add_unforward),
     }.get(kind.command, ())
 
 
@@ -189,3 +190,62 @@ def _run_disassociate(args: Namespace) -> int:
         fip = find_id(client, "floatingips", args.fip)
         client.update("floatingips", fip, {"port_id": None})
     return 0
+
+
+def _add_forward(verbs: Verbs) -> None:
+    text = "lead one port of it elsewhere: `trunkline fip forward 203.0.113.9 tcp 8080:80 vm1`"
+    parser = _parser(verbs, "forward", text, _run_forward)
+    _forwarded(parser, "8080:80, or 80 for the same on both sides")
+    parser.add_argument("port", metavar="PORT")
+    parser.add_argument("--fixed", metavar="ADDRESS", help="which of the port's addresses")
+    parser.add_argument("--description", default="", help="for people")
+    parser.add_argument("--json", action="store_true", help="as data")
+
+
+def _forwarded(parser: ArgumentParser, numbers: str) -> None:
+    parser.add_argument("fip", metavar="ADDRESS")
+    parser.add_argument("protocol", metavar="PROTOCOL", help="tcp or udp")
+    parser.add_argument("numbers", metavar="NUMBERS", help=numbers)
+
+
+def _run_forward(args: Namespace) -> int:
+    outer, _, inner = args.numbers.partition(":")
+    with access.connected(args) as client:
+        where = _forwardings(client, args.fip)
+        port = find(client, PORT, args.port)
+        fixed = [one["ip_address"] for one in port["fixed_ips"] if "." in one["ip_address"]]
+        wish = {
+            "protocol": args.protocol,
+            "external_port": outer,
+            "internal_port": inner or outer,
+            "internal_port_id": port["id"],
+            "internal_ip_address": args.fixed or next(iter(fixed), ""),
+            "description": args.description,
+        }
+        made = client.request("POST", where, {"port_forwarding": wish})["port_forwarding"]
+    show(made, args)
+    return 0
+
+
+def _add_unforward(verbs: Verbs) -> None:
+    text = "let a port of a floating IP lead nowhere; its connections end"
+    parser = _parser(verbs, "unforward", text, _run_unforward)
+    _forwarded(parser, "the floating IP's port")
+
+
+def _run_unforward(args: Namespace) -> int:
+    with access.connected(args) as client:
+        where = _forwardings(client, args.fip)
+        service = urlencode({"protocol": args.protocol, "external_port": args.numbers})
+        found = client.request("GET", f"{where}?{service}")["port_forwardings"]
+        if not found:
+            raise NotFound(
+                f"{args.fip} does not forward {args.protocol} {args.numbers}; `trunkline fip show"
+                f" {args.fip}` shows what it does"
+            )
+        client.request("DELETE", f"{where}/{found[0]['id']}")
+    return 0
+
+
+def _forwardings(client: ApiClient, fip: str) -> str:
+    return f"/v2.0/floatingips/{find_id(client, 'floatingips', fip)}/port_forwardings"
