@@ -129,8 +129,8 @@ class NetworkView:
         namesake: Which of the cloud's networks with its VLAN id it is: its links' names say so.
         further: Its segments on further physical networks. A host is on the first of all whose
             trunk it has; links are called by the first of all on every host.
-        subnets: Of both families; IPv6 ones where a router that is not placed, or none, and a
-            gateway ``per_host`` serve it.
+        subnets: Of both families; IPv6 ones where a router on one host or on all, or none, and
+            a gateway ``per_host`` serve it.
     """
 
     id: NetworkId

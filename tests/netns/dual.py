@@ -1,6 +1,6 @@
 """Two hosts on a trunk with instances of two tenants, in both families, and no server.
 
-Both tenants' networks are on one router: the default one, or one of their own.
+Both tenants' networks are on one router: the default one, or one of their own, which may be placed.
 
 The hosts are as ``reconcile`` makes them from snapshots written here, on the real kernel. Knows
 nothing of what the tests expect.
@@ -18,7 +18,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 from trunkline.agent.reconcile import Outcome, reconcile
-from trunkline.core.links import gateway_mac
+from trunkline.core.links import advertiser
 from trunkline.hoststate import HostConfig
 from trunkline.kernel import netns
 from trunkline.kernel.linux import LinuxKernel
@@ -58,6 +58,10 @@ TENANT = ProjectId("tenant")
 GROUPS = {100: GroupId("1111aaaa-group"), 102: GroupId("2222bbbb-group")}
 ROUTER = RouterView(RouterId("router"), TENANT, "default", True, True, True, True)  # noqa: FBT003 - the default router, with all it can do
 OWN_ROUTER = replace(ROUTER, id=RouterId("cccccccc-33-own"), name="own", is_default=False)
+PLACED_ROUTER = replace(
+    OWN_ROUTER, id=RouterId("dddddddd-44-placed"), name="placed", hosts=(HostName(HOSTS[0]),)
+)
+ROUTERS = (ROUTER, OWN_ROUTER, PLACED_ROUTER)
 PREFIXES = {100: IPv6Network("2001:db8:100::/64"), 102: IPv6Network("2001:db8:102::/64")}
 MODES = {100: AddressMode.SLAAC, 102: AddressMode.STATEFUL}
 ABSENT = IPv6Network("2001:db8:104::/64")
@@ -134,8 +138,8 @@ def _subnet4(vlan_id: int) -> IPv4Network:
 
 
 def network(vlan_id: int, host: str, router: RouterView = ROUTER) -> NetworkView:
-    """Return a network as a host serves it."""
-    number = 1 + HOSTS.index(host)
+    """Return a network as a host serves it, or where its router is placed, as that host does."""
+    number = 1 + HOSTS.index(next(iter(router.hosts), host))
     subnet = SubnetView(SubnetId(f"subnet{vlan_id}"), _subnet4(vlan_id), _subnet4(vlan_id)[number])
     prefix = PREFIXES[vlan_id]
     subnet6 = SubnetView(
@@ -156,6 +160,7 @@ def network(vlan_id: int, host: str, router: RouterView = ROUTER) -> NetworkView
 def snapshot(host: str, rules: tuple[Rule, ...], router: RouterView) -> HostSnapshot:
     """Return what a host must know; networks are where their instances are."""
     here = [i for i in INSTANCES.values() if i.host == host]
+    others = [i for i in INSTANCES.values() if i.host != host and host in router.hosts]
     domain = DomainId(router.id)
     return HostSnapshot(
         host=HostName(host),
@@ -163,6 +168,7 @@ def snapshot(host: str, rules: tuple[Rule, ...], router: RouterView) -> HostSnap
         networks=tuple(network(v, host, router) for v in sorted({i.vlan_id for i in here})),
         routers=(router,),
         ports=tuple(i.port for i in here),
+        guests=tuple(i.port for i in others),
         groups=tuple(GroupView(g, TENANT, "default", rules) for g in GROUPS.values()),
         members={(group, domain): () for group in GROUPS.values()},
         tenant_prefixes=(*map(_subnet4, PREFIXES), *PREFIXES.values(), ABSENT),
@@ -188,10 +194,6 @@ class Host:
         assert [o.command() for o in again.operations] == []
         return outcome
 
-    def link_local(self, vlan_id: int) -> IPv6Address:
-        """Return what instances have as their router."""
-        return link_local(gateway_mac(network(vlan_id, self.name), self.name))
-
 
 @dataclass
 class Cloud:
@@ -209,6 +211,17 @@ class Cloud:
         """Return the namespace on a host that is its instances' router."""
         space = space_name(DomainId(self.router.id), HostName(host))
         return self.namespaces[host] if self.router.is_default else space
+
+    def router_of(self, instance: str) -> Host:
+        """Return the host that an instance has as its router."""
+        own = INSTANCES[instance].host
+        return self.hosts[next(iter(self.router.hosts), own)]
+
+    def link_local(self, instance: str) -> IPv6Address:
+        """Return what an instance has as its router."""
+        served = network(INSTANCES[instance].vlan_id, HOSTS[0])
+        host = self.router_of(instance).name
+        return advertiser(served, host, placed=bool(self.router.hosts))
 
     def run(self, node: str, *argv: str) -> str:
         """Return what a program says on a node."""

@@ -38,7 +38,7 @@ REDIRECT, UDP = 137, 17
 STATELESS = AddressMode.STATELESS
 
 
-@pytest.fixture(scope="module", params=[dual.ROUTER, dual.OWN_ROUTER], ids=lambda r: r.name)
+@pytest.fixture(scope="module", params=dual.ROUTERS, ids=lambda r: r.name)
 def booted(request: pytest.FixtureRequest) -> Iterator[tuple[Cloud, tuple[Frame, ...]]]:
     """Boot the instances, and give what was captured meanwhile on all nodes."""
     if os.geteuid() != 0:
@@ -85,27 +85,32 @@ def ping(cloud: Cloud, name: str, to: IPv6Address, *, hope: bool = True) -> prob
 
 
 def test_addresses_come_from_the_own_host_alone(booted: tuple[Cloud, tuple[Frame, ...]]) -> None:
-    """Each instance routes by its own host; what finds routers and servers is on no trunk."""
+    """Each instance routes by its own host; what finds routers and servers is on no trunk.
+
+    Where the router is placed it is by that host, and the trunk's to carry.
+    """
     cloud, frames = booted
     for instance in INSTANCES.values():
         routers = cloud.run(instance.name, "ip", "-6", "route", "show", "default")
-        own = cloud.hosts[instance.host].link_local(instance.vlan_id)
+        own = cloud.link_local(instance.name)
         assert [line.split()[2] for line in routers.splitlines()] == [str(own)]
 
-    assert {f.node for f in frames if icmp(f) == ADVERTISE_ROUTER} == {*dual.HOSTS, *INSTANCES}
+    told = {f.node for f in frames if icmp(f) == ADVERTISE_ROUTER} - {dual.SWITCH}
+    assert told == {*dual.HOSTS, *INSTANCES}
     crossing = [f for f in frames if f.node == dual.SWITCH]
     assert any(icmp(f) == SOLICIT for f in crossing), "neighbours are found across the trunk"
-    assert not [f for f in crossing if icmp(f) in (SOLICIT_ROUTER, ADVERTISE_ROUTER)]
-    assert not [f for f in crossing if f.ip and DHCP_PORTS & set(f.ip.ports or ())]
+    found = [f for f in crossing if icmp(f) in (SOLICIT_ROUTER, ADVERTISE_ROUTER)]
+    found += [f for f in crossing if f.ip and DHCP_PORTS & set(f.ip.ports or ())]
+    assert bool(found) is bool(cloud.router.hosts)
 
 
 def test_a_lease_is_the_instances_own(cloud: Cloud) -> None:
     """The own host gives what the server chose; where addresses are not given, nobody answers."""
     lease = ask(cloud, "VM_6")
 
-    host = cloud.hosts["compute2"]
-    resolver = PREFIXES[102][2]
-    assert lease == dhcpv6.Lease(INSTANCES["VM_6"].address, host.link_local(102), (resolver,))
+    host = cloud.router_of("VM_6")
+    resolver = PREFIXES[102][1 + dual.HOSTS.index(host.name)]
+    assert lease == dhcpv6.Lease(INSTANCES["VM_6"].address, cloud.link_local("VM_6"), (resolver,))
     vm1 = INSTANCES["VM_1"]
     assert dhcpv6.ask(cloud.namespaces["VM_1"], "eth0", vm1.mac, limit_s(0.3)) is None
 
@@ -139,6 +144,8 @@ PATHS: dict[str, tuple[str, set[int]]] = {
 def test_a_ping_is_answered(cloud: Cloud, name: str) -> None:
     """Packets of IPv6 take the ways of the article: by the tag of the receiver's network."""
     to, tags = PATHS[name]
+    if cloud.router.hosts:  # the reply comes to that host by its own tag, and stays there
+        tags = tags - {100} if len(tags) > 1 else tags
     with cloud.capture() as capture:
         answer = ping(cloud, "VM_1", INSTANCES[to].address)
         frames = capture.frames()

@@ -11,6 +11,7 @@ import yaml
 from leftovers import PREFIX, leftovers, remove_dead_labs
 
 from trunkline.lab import life
+from trunkline.lab.matrix import Cell, topology
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
@@ -66,6 +67,16 @@ def routers6(_able: None) -> Iterator[Stage]:
     lab, _ = life.up(read("routers6"), f"{PREFIX}six")
     yield Stage(lab)
     life.down(f"{PREFIX}six")
+
+
+@pytest.fixture(scope="module")
+def placed6(_able: None) -> Iterator[Stage]:
+    """A router with IPv6 on the first of two network hosts."""
+    data = topology(Cell("per_host", "redundant", "ipv6", "on_demand"))
+    data["routers"]["main"]["hosts"] = ["network1"]
+    lab, _ = life.up(yaml.safe_dump(data), f"{PREFIX}place6")
+    yield Stage(lab)
+    life.down(f"{PREFIX}place6")
 
 
 @pytest.fixture(scope="module")

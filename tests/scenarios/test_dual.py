@@ -10,6 +10,7 @@ import pytest
 
 from trunkline.cli.main import main
 from trunkline.kernel import netns
+from trunkline.lab import probe
 from trunkline.lab.diagnose import HostsReadBack, unsound
 from trunkline.lab.question import Question, shoot
 from trunkline.lab.scenarios import ALL, play
@@ -51,6 +52,19 @@ def test_live_on_routers_of_their_own(routers6: Stage, capsys: pytest.CaptureFix
         seen = json.loads(capsys.readouterr().out)["observed"]
         assert (seen["deviation"], seen["silent_hosts"]) == (None, [])
         assert f"ICMPv6 echo request on compute1/{router}: agree" in seen["comparison"]
+
+
+def test_a_router_that_moves_is_the_same_to_instances(placed6: Stage) -> None:
+    """It keeps its link-local address, which has another MAC at once: no router is given up."""
+    router, target = placed6.segment("VM_1").router6("compute1"), placed6.seats["VM_6"].address6
+    namespace = placed6.lab.namespace("VM_1")
+    assert target
+    for host in ("network2", "network1"):
+        placed6.cloud.place("main", host)
+        placed6.settle()
+        until("it is reached again", lambda: probe.ping(namespace, target, 1).kind == "reply", 5)
+        routes = placed6.routes("VM_1", version=6)
+        assert [r.split()[2] for r in routes if r.startswith("default")] == [str(router)]
 
 
 def test_live(dual: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,12 @@ PLAYED = (
     ("anycast", "default", "ipv4", "everywhere"),
     ("per_host", "default", "ipv6", "on_demand"),
     ("per_host", "own", "ipv6", "router"),
+    ("per_host", "placed", "ipv6", "everywhere"),
 )
-REFUSED = (("anycast", "placed", "ipv4", "on_demand"), ("per_host", "placed", "ipv6", "on_demand"))
+REFUSED = (
+    ("anycast", "placed", "ipv4", "on_demand"),
+    ("per_host", "redundant", "ipv6", "on_demand"),
+)
 
 
 def outcomes(values: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:

@@ -13,7 +13,7 @@ from test_trace import hops
 from trunkline.core.compile import compile_host
 from trunkline.hoststate import HostConfig, HostFacts, HostState, Route
 from trunkline.model import HostName, link_local
-from trunkline.ownership import gateway_mac, space_name
+from trunkline.ownership import anycast_mac, gateway_mac, space_name
 from trunkline.snapshot import HostSnapshot, RouterView
 from trunkline.trace.cloud import Cloud
 from trunkline.trace.steps import Disposition, Trace
@@ -245,3 +245,46 @@ def test_a_walk_out_of_a_router() -> None:
     refused = ping("VM_1", "2001:4860::8888", replace(article.cloud(ONE), names=NAMES))
     assert refused.disposition is Disposition.NO_ROUTE
     assert ping("VM_1", "2001:db8:104::4", where).disposition is Disposition.NO_BRIDGE
+
+
+# Placed on compute1, for instances of both hosts.
+HERE = replace(
+    clouds.DUAL,
+    routers=(replace(clouds.ROUTER, hosts=(HostName("compute1"),)),),
+    ports=(clouds.DUAL1, clouds.DUAL3),
+    guests=(clouds.DUAL2,),
+)
+THERE = replace(HERE, host=HostName("compute2"), ports=(clouds.DUAL2,), guests=(), floating_ips=())
+
+
+def test_a_placed_router_is_found_across_the_trunk() -> None:
+    """Its host's words pass there, and are known by its link-local address elsewhere, too."""
+    router = link_local(anycast_mac(clouds.NET100.id))
+    states = [
+        compile_host(one, replace(OPEN, host=one.host), clouds.FACTS)[0] for one in (HERE, THERE)
+    ]
+
+    for state in states:
+        assert state.tables["bridge", "trunkline"].sets["trunks6"].elements == {}
+        assert f'"br100" . {router}' in state.tables[INET].sets["gateways6"].elements
+        assert state.sysctls["net.ipv6.conf.br100.disable_ipv6"] == "1"
+    assert [bool(state.spaces) for state in states] == [True, False]
+    (space,) = states[0].spaces.values()
+    assert f"hosts/{clouds.DUAL2.id}" in space.dhcp["br100"].files
+
+
+def test_a_walk_by_a_placed_router() -> None:
+    """Both ways by its host, over the trunk with the tag of each network."""
+    where = replace(article.cloud(HERE, THERE), names=NAMES)
+    found = ping("VM_2", TWIN, where)
+
+    assert found.disposition is Disposition.DELIVERED
+    assert hops(found, "ICMPv6 echo request") == [
+        "VM_2: eth0",
+        "compute2: tap(VM_2) br100 vlan100 eth0#100",
+        "switch: compute2#100 compute1#100",
+        "compute1: eth0#100 vlan100 br100 gw100",
+        f"compute1/{clouds.ROUTER.name}: br100 br102",
+        "compute1: gw102 br102 tap(VM_3)",
+        "VM_3: eth0",
+    ]

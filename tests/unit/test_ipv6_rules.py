@@ -63,9 +63,9 @@ def test_a_network_of_ipv6_alone_is_advertised() -> None:
 
 
 RED = replace(clouds.DUAL.networks[0], router_id=clouds.RED.id)
-PLACED = replace(clouds.RED, hosts=(HostName("compute1"),))
+PLACED = replace(clouds.RED, hosts=(HostName("compute1"), HostName("network1")), number=255)
 HINDRANCES = {
-    "its router is placed": (
+    "its router is placed on several hosts": (
         replace(clouds.DUAL, networks=(RED,), routers=(clouds.ROUTER, PLACED)),
         clouds.FACTS,
     ),

@@ -19,12 +19,20 @@ from itertools import chain
 
 from trunkline.core.family import V4, V6
 from trunkline.core.filter import PROTOCOLS_WITH_PORTS, own_addresses
-from trunkline.core.links import gateway_mac
+from trunkline.core.links import advertiser
 from trunkline.core.nat import METADATA_ADDRESS, METADATA_SERVICE
 from trunkline.core.pairs import paired_ports, shared
 from trunkline.core.spaces import TRANSIT
 from trunkline.hoststate import Connection, HostState
-from trunkline.model import Direction, DomainId, IpAddress, IpNetwork, NetworkId, Rule, link_local
+from trunkline.model import (
+    Direction,
+    DomainId,
+    IpAddress,
+    IpNetwork,
+    NetworkId,
+    RouterId,
+    Rule,
+)
 from trunkline.ownership import TABLE, bridge_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
@@ -210,8 +218,13 @@ class Judge:
         for network, address in held:
             found.add(address)
             if address.version == V6.version:
-                found.add(link_local(gateway_mac(network, self.snapshot.host)))
+                placed = network.router_id in self._placed
+                found.add(advertiser(network, self.snapshot.host, placed=placed))
         return frozenset(found)
+
+    @cached_property
+    def _placed(self) -> frozenset[RouterId | None]:
+        return frozenset(router.id for router in self.snapshot.routers if router.hosts)
 
     @cached_property
     def _floating(self) -> dict[IpAddress, IpAddress]:

@@ -4,7 +4,7 @@ In the IP hooks, packets of IPv6 branch off into chains of their own at the top 
 chain, on the host and in the spaces of other routers alike. On the bridges, an instance may speak
 IPv6 from its own addresses and the link-local one of its MAC, and in neighbour discovery for these
 alone; it is never a router or a DHCP server. What finds routers and DHCP servers stays on the
-host: an instance has its own host's only.
+host: an instance has its own host's only, or a placed router, which is found across the trunk.
 
 Nothing is translated. What is not for tenants leaves by the uplink where the host's administrator
 says so, and is refused otherwise. Decides nothing about who has which addresses.
@@ -26,13 +26,13 @@ from trunkline.core.filter import (
     prefix_set,
 )
 from trunkline.core.gather import pieces
-from trunkline.core.links import Served, by_network, gateway_mac
+from trunkline.core.links import Served, advertiser, by_network
 from trunkline.core.nat import nft_prefix
 from trunkline.core.pairs import pair_prefixes, paired_ports
 from trunkline.hoststate import Chain, Hook, NftSet, Route
 from trunkline.joined import Joined
 from trunkline.kept import kept
-from trunkline.model import IpAddress, IpNetwork, link_local
+from trunkline.model import IpAddress, IpNetwork
 from trunkline.ownership import tap_name
 from trunkline.snapshot import GroupDomain, PortView
 
@@ -80,7 +80,7 @@ def _gateways(served: Served, host: str) -> list[IpAddress]:
     """Return a bridge's own addresses: the link-local one is what instances are told of."""
     subnets = served.network.subnets
     mine = [s.gateway for s in subnets if s.gateway and s.gateway.version == V6.version]
-    return [link_local(gateway_mac(served.network, host)), *mine]
+    return [advertiser(served.network, host, placed=served.placed), *mine]
 
 
 def straight_set(served: Iterable[Served]) -> NftSet:
@@ -227,7 +227,10 @@ def compile_ipv6_spoof_sets(
         NftSet("prefixes6", own, interval=True, elements=wide),
         NftSet("targets6", f"typeof {TARGET}", elements=Joined((*targets, one))),
         NftSet("target_prefixes6", f"typeof {TARGET}", interval=True, elements=some),
-        NftSet("trunks6", "type ifname", elements={f'"{s.wire}"': "" for s in served}),
+        # A placed router is found across the trunk, where it is the only one.
+        NftSet(
+            "trunks6", "type ifname", elements={f'"{s.wire}"': "" for s in served if not s.placed}
+        ),
     ]
 
 

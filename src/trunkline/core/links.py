@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import ip_interface
+from ipaddress import IPv6Address, ip_interface
 from sys import intern
 
 from trunkline import ownership
@@ -18,7 +18,7 @@ from trunkline.core.gather import pieces
 from trunkline.hoststate import Address, Bridge, HostConfig, HostFacts, Plug, Problem, Vlan
 from trunkline.joined import Fanned
 from trunkline.kept import kept
-from trunkline.model import GatewayMode, HostName, NetworkId
+from trunkline.model import GatewayMode, HostName, NetworkId, link_local
 from trunkline.snapshot import FloatingView, HostSnapshot, NetworkView, PortView, RouterView
 
 BRIDGE_SYSCTLS = {
@@ -40,6 +40,7 @@ IPV6_SYSCTLS = {
     "addr_gen_mode": "0",
 }
 
+NO_ADDRESS = "1"  # of a MAC: if_link.h, IN6_ADDR_GEN_MODE_NONE
 ROUTES_NO_IPV6 = (
     "this kernel cannot route IPv6 between single links (Linux 6.17 can); set"
     " net.ipv6.conf.all.forwarding=1, and accept_ra=2 on NICs that learn routes by it"
@@ -54,7 +55,8 @@ class Served:
         vlan_id: The tag of its frames on the trunk; None: they have none.
         space: The network namespace that has its gateway; empty: the host itself, which is the
             default router.
-        elsewhere: Its gateway is on other hosts, where its router is placed; here is a bridge.
+        placed: Its router is on some hosts alone, which serve the instances of all.
+        elsewhere: These are others; here is a bridge.
     """
 
     network: NetworkView
@@ -62,6 +64,7 @@ class Served:
     trunk: str
     vlan_id: int | None
     space: str = ""
+    placed: bool = False
     elsewhere: bool = False
 
     @property
@@ -110,8 +113,9 @@ def _choose(
         here = router is not None and router.is_default and not router.hosts
         elsewhere = bool(router and router.hosts and config.host not in router.hosts)
         within = ownership.space_name(network.domain, HostName(config.host))
-        inner = "" if here or elsewhere else within
-        place = Served(network, bridge, trunk, vlan_id, inner, elsewhere)
+        placed = router is not None and bool(router.hosts)
+        space = "" if here or elsewhere else within
+        place = Served(network, bridge, trunk, vlan_id, space, placed, elsewhere)
         hindrance = _hindrance(place, config, facts) or (here and _overlap(network, facts))
         if not hindrance and bridge in served:
             hindrance = f"{bridge} already serves network {served[bridge].network.id}"
@@ -229,13 +233,13 @@ def _without_ipv6(
 
 def _ipv6_hindrance(served: Served, router: RouterView | None, facts: HostFacts) -> str:
     network = served.network
-    if router is not None and router.hosts:
-        return "its router is placed; IPv6 needs one that is on every host"
+    if router is not None and len(router.hosts) > 1:
+        return "its router is placed on several hosts; IPv6 needs one, or every host"
     if network.gateway_mode is not GatewayMode.PER_HOST:
         return f"its gateway is {network.gateway_mode}; IPv6 needs {GatewayMode.PER_HOST}"
     if not facts.has_ipv6:
         return "this kernel speaks no IPv6; boot it without ipv6.disable"
-    return "" if served.space else _host_ipv6_hindrance(network, facts)
+    return "" if served.switched else _host_ipv6_hindrance(network, facts)
 
 
 def _host_ipv6_hindrance(network: NetworkView, facts: HostFacts) -> str:
@@ -268,6 +272,14 @@ def gateway_mac(network: NetworkView, host: str) -> str:
     if network.gateway_mode is GatewayMode.ANYCAST:
         return ownership.anycast_mac(network.id)
     return ownership.gateway_mac(HostName(host), network.id)
+
+
+def advertiser(network: NetworkView, host: str, *, placed: bool) -> IPv6Address:
+    """Return what a network's instances on this host have as their router in IPv6.
+
+    That of a router that is placed is the same wherever it is: none notices when it moves.
+    """
+    return link_local(ownership.anycast_mac(network.id) if placed else gateway_mac(network, host))
 
 
 def bridge_mac(served: Served, host: str) -> str:
@@ -394,7 +406,7 @@ def bridge_ipv6_sysctls(served: Iterable[Served], switches: Mapping[str, str]) -
 
     Args:
         served: The networks with IPv6.
-        switches: Whether they route, in the kernel's words.
+        switches: What else there is to say, as whether they route, by the sysctl's last word.
     """
     values = {**IPV6_SYSCTLS, **switches, "disable_ipv6": "0"}
     return {
@@ -404,7 +416,7 @@ def bridge_ipv6_sysctls(served: Iterable[Served], switches: Mapping[str, str]) -
 
 def transit_ipv6_sysctls(link: str, switch: str) -> dict[str, str]:
     """Return those of an end of a way between a host and a space, whose address we choose."""
-    values = {**IPV6_SYSCTLS, "addr_gen_mode": "1", switch: "1", "disable_ipv6": "0"}
+    values = {**IPV6_SYSCTLS, "addr_gen_mode": NO_ADDRESS, switch: "1", "disable_ipv6": "0"}
     return {f"net.ipv6.conf.{link}.{key}": value for key, value in values.items()}
 
 

@@ -35,9 +35,11 @@ from trunkline.core.ipv6 import (
     with_ipv6,
 )
 from trunkline.core.links import (
+    NO_ADDRESS,
     ROUTES_NO_IPV6,
     UPLINK_SYSCTLS,
     Served,
+    advertiser,
     bridge_ipv6_sysctls,
     bridge_sysctls,
     compile_gateways,
@@ -220,12 +222,23 @@ def compile_space(
     bridges = [s.bridge for s in space.served]
     table = _table(space, config, face, prefixes)
     return HostState(
-        addresses=compile_gateways(space.served) | _transit_address(space, TRANSIT, 1),
+        addresses=compile_gateways(space.served)
+        | _advertisers(space, config.host)
+        | _transit_address(space, TRANSIT, 1),
         sysctls=_sysctls(space) | (_ipv6_sysctls(space) if facts.has_ipv6 else {}),
         tables={(table.family, table.name): table},
         dhcp={b: dhcp[b] for b in bridges if b in dhcp},
         routes=frozenset(_inner_routes(space)),
     )
+
+
+def _advertisers(space: Space, host: str) -> set[Address]:
+    """Return the addresses that instances have as their router in IPv6, which nobody makes here."""
+    return {
+        Address(s.bridge, ip_interface((own, LINK_LOCAL.prefixlen)))
+        for s in space.dual
+        for own in [advertiser(s.network, host, placed=s.placed)]
+    }
 
 
 def _transit_address(space: Space, link: str, end: int) -> set[Address]:
@@ -250,9 +263,9 @@ def _ipv6_sysctls(space: Space) -> dict[str, str]:
     silent += [TRANSIT] if space.transit is not None and space.transit6 is None else []
     wanted = {f"net.ipv6.conf.{link}.disable_ipv6": "1" for link in silent}
     if space.dual:
-        routes = {"forwarding": "1" if space.routed else "0"}
-        wanted["net.ipv6.conf.all.forwarding"] = routes["forwarding"]
-        wanted |= bridge_ipv6_sysctls(space.dual, routes)
+        routes = "1" if space.routed else "0"
+        own = {"addr_gen_mode": NO_ADDRESS, "forwarding": routes}
+        wanted |= {"net.ipv6.conf.all.forwarding": routes, **bridge_ipv6_sysctls(space.dual, own)}
     if space.transit6 is not None:
         wanted |= transit_ipv6_sysctls(TRANSIT, "forwarding")
     return wanted

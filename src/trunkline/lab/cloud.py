@@ -7,7 +7,7 @@ later command finds what an earlier one made.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -75,6 +75,7 @@ class Segment:
         number: Its VLAN id, or another one where several trunks have that.
         gateways: By host; where its router is placed, those of the router alone.
         anycast: The one address of all hosts, where they have no own ones.
+        placed: Its router is on some hosts alone.
     """
 
     network: str
@@ -86,6 +87,7 @@ class Segment:
     number: int
     gateways: Mapping[str, IPv4Address]
     anycast: IPv4Address | None = None
+    placed: bool = False
 
     @property
     def wire(self) -> str:
@@ -105,7 +107,7 @@ class Segment:
 
     def router6(self, host: str) -> IPv6Address:
         """Return what instances on a host have as their router in IPv6."""
-        return link_local(self.gateway_mac(host))
+        return link_local(anycast_mac(self.network_id) if self.placed else self.gateway_mac(host))
 
     def own_mac(self, host: str) -> str:
         """Return the MAC by which a host routes to it over the trunk."""
@@ -507,7 +509,7 @@ def _segment(
     trunk: Trunk,
     found: Mapping[str, Any],
     gateways: Iterable[Mapping[str, Any]],
-    placed: Iterable[str],
+    placed: Collection[str],
 ) -> Segment:
     anycast = found["trunkline:gateway"] == GatewayMode.ANYCAST
     addresses = {
@@ -528,6 +530,7 @@ def _segment(
         number=trunk.base + (found["provider:segmentation_id"] or UNTAGGED),
         anycast=addresses.pop("", None),
         gateways=dict(sorted(addresses.items())),
+        placed=bool(placed),
     )
 
 

@@ -98,7 +98,7 @@ def cells(wanted: Mapping[str, str]) -> list[Cell]:
 
 def refused(cell: Cell) -> bool:
     """Return whether the API must refuse a combination; it says why."""
-    if cell.family == "ipv6" and (cell.gateway != "per_host" or cell.router in PLACES):
+    if cell.family == "ipv6" and (cell.gateway != "per_host" or cell.router == "redundant"):
         return True
     if (cell.gateway, cell.provisioning) == ("upstream", "router"):
         return True  # where the router is, is not known

@@ -103,6 +103,7 @@ def _move(tx: Transaction, network_id: str, router_id: str | None) -> None:
     crossing = placement.is_placed(tx, now) != placed
     if crossing:
         placement.require_changeable(tx, network_id, placed=placed)
+    placement.require_carried(tx, network_id, router_id)
     with gateways.resettled(tx, network_id):
         tx.connection.execute(
             update(networks).where(networks.c.id == network_id).values(router_id=router_id)

@@ -1,8 +1,8 @@
 """IPv6 subnets: where they can be, and which of the Networking API's combinations are served.
 
-What a host carries of IPv6 it carries from addresses of its own: a network whose router is placed
-on some hosts, or whose gateway is not the host's own, has IPv4 only, and a request that would have
-it otherwise is refused by name.
+What a host carries of IPv6 it carries from addresses of its own: a network whose router is on
+several hosts by name, or whose gateway is not the host's own, has IPv4 only, and a request that
+would have it otherwise is refused by name.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def require_carried(tx: Transaction, network: Record, subnet: Record) -> None:
         reason = "is external: floating IPs are IPv4, and IPv6 is translated nowhere"
     elif network["gateway"] != GatewayMode.PER_HOST:
         reason = f"has trunkline:gateway {network['gateway']}; IPv6 needs per_host"
-    elif tx.connection.execute(_PLACED_ON, {"of_router": router_id}).first():
-        reason = f"would be on router {router_id}, which is placed (trunkline:hosts)"
+    elif len(tx.connection.execute(_PLACED_ON, {"of_router": router_id}).all()) > 1:
+        reason = f"would be on router {router_id}, which is on several hosts (trunkline:hosts)"
     if reason:
         raise Invalid(
             f"Invalid input for ip_version. Reason: network {network['id']} {reason}.",
@@ -155,7 +155,8 @@ def require_none(tx: Transaction, network_id: str, what: str) -> None:
     found = tx.connection.execute(_SUBNETS, {"of_network": network_id}).first()
     if found is not None:
         raise Conflict(
-            f"{what}: its subnet {found.id} is IPv6, which hosts carry on routers that are not"
-            " placed, with trunkline:gateway per_host only; delete that subnet first.",
+            f"{what}: its subnet {found.id} is IPv6, which hosts carry with trunkline:gateway"
+            " per_host only, on routers that are on one host or on all (trunkline:hosts); delete"
+            " that subnet first.",
             "SubnetInUse",
         )

@@ -59,9 +59,10 @@ def place(tx: Transaction, router_id: str, wanted: Sequence[str]) -> None:
     found = select(networks.c.id).where(networks.c.router_id == router_id)
     followers = sorted(tx.connection.execute(found).scalars())
     crossing = bool(before) != bool(wanted)
-    if crossing:
-        for network_id in followers:
-            require_changeable(tx, network_id, placed=bool(wanted))
+    for network_id in followers if crossing else ():
+        require_changeable(tx, network_id, placed=bool(wanted))
+    for network_id in followers if len(wanted) > 1 else ():
+        _require_no_ipv6(tx, network_id)
     tx.connection.execute(delete(router_hosts).where(router_hosts.c.router_id == router_id))
     rows = [{"router_id": router_id, "host": h, "place": n} for n, h in enumerate(wanted)]
     if rows:
@@ -111,8 +112,17 @@ def require_changeable(tx: Transaction, network_id: str, *, placed: bool) -> Non
         )
     if placed:
         require_per_host(tx, network_id)
-        cannot = f"Network {network_id} cannot come on a router that is placed (trunkline:hosts)"
-        ipv6.require_none(tx, network_id, cannot)
+
+
+def require_carried(tx: Transaction, network_id: str, router_id: str | None) -> None:
+    """Raise Conflict if a router is where it cannot carry a network that comes on it."""
+    if router_id is not None and len(hosts_of(tx, [router_id])[router_id]) > 1:
+        _require_no_ipv6(tx, network_id)
+
+
+def _require_no_ipv6(tx: Transaction, network_id: str) -> None:
+    cannot = f"Network {network_id} cannot be on a router on several hosts (trunkline:hosts)"
+    ipv6.require_none(tx, network_id, cannot)
 
 
 def require_per_host(tx: Transaction, network_id: str) -> None:

@@ -21,7 +21,7 @@ from trunkline.hoststate import (
     HostState,
     Problem,
 )
-from trunkline.model import DomainId, HostName, IpAddress, IpNetwork, PortId, link_local
+from trunkline.model import LINK_LOCAL, DomainId, HostName, IpAddress, IpNetwork, PortId, link_local
 from trunkline.ownership import space_name, tap_name
 from trunkline.snapshot import HostSnapshot, NetworkView, PortView
 
@@ -76,11 +76,6 @@ def ways(state: HostState, more: Mapping[IpNetwork, str]) -> Iterator[Way]:
 def speaks_ipv6(state: HostState, link: str) -> bool:
     """Return whether a link of a namespace of ours speaks IPv6."""
     return state.sysctls.get(f"net.ipv6.conf.{link}.disable_ipv6") == "0"
-
-
-def _link_local(state: HostState, macs: Mapping[str, str]) -> dict[IpAddress, str]:
-    """Return the IPv6 addresses that links have by their MACs (``addr_gen_mode`` 0)."""
-    return {link_local(mac): link for link, mac in macs.items() if speaks_ipv6(state, link)}
 
 
 def _by_address(addresses: Iterable[Address]) -> dict[IpAddress, str]:
@@ -141,8 +136,13 @@ class TracedHost:
         if self.uplink:
             sources = (self.config.routing_source, *self.config.routing_sources.values())
             found |= {source: self.uplink for source in sources if source}
-        macs = {bridge.name: bridge.mac for bridge in self.state.bridges.values()}
-        return found | _by_address(self.state.addresses) | _link_local(self.state, macs)
+        return found | _by_address(self.state.addresses) | self._link_local
+
+    @cached_property
+    def _link_local(self) -> dict[IpAddress, str]:
+        """Return the IPv6 addresses that bridges have by their MACs (``addr_gen_mode`` 0)."""
+        bridges = (b for b in self.state.bridges.values() if speaks_ipv6(self.state, b.name))
+        return {link_local(bridge.mac): bridge.name for bridge in bridges}
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:
@@ -160,6 +160,12 @@ class TracedHost:
         """Return the DHCP server of each bridge, on the host itself or in a space."""
         spaces = self.state.spaces.values()
         return {**self.state.dhcp, **{b: d for space in spaces for b, d in space.dhcp.items()}}
+
+    def advertiser(self, bridge: str) -> IpAddress | None:
+        """Return what instances on a bridge have as their router in IPv6, if it is here."""
+        places: tuple[Place, ...] = (self, *self.spaces)
+        every = (own for place in places for own in place.own.items())
+        return next((a for a, link in every if link == bridge and a in LINK_LOCAL), None)
 
     @cached_property
     def gates(self) -> dict[str, Cable]:
@@ -292,8 +298,7 @@ class TracedSpace:
     @cached_property
     def own(self) -> dict[IpAddress, str]:
         """Return the link of each of its addresses."""
-        macs = {peer: cable.mac for peer, cable in self.cables.items()}
-        return _by_address(self.state.addresses) | _link_local(self.state, macs)
+        return _by_address(self.state.addresses)
 
     @cached_property
     def routes(self) -> tuple[Way, ...]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Address
 
 from trunkline.model import LINK_LOCAL, IpAddress, IpNetwork, link_local
-from trunkline.ownership import bridge_name, tap_name
+from trunkline.ownership import TABLE, bridge_name, tap_name, vlan_name
 from trunkline.snapshot import NetworkView, PortView, SubnetView
 from trunkline.trace.cloud import EVERYWHERE, EVERYWHERE6, PRIVATE, Internet, TracedHost
 from trunkline.trace.dhcp import advertises, is_router, offer
@@ -77,7 +77,7 @@ def setup(
     Args:
         host: Its own.
         port: Its port.
-        hosts: All whose DHCP servers may know it.
+        hosts: All whose servers may know it, if they are heard.
         version: Of IP.
     """
     network = next((n for n in host.snapshot.networks if n.id == port.network_id), None)
@@ -87,7 +87,8 @@ def setup(
     own = [fixed for fixed in port.fixed_ips if fixed.subnet_id in subnets]
     routes = _by_hand(network, [subnets[fixed.subnet_id] for fixed in own])
     if any(_is_told(subnet) for subnet in subnets.values()):
-        given = _advertised(host, network, port) if version == V6 else _leased(network, port, hosts)
+        heard = hosts if version != V6 or _is_open(host, network) else (host,)
+        given = (_advertised if version == V6 else _leased)(network, port, heard)
         if given is None or tap_name(port.id) not in host.state.plugs:
             return None
         routes += given
@@ -127,16 +128,28 @@ def _leased(network: NetworkView, port: PortView, hosts: Iterable[TracedHost]) -
     return None
 
 
-def _advertised(host: TracedHost, network: NetworkView, port: PortView) -> Given | None:
-    """Return the route that its host's advertisements give an instance (RFC 4861, 6.3.4).
+def _is_open(host: TracedHost, network: NetworkView) -> bool:
+    """Return whether a host's instances hear routers across the trunk."""
+    bridge = bridge_name(network.vlan_id, network.physical_network, network.namesake)
+    flat = network.vlan_id is None
+    wire = host.config.trunks.get(network.physical_network) if flat else vlan_name(bridge)
+    table = host.state.tables.get(("bridge", TABLE))
+    closed = table.sets.get("trunks6") if table else None
+    return closed is None or f'"{wire}"' not in closed.elements
+
+
+def _advertised(network: NetworkView, port: PortView, hosts: Iterable[TracedHost]) -> Given | None:
+    """Return the route that advertisements give an instance (RFC 4861, 6.3.4).
 
     None if nobody advertises, or if the address is DHCPv6's to give, and it does not.
     """
     name = bridge_name(network.vlan_id, network.physical_network, network.namesake)
-    server, gate = host.dhcp.get(name), host.gates.get(name) or host.state.bridges.get(name)
-    if server is None or gate is None or not advertises(server, port.mac):
-        return None
-    return [(EVERYWHERE6, link_local(gate.mac))] if is_router(server) else []
+    for host in hosts:
+        here = any(n.id == network.id for n in host.snapshot.networks)
+        server, router = host.dhcp.get(name), host.advertiser(name)
+        if here and server and router and advertises(server, port.mac):
+            return [(EVERYWHERE6, router)] if is_router(server) else []
+    return None
 
 
 class InstanceNode:
