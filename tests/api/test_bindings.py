@@ -80,7 +80,7 @@ def test_a_move(cloud: Cloud, ends: tuple[str, str]) -> None:
     assert snapshot(cloud, there).groups == snapshot(cloud, here).groups
     assert snapshot(cloud, there).floating_ips == ()
 
-    assert ask(cloud, "PUT", port, f"/{there}/activate")["binding"]["status"] == "ACTIVE"
+    assert ask(cloud, "PUT", port, f"/{there}/activate")["status"] == "ACTIVE"
 
     assert hosts(cloud, port) == [(there, "ACTIVE"), (here, "INACTIVE")]
     shown = cloud.admin.show("ports", port["id"])
@@ -152,12 +152,46 @@ def test_only_the_active_host_says_how_the_port_is(cloud: Cloud, ends: tuple[str
     assert cloud.admin.show("ports", port["id"])["status"] == "ACTIVE"
 
 
-def test_an_unbound_port_is_bound_at_once(cloud: Cloud, ends: tuple[str, str]) -> None:
-    """The first binding has nothing to wait for."""
+def test_an_unbound_port_is_active_nowhere(cloud: Cloud, ends: tuple[str, str]) -> None:
+    """Its first binding waits to be activated, like any other; then it is on that host alone."""
     port = cloud.instance(cloud.network(), "")
 
-    assert ask(cloud, "POST", port, host=ends[0])["binding"]["status"] == "ACTIVE"
+    assert ask(cloud, "GET", port)["bindings"] == [
+        {
+            "host": "", "status": "ACTIVE", "vnic_type": "normal", "profile": {},
+            "vif_type": "unbound", "vif_details": {},
+        }
+    ]  # fmt: skip
+    assert ask(cloud, "POST", port, host=ends[0])["binding"]["status"] == "INACTIVE"
+    assert hosts(cloud, port) == [("", "ACTIVE"), (ends[0], "INACTIVE")]
+    waiting = port_at(cloud, ends[0])
+    assert waiting
+    assert not waiting.active
+
+    ask(cloud, "PUT", port, f"/{ends[0]}/activate")
+
+    assert hosts(cloud, port) == [(ends[0], "ACTIVE")]
     assert cloud.admin.show("ports", port["id"])["binding:host_id"] == ends[0]
+    active = port_at(cloud, ends[0])
+    assert active
+    assert active.active
+
+
+def test_only_an_instances_port_has_bindings(cloud: Cloud, ends: tuple[str, str]) -> None:
+    """A port that says of nobody that it is an instance's is bound by its host_id only."""
+    port = cloud.instance(cloud.network(), ends[0], device_owner="")
+
+    for method, rest, binding in (
+        ("GET", "", {}),
+        ("GET", f"/{ends[0]}", {}),
+        ("POST", "", {"host": ends[1]}),
+        ("PUT", f"/{ends[0]}", {"profile": {}}),
+        ("PUT", f"/{ends[0]}/activate", {}),
+        ("DELETE", f"/{ends[0]}", {}),
+    ):
+        with pytest.raises(Invalid, match="device_owner ''") as refusal:
+            ask(cloud, method, port, rest, **binding)
+        assert refusal.value.kind == "BadRequest"
 
 
 def test_a_binding_can_be_looked_at_and_changed(cloud: Cloud, ends: tuple[str, str]) -> None:

@@ -72,7 +72,7 @@ def test_a_given_address(cloud: Cloud, external: dict[str, Any]) -> None:
     assert made["floating_ip_address"] == wanted
     with pytest.raises(Conflict) as refusal:
         floating(cloud, external, floating_ip_address=wanted)
-    assert refusal.value.kind == "IpAddressInUse"
+    assert refusal.value.kind == "IpAddressAlreadyAllocated"
     (reserving,) = cloud.admin.list("ports", device_id=made["id"])
     assert reserving["device_owner"] == FLOATING_OWNER
     with pytest.raises(Conflict, match="floating IP"):

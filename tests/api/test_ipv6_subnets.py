@@ -130,7 +130,7 @@ def test_an_address_is_chosen_or_given(cloud: Cloud, mode: str | None) -> None:
     assert [p["id"] for p in cloud.alice.list("ports", fixed_ips=spelled)] == [given["id"]]
     with pytest.raises(Conflict) as refusal:
         port(cloud, network, fixed_ips=[{"ip_address": str(cidr[3])}])
-    assert refusal.value.kind == "IpAddressInUse"
+    assert refusal.value.kind == "IpAddressAlreadyAllocated"
     with pytest.raises(Invalid, match="fixed_ips"):
         port(cloud, network, fixed_ips=[{"ip_address": str(cidr[0])}])
     with pytest.raises(Conflict, match="allocation"):
@@ -156,7 +156,6 @@ def test_a_full_subnet_says_so(cloud: Cloud) -> None:
     [
         ({"ip_version": 4}, "cidr"),
         ({"cidr": "10.250.0.0/24"}, "cidr"),
-        ({"cidr": "fd00:9::1/64"}, "cidr"),
         ({"cidr": "fd00:8::/63", **modes(None)}, "cidr"),
         ({"cidr": "fd00:9::/65"}, "/64"),
         ({"cidr": "fd00:9::/127", **modes(None)}, "cidr"),
@@ -195,6 +194,37 @@ def test_a_wrong_subnet_names_the_field(
         cloud.alice.create("subnets", {**wish, **attributes})
     assert isinstance(refusal.value, Invalid | Conflict)
     assert cloud.alice.list("subnets", network_id=network["id"]) == []
+
+
+def test_host_bits_of_a_prefix_are_left_out(cloud: Cloud) -> None:
+    """As in Neutron, which is strict with IPv4 only."""
+    network = cloud.alice.create("networks", {})
+    wish = {"network_id": network["id"], "ip_version": 6, "cidr": "FD00:b::7/64", **modes(SLAAC)}
+
+    assert cloud.alice.create("subnets", wish)["cidr"] == "fd00:b::/64"
+    with pytest.raises(Invalid, match=r"use 10\.249\.0\.0/24"):
+        cloud.alice.create("subnets", {**wish, "ip_version": 4, "cidr": "10.249.0.7/24"})
+
+
+@pytest.mark.parametrize(
+    ("pool", "kind"),
+    [
+        (("10.0.0.2", "10.0.0.9"), "InvalidAllocationPool"),
+        (("fd00:a::9", "10.0.0.9"), "InvalidAllocationPool"),
+        (("fd00:a::9", "fd00:a::8"), "InvalidAllocationPool"),
+        (("fd00:a::9", "fd00:b::9"), "OutOfBoundsAllocationPool"),
+    ],
+)
+def test_types_of_wrong_pools(cloud: Cloud, pool: tuple[str, str], kind: str) -> None:
+    """They are Neutron's, also beside a gateway that is nowhere."""
+    network = cloud.alice.create("networks", {})
+    wish = {"network_id": network["id"], "ip_version": 6, "cidr": "fd00:a::/64"}
+    pools = [{"start": pool[0], "end": pool[1]}]
+
+    for gateway in ({}, {"gateway_ip": "fd00:c::1"}):
+        with pytest.raises(Invalid, match="allocation_pools") as refusal:
+            cloud.alice.create("subnets", {**wish, "allocation_pools": pools, **gateway})
+        assert refusal.value.kind == kind
 
 
 def test_what_ipv4_has_no_modes_for(cloud: Cloud) -> None:
@@ -427,7 +457,7 @@ def test_a_reserved_address_is_nobodys(cloud: Cloud) -> None:
 
     with pytest.raises(Conflict) as refusal:
         port(cloud, network, mac_address="02:00:00:00:00:07")
-    assert refusal.value.kind == "IpAddressInUse"
+    assert refusal.value.kind == "IpAddressAlreadyAllocated"
 
 
 def test_prefixes_from_a_pool(cloud: Cloud) -> None:

@@ -115,7 +115,6 @@ def test_network_filters(cloud: Cloud, network: dict[str, Any]) -> None:
         "sort_key=fixed_ips",
         "sort_dir=up&sort_key=name",
         "sort_dir=asc",
-        "marker=nobody",
         "changed_since=yesterday",
         "changed_since=0001-01-01T00:00:00%2B23:00",
         "revision_number=99999999999",
@@ -181,6 +180,66 @@ def test_pages_forward_and_backward(cloud: Cloud, network: dict[str, Any], keys:
     assert [name for page in forward for name in page] == everything
     assert [len(page) for page in forward] == [2, 2, 1]
     assert [name for page in reversed(backward) for name in page] == everything[:-1]
+
+
+def test_a_marker_that_is_not_seen_is_missing(cloud: Cloud, network: dict[str, Any]) -> None:
+    """An unknown one and another project's alike."""
+    (port,) = cloud.alice.list("ports", name="a", network_id=network["id"])
+
+    for who, marker in ((cloud.alice, "nobody"), (cloud.bob, port["id"])):
+        with pytest.raises(NotFound, match=marker) as refusal:
+            who.request("GET", f"/v2.0/ports?limit=2&marker={marker}")
+        assert refusal.value.kind == "PortNotFound"
+
+
+def test_without_pages_there_is_no_marker(cloud: Cloud, network: dict[str, Any]) -> None:
+    """A limit of 0 is none."""
+    query = f"network_id={network['id']}&sort_key=name"
+    (port,) = cloud.alice.list("ports", name="c", network_id=network["id"])
+
+    assert names(cloud, f"{query}&marker={port['id']}&limit=0") == list("abcde")
+
+
+def test_links_of_pages(cloud: Cloud, network: dict[str, Any]) -> None:
+    """As Neutron's: backward from every page, forward from a full one."""
+
+    def links(more: str) -> list[str]:
+        path = f"/v2.0/ports?network_id={network['id']}&sort_key=name&{more}"
+        return [link["rel"] for link in cloud.alice.request("GET", path)["ports_links"]]
+
+    (first,) = cloud.alice.list("ports", name="a", network_id=network["id"])
+    assert links("limit=2") == ["next", "previous"]
+    assert links("limit=9") == ["previous"]
+    assert links("limit=2&name=z") == ["previous"]
+    assert links(f"limit=2&page_reverse=True&marker={first['id']}") == ["next"]
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("limit=-1", "BadRequest"),
+        ("limit=x", "BadRequest"),
+        ("sort_key=colour&sort_dir=asc", "HTTPBadRequest"),
+        ("sort_key=fixed_ips&sort_dir=asc", "HTTPBadRequest"),
+    ],
+)
+def test_types_of_wrong_queries(cloud: Cloud, query: str, kind: str) -> None:
+    """They are Neutron's."""
+    with pytest.raises(Invalid) as refusal:
+        names(cloud, query)
+    assert refusal.value.kind == kind
+
+
+def test_a_prefix_is_found_in_any_spelling(cloud: Cloud) -> None:
+    """What is no prefix is refused."""
+    network = cloud.alice.create("networks", {})
+    wish = {"network_id": network["id"], "ip_version": 6, "cidr": "fd00:115::/64"}
+    subnet = cloud.alice.create("subnets", wish)
+
+    found = cloud.alice.request("GET", "/v2.0/subnets?cidr=FD00:115:0::/64")["subnets"]
+    assert [one["id"] for one in found] == [subnet["id"]]
+    with pytest.raises(Invalid, match="cidr"):
+        cloud.alice.request("GET", "/v2.0/subnets?cidr=x")
 
 
 def test_pages_over_null(cloud: Cloud) -> None:

@@ -80,7 +80,6 @@ def test_an_address_outside_the_pools_may_be_asked_for(cloud: Cloud) -> None:
         ({"ip_address": "2001:db8::1"}, "InvalidIpForNetwork"),
         ({"ip_address": "fd00::%eth0"}, "HTTPBadRequest"),
         ({"ip_address": "::ffff:10.0.0.3"}, "HTTPBadRequest"),
-        ({"subnet_id": "6f2f2d0e-0000-4000-8000-000000000000"}, "InvalidInput"),
         ({"subnet_id": "nonsense"}, "HTTPBadRequest"),
         ({}, "HTTPBadRequest"),
         ({"address": "10.0.0.1"}, "HTTPBadRequest"),
@@ -117,12 +116,79 @@ def test_a_taken_address_or_mac_is_refused(cloud: Cloud) -> None:
             "ports",
             {"network_id": network["id"], "fixed_ips": [{"ip_address": address(network, 2)}]},
         )
-    assert refusal.value.kind == "IpAddressInUse"
+    assert refusal.value.kind == "IpAddressAlreadyAllocated"
     with pytest.raises(Conflict) as refusal:
         cloud.alice.create(
             "ports", {"network_id": network["id"], "mac_address": first["mac_address"]}
         )
     assert refusal.value.kind == "MacAddressInUse"
+
+
+def test_an_address_is_wanted_once(cloud: Cloud) -> None:
+    """Twice the same is malformed."""
+    network = cloud.network()
+    twice = [{"ip_address": address(network, 7)}] * 2
+
+    with pytest.raises(Invalid, match="Duplicate IP address") as refusal:
+        cloud.alice.create("ports", {"network_id": network["id"], "fixed_ips": twice})
+    assert refusal.value.kind == "HTTPBadRequest"
+
+
+def test_a_subnet_that_is_not_seen_is_missing(cloud: Cloud) -> None:
+    """An unknown one and another project's alike; one of another own network does not fit."""
+    network, other, bobs = cloud.network(), cloud.network(), cloud.network("bob")
+    port = cloud.alice.create("ports", {"network_id": network["id"]})
+
+    for subnet_id in (network["id"], bobs["subnet"]["id"]):
+        wish = {"fixed_ips": [{"subnet_id": subnet_id}]}
+        with pytest.raises(NotFound, match=subnet_id) as refusal:
+            cloud.alice.create("ports", {"network_id": network["id"], **wish})
+        assert refusal.value.kind == "SubnetNotFound"
+        with pytest.raises(NotFound, match=subnet_id):
+            cloud.alice.update("ports", port["id"], wish)
+    wish = {"fixed_ips": [{"subnet_id": other["subnet"]["id"]}]}
+    with pytest.raises(Invalid, match="not one of the port's network"):
+        cloud.alice.update("ports", port["id"], wish)
+
+
+def test_a_mac_is_changed_by_those_who_run_the_cloud(cloud: Cloud) -> None:
+    """A project chooses it when it makes a port, and no more."""
+    network = cloud.network()
+    port = cloud.alice.create(
+        "ports", {"network_id": network["id"], "mac_address": "fa:16:3e:0c:0d:0e"}
+    )
+
+    with pytest.raises(Forbidden, match="mac_address"):
+        cloud.alice.update("ports", port["id"], {"mac_address": "fa:16:3e:0c:0d:0f"})
+    changed = cloud.admin.update("ports", port["id"], {"mac_address": "fa:16:3e:0c:0d:0f"})
+    assert changed["mac_address"] == "fa:16:3e:0c:0d:0f"
+
+
+def test_what_is_malformed_is_said_before_what_is_forbidden(cloud: Cloud) -> None:
+    """Whatever the order in which a request has them."""
+    network = cloud.network()
+
+    for wish in (
+        {"shared": True, "admin_state_up": "x"},
+        {"admin_state_up": "x", "shared": True},
+    ):
+        with pytest.raises(Invalid, match="admin_state_up"):
+            cloud.alice.update("networks", network["id"], wish)
+
+
+def test_addresses_are_looked_at_before_pairs(cloud: Cloud) -> None:
+    """Of two faults, Neutron names that of the addresses."""
+    network = cloud.network()
+    wish = {
+        "network_id": network["id"],
+        "port_security_enabled": False,
+        "allowed_address_pairs": [{"ip_address": address(network, 9)}],
+    }
+
+    with pytest.raises(Conflict, match="allowed_address_pairs"):
+        cloud.alice.create("ports", wish)
+    with pytest.raises(Invalid, match="fixed_ips"):
+        cloud.alice.create("ports", {**wish, "fixed_ips": [{"ip_address": "203.0.113.9"}]})
 
 
 def test_a_full_network_says_so(cloud: Cloud) -> None:

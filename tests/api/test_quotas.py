@@ -118,6 +118,26 @@ def test_bulk_creation_counts_all(cloud: Cloud) -> None:
     set_quota(cloud, "p1", network=-1)
 
 
+def test_a_groups_rules_are_counted_as_it_is_made(cloud: Cloud) -> None:
+    """It comes with two, which need room as those that are asked for."""
+    used = details(cloud, "p2")["security_group_rule"]["used"]
+    set_quota(cloud, "p2", security_group_rule=used + 1)
+
+    with pytest.raises(Conflict, match="security_group_rule") as refusal:
+        cloud.bob.create("security-groups", {"name": "two"})
+    assert refusal.value.kind == "OverQuota"
+    set_quota(cloud, "p2", security_group_rule=used + 2)
+    cloud.bob.create("security-groups", {"name": "two"})
+    set_quota(cloud, "p2", security_group_rule=-1)
+
+
+def test_what_is_not_there_cannot_be_given_up(cloud: Cloud) -> None:
+    """A project with the defaults has no quotas of its own."""
+    with pytest.raises(NotFound, match="p8") as refusal:
+        cloud.admin.request("DELETE", "/v2.0/quotas/p8")
+    assert refusal.value.kind == "TenantQuotaNotFound"
+
+
 def test_a_quota_below_use_is_refused_by_name(cloud: Cloud) -> None:
     """Unless it is forced; then what is there stays, and nothing comes to it."""
     network = cloud.alice.create("networks", {})
@@ -150,8 +170,9 @@ def test_a_wrong_quota_is_refused(cloud: Cloud, quota: object, message: str) -> 
     """By the name of what is wrong."""
     before = cloud.admin.request("GET", "/v2.0/quotas")
 
-    with pytest.raises(Invalid, match=message):
+    with pytest.raises(Invalid, match=message) as refusal:
         cloud.admin.request("PUT", "/v2.0/quotas/p9", {"quota": quota})
+    assert refusal.value.kind in ("HTTPBadRequest", "BadRequest")
     assert cloud.admin.request("GET", "/v2.0/quotas") == before
 
 
@@ -169,8 +190,10 @@ def test_whose_quotas(cloud: Cloud) -> None:
         ("DELETE", "/v2.0/quotas/p1"),
         ("PUT", "/v2.0/quotas/p1"),
     ):
-        with pytest.raises(Forbidden):
+        with pytest.raises(Forbidden) as refusal:
             ask(method, path)
+        details_too = path.endswith("details")
+        assert refusal.value.kind == ("AdminRequired" if details_too else "PolicyNotAuthorized")
     with pytest.raises(NotFound, match="details"):
         ask("GET", "/v2.0/quotas/p1/colour")
 

@@ -190,7 +190,10 @@ def use(cloud: Cloud, kind: str, object_id: str) -> tuple[str, str]:
     }
     collection, wish = wishes[kind]
     if collection != "subnetpools":
-        wish["network_id"] = cloud.network("bob")["id"]
+        network = cloud.bob.create("networks", {})
+        wish["network_id"] = network["id"]
+    if collection == "ports":
+        cloud.subnet(network, "bob")
     return collection, cloud.bob.create(collection, wish)["id"]
 
 

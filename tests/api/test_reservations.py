@@ -34,7 +34,7 @@ def test_a_reserved_address_is_nobodys(cloud: Cloud) -> None:
     asked = {**port, "fixed_ips": [{"ip_address": address(network, 2)}]}
     with pytest.raises(Conflict, match="reserved") as refusal:
         cloud.alice.create("ports", asked)
-    assert refusal.value.kind == "IpAddressInUse"
+    assert refusal.value.kind == "IpAddressAlreadyAllocated"
     assert cloud.alice.list("reserved-addresses", subnet_id=network["subnet"]["id"]) == [reserved]
     cloud.alice.delete("reserved-addresses", reserved["id"])
     assert cloud.alice.create("ports", asked)["fixed_ips"][0]["ip_address"] == address(network, 2)

@@ -27,6 +27,11 @@ def cut(cloud: Cloud, who: str = "alice", **wish: Any) -> dict[str, Any]:
     return cloud.user(who).create("subnets", {"network_id": network["id"], "ip_version": 4, **wish})
 
 
+def made_on(subnet: dict[str, Any]) -> dict[str, Any]:
+    """Return the beginning of a wish for another subnet of a subnet's network."""
+    return {"network_id": subnet["network_id"], "ip_version": 4}
+
+
 def test_subnets_are_cut_from_a_pool(cloud: Cloud) -> None:
     """By the default size, by a given one, by choice; never twice, and again when free."""
     one = pool(cloud)
@@ -74,7 +79,7 @@ def test_a_pool_that_is_full(cloud: Cloud) -> None:
     more = str(next(cloud.prefixes))
     with pytest.raises(Invalid, match="subset") as refusal:
         cloud.alice.update("subnetpools", one["id"], {"prefixes": [more]})
-    assert refusal.value.kind == "IllegalSubnetPoolUpdate"
+    assert refusal.value.kind == "IllegalSubnetPoolPrefixUpdate"
     cloud.alice.update("subnetpools", one["id"], {"prefixes": [*one["prefixes"], more]})
     assert cut(cloud, subnetpool_id=one["id"])["cidr"] == more
 
@@ -91,6 +96,42 @@ def test_one_projects_share_of_a_pool(cloud: Cloud) -> None:
     cut(cloud, "bob", subnetpool_id=one["id"])
     cloud.admin.update("subnetpools", one["id"], {"default_quota": None})
     cut(cloud, subnetpool_id=one["id"], prefixlen=26)
+
+
+def test_a_networks_subnets_are_of_one_pool(cloud: Cloud) -> None:
+    """Of each IP version; or of pools in one address scope."""
+    first, second = pool(cloud), pool(cloud)
+    made = cut(cloud, subnetpool_id=first["id"])
+    wish = made_on(made)
+
+    for other in ({"subnetpool_id": second["id"]}, {"cidr": str(next(cloud.prefixes))}):
+        with pytest.raises(Invalid, match=f"{made['id']} of network") as refusal:
+            cloud.alice.create("subnets", {**wish, **other})
+        assert refusal.value.kind == "NetworkSubnetPoolAffinityError"
+    cloud.alice.create("subnets", {**wish, "subnetpool_id": first["id"]})
+    six = {**wish, "ip_version": 6, "cidr": "fd00:116::/64"}
+    assert cloud.alice.create("subnets", six)["subnetpool_id"] is None
+
+    scope = cloud.alice.create("address-scopes", {"name": "one", "ip_version": 4})["id"]
+    ours = [pool(cloud, address_scope_id=scope)["id"] for _ in range(2)]
+    made = cut(cloud, subnetpool_id=ours[0])
+    cloud.alice.create("subnets", {**made_on(made), "subnetpool_id": ours[1]})
+    with pytest.raises(Invalid) as refusal:
+        cloud.alice.create("subnets", {**made_on(made), "cidr": str(next(cloud.prefixes))})
+    assert refusal.value.kind == "NetworkSubnetPoolAffinityError"
+
+
+def test_allocation_pools_need_a_prefix(cloud: Cloud) -> None:
+    """What a pool will cut, nobody knows yet."""
+    one = pool(cloud)
+    base = one["prefixes"][0].removesuffix("0/22")
+    wish = {"allocation_pools": [{"start": f"{base}5", "end": f"{base}9"}]}
+
+    with pytest.raises(Invalid, match="allocation_pools") as refusal:
+        cut(cloud, subnetpool_id=one["id"], **wish)
+    assert refusal.value.kind == "BadRequest"
+    made = cut(cloud, subnetpool_id=one["id"], cidr=f"{base}0/24", **wish)
+    assert made["allocation_pools"] == wish["allocation_pools"]
 
 
 def test_the_default_pool(cloud: Cloud) -> None:
@@ -120,7 +161,6 @@ def test_the_default_pool(cloud: Cloud) -> None:
     [
         ({"prefixes": []}, "EmptySubnetPoolPrefixList"),
         ({"prefixes": ["10.0.0.1/24"]}, "HTTPBadRequest"),
-        ({"prefixes": ["fd00::1/64"]}, "HTTPBadRequest"),
         ({"prefixes": ["fd00::/64", "10.0.0.0/8"]}, "PrefixVersionMismatch"),
         ({"prefixes": ["fe80::/10"]}, "HTTPBadRequest"),
         ({"min_prefixlen": 26, "max_prefixlen": 25}, "IllegalSubnetPoolPrefixBounds"),

@@ -102,14 +102,45 @@ def test_wrong_tags_are_refused(
     assert cloud.alice.request("GET", path) == {"tags": []}
 
 
+def test_added_tags_are_answered_alone(cloud: Cloud) -> None:
+    """What was added, and not what there was before; as Neutron does."""
+    network = cloud.alice.create("networks", {})
+    path = f"/v2.0/networks/{network['id']}/tags"
+    cloud.alice.request("PUT", path, {"tags": ["a"]})
+
+    status, answer = cloud.raw("POST", path, b'{"tags": ["c", "b"]}')
+
+    assert (status, answer) == (200, {"tags": ["b", "c"]})
+    assert cloud.alice.request("GET", path) == {"tags": ["a", "b", "c"]}
+
+
+def test_tags_of_a_qos_policy(cloud: Cloud) -> None:
+    """Its path has one part more than others'."""
+    policy = cloud.admin.create("qos/policies", {"name": "tagged"})
+    path = f"/v2.0/qos/policies/{policy['id']}/tags"
+
+    cloud.admin.request("PUT", f"{path}/red")
+
+    assert cloud.admin.request("GET", path) == {"tags": ["red"]}
+    found = cloud.admin.request("GET", "/v2.0/qos/policies?tags=red")["policies"]
+    assert [one["id"] for one in found] == [policy["id"]]
+    cloud.admin.request("DELETE", f"{path}/red")
+    with pytest.raises(NotFound, match="Tag red"):
+        cloud.admin.request("GET", f"{path}/red")
+
+
 def test_no_more_tags_than_allowed_one_by_one(cloud: Cloud) -> None:
     """The limit holds for what is added as well."""
     network = cloud.alice.create("networks", {})
     path = f"/v2.0/networks/{network['id']}/tags"
     cloud.alice.request("PUT", path, {"tags": [f"t{n}" for n in range(50)]})
 
-    with pytest.raises(Invalid, match="limit of 50"):
+    with pytest.raises(Invalid, match="limit of 50") as refusal:
         cloud.alice.request("PUT", f"{path}/one-more")
+    assert refusal.value.kind == "BadRequest"
+    with pytest.raises(Invalid, match="limit of 50") as refusal:
+        cloud.alice.request("PUT", path, {"tags": [f"t{n}" for n in range(51)]})
+    assert refusal.value.kind == "BadRequest"
     cloud.alice.request("PUT", f"{path}/t7")
 
 

@@ -125,7 +125,9 @@ class Table:
             if values.get(attribute.key, value) != value:
                 raise Invalid(f"Attributes {name} and {attribute.key} differ.", "BadRequest")
             values[attribute.key] = value
-            self._require_allowed(attribute, value, caller, update=update)
+        for attribute in (self.by_name[name] for name in body):
+            if attribute.key in values:
+                self._require_allowed(attribute, values[attribute.key], caller, update=update)
         if not update:
             self._complete(values, caller)
         return values

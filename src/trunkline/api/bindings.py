@@ -85,13 +85,13 @@ class BindingApi:
         return _answer(changed, caller)
 
     async def activate(self, request: Request) -> Response:
-        """Make a binding the active one."""
+        """Make a binding the active one; the answer does not wrap it, as Neutron's."""
         caller, port_id = await self._accept(request, "activate")
         host = _host(request)
         active = await self._change(
             request, caller, lambda tx: bindings.activate(tx, caller, port_id, host)
         )
-        return _answer(active, caller)
+        return JSONResponse(BINDING.view(active, caller))
 
     async def delete(self, request: Request) -> Response:
         """End a binding."""

@@ -20,7 +20,6 @@ from trunkline.core.allocate import BITS
 from trunkline.db.engine import format_time
 from trunkline.model import VLAN_ID_MAX, VLAN_ID_MIN, IpAddress, IpNetwork
 from trunkline.service.security_groups import PROTOCOLS
-from trunkline.service.tags import TAGS_MAX
 
 Converter = Callable[[Any], Any]
 Schema = Mapping[str, Any]
@@ -188,8 +187,6 @@ def tags(value: Any) -> list[str]:
     """Return an object's tags, sorted."""
     if not isinstance(value, list):
         raise ValueError(f"{quoted(value)} is not a list")
-    if len(value) > TAGS_MAX:
-        raise ValueError(f"it has {len(value)} tags, at most {TAGS_MAX} are allowed")
     found = [tag(item) for item in value]
     if len(set(found)) < len(found):
         raise ValueError(f"{quoted(value)} has a tag twice")
@@ -379,8 +376,8 @@ def ipv4_prefix_text(value: Any) -> str:
 
 @typed(STRING)
 def tenant_prefix(value: Any) -> IpNetwork:
-    """Return a prefix that interfaces may have addresses of."""
-    found: IpNetwork = prefix(value)
+    """Return a prefix that interfaces may have addresses of; host bits of IPv6 are left out."""
+    found: IpNetwork = prefix(_without_host_bits(value))
     if isinstance(found, IPv6Network):
         if not any(found.subnet_of(unicast) for unicast in IPV6_UNICAST):
             raise ValueError(
@@ -399,6 +396,14 @@ def tenant_prefix(value: Any) -> IpNetwork:
         if unusable:
             raise ValueError(f"{found} holds addresses that no interface may have")
     return found
+
+
+def _without_host_bits(value: Any) -> Any:
+    """Return an IPv6 prefix as Neutron takes it, which is strict with IPv4 only."""
+    try:
+        return str(IPv6Network(value, strict=False)) if "/" in value else value
+    except (TypeError, ValueError):
+        return value
 
 
 @typed(STRING)
@@ -632,6 +637,20 @@ def fixed_ip(value: Any) -> dict[str, str]:
         found["subnet_id"] = uuid(found["subnet_id"])
     if "ip_address" in found:
         found["ip_address"] = address_text(found["ip_address"])
+    return found
+
+
+_FIXED_IPS = list_of(fixed_ip)
+
+
+@typed(*_schemas(_FIXED_IPS))
+def fixed_ips(value: Any) -> list[dict[str, str]]:
+    """Return a port's wishes for addresses, in which none is there twice."""
+    found: list[dict[str, str]] = _FIXED_IPS(value)
+    given = [wish["ip_address"] for wish in found if "ip_address" in wish]
+    twice = next((one for one in given if given.count(one) > 1), None)
+    if twice is not None:
+        raise ValueError(f"Duplicate IP address {quoted(twice)}")
     return found
 
 

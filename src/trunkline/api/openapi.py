@@ -244,7 +244,7 @@ def _tag_paths(path: str) -> Schema:
             **_id(),
             "get": _operation("list", of, 200, tags),
             "put": _operation("replace", of, 200, tags, body=tags),
-            "post": _operation("add", of, 201, tags, body=tags),
+            "post": _operation("add", of, 200, tags, body=tags),
             "delete": _operation("clear", of, 204, None, writes=True),
         },
         f"{base}/{{tag}}": {
@@ -324,7 +324,7 @@ def _binding_paths() -> Schema:
         },
         f"{base}/{{host}}/activate": {
             **one,
-            "put": _operation("activate", of, 200, shown, writes=True),
+            "put": _operation("activate", of, 200, _shown(BINDING), writes=True),
         },
     }
 

@@ -31,11 +31,12 @@ def parse(table: Table, caller: Caller, params: QueryParams) -> Query:
         known[CHANGED_SINCE] = Attribute(CHANGED_SINCE, filter=filter_time)
     if "tags" in known:
         known |= {name: replace(known["tags"], name=name) for name in TAG_FILTERS}
+    limit = _limit(params)
     return Query(
         filters=_filters({**filterable, **known}, params),
         sort=_sort(known, params),
-        limit=_limit(params),
-        marker=params.get("marker") or None,
+        limit=limit,
+        marker=(params.get("marker") or None) if limit else None,  # without pages there is none
         reverse=_control("page_reverse", boolean, params.get("page_reverse", "false")),
     )
 
@@ -77,11 +78,13 @@ def _sort(known: Mapping[str, Attribute], params: QueryParams) -> tuple[tuple[st
 
 def _limit(params: QueryParams) -> int | None:
     given = params.get("limit")
-    return None if given in (None, "0") else int(_control("limit", integer(1, LIMIT_MAX), given))
+    if given in (None, "0"):
+        return None
+    return int(_control("limit", integer(1, LIMIT_MAX), given, "BadRequest"))
 
 
-def _control(name: str, convert: Any, text: Any) -> Any:
+def _control(name: str, convert: Any, text: Any, kind: str = "InvalidInput") -> Any:
     try:
         return convert(text)
     except ValueError as error:
-        raise Invalid(f"Invalid input for {name}. Reason: {error}.", "InvalidInput") from None
+        raise Invalid(f"Invalid input for {name}. Reason: {error}.", kind) from None

@@ -21,6 +21,8 @@ from trunkline.service.caller import Caller
 
 LIMIT_MAX = 2**31 - 1
 LIMIT = convert.integer(quotas.UNLIMITED, LIMIT_MAX)
+KINDS = {"default": "PolicyNotAuthorized", "details": "AdminRequired"}
+"""Which error Neutron has for whoever looks at another project's, by view."""
 
 
 class QuotaApi:
@@ -72,7 +74,7 @@ class QuotaApi:
                 f"{request.scope['path']}: quotas have the views {', '.join(views)}.",
                 "HTTPNotFound",
             )
-        require_own(caller, project_id)
+        require_own(caller, project_id, KINDS[wanted])
         return JSONResponse({"quota": await self._store.read(views[wanted])})
 
     async def update(self, request: Request) -> Response:
@@ -116,12 +118,12 @@ def changed(
     return after
 
 
-def require_own(caller: Caller, project_id: str | None) -> None:
+def require_own(caller: Caller, project_id: str | None, kind: str = "PolicyNotAuthorized") -> None:
     """Raise Forbidden unless a caller may see a project's quotas; None: everybody's."""
     if project_id != caller.project_id and not caller.is_admin:
         raise Forbidden(
             f"Only an administrator may see quotas of other projects than {caller.project_id}.",
-            "AdminRequired",
+            kind,
         )
 
 
@@ -157,5 +159,5 @@ def _accept(given: Any) -> tuple[dict[str, int], bool]:
                     "HTTPBadRequest",
                 )
         except ValueError as error:
-            raise Invalid(f"Invalid input for {name}. Reason: {error}.", "InvalidInput") from None
+            raise Invalid(f"Invalid input for {name}. Reason: {error}.", "HTTPBadRequest") from None
     return wanted, force

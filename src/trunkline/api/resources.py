@@ -164,7 +164,7 @@ SUBNET = Table(
         Attribute("network_id", c.uuid, Default.REQUIRED),
         Attribute("name", c.name, "", put=True),
         Attribute("ip_version", c.ip_version, Default.REQUIRED, filter=c.filter_number),
-        Attribute("cidr", c.or_null(c.tenant_prefix)),
+        Attribute("cidr", c.or_null(c.tenant_prefix), filter=c.prefix_text),
         Attribute("prefixlen", c.or_null(_PREFIXLEN), shown=False, filter=None),
         Attribute("subnetpool_id", c.or_null(c.uuid), None),
         Attribute("use_default_subnetpool", c.boolean, default=False, shown=False, filter=None),
@@ -234,7 +234,7 @@ PORT = Table(
         Attribute("network_id", c.uuid, Default.REQUIRED),
         Attribute("name", c.name, "", put=True),
         Attribute("mac_address", c.mac, put=True),
-        Attribute("fixed_ips", c.list_of(c.fixed_ip), put=True),
+        Attribute("fixed_ips", c.fixed_ips, put=True),
         Attribute("security_groups", c.unique(c.uuid), put=True),
         Attribute("admin_state_up", c.boolean, default=True, put=True, filter=c.boolean),
         Attribute("port_security_enabled", c.boolean, put=True, filter=c.boolean),
@@ -476,7 +476,7 @@ def _with_rules(record: Record, caller: Caller) -> Record:
 
 def _with_binding(record: Record, _caller: Caller) -> Record:
     """Return a port with what follows from its binding."""
-    plugged = ports.vif(record) if record["host"] else {"vif_type": "unbound", "vif_details": {}}
+    plugged = ports.vif(record) if record["host"] else ports.UNBOUND
     return {
         **record,
         **plugged,

@@ -253,25 +253,23 @@ def page(
 
 
 def _links(request: Request, query: Query, ids: Sequence[str]) -> Sequence[dict[str, str]]:
-    """Return where the neighbouring pages are."""
-    if not ids:
-        return []
+    """Return where the neighbouring pages are, as Neutron does: also where they may be empty."""
     full = len(ids) == query.limit
     links = []
     if full or query.reverse:
-        links.append(_link(request, "next", ids[-1]))
-    if query.marker is not None and (full or not query.reverse):
-        links.append(_link(request, "previous", ids[0]))
+        links.append(_link(request, "next", ids[-1:]))
+    if full or not query.reverse:
+        links.append(_link(request, "previous", ids[:1]))
     return links
 
 
-def _link(request: Request, rel: str, marker: str) -> dict[str, str]:
+def _link(request: Request, rel: str, marker: Sequence[str]) -> dict[str, str]:
     kept = [
         (name, value)
         for name, value in request.query_params.multi_items()
         if name not in ("marker", "page_reverse")
     ]
-    kept.append(("marker", marker))
+    kept += [("marker", one) for one in marker]
     if rel == "previous":
         kept.append(("page_reverse", "True"))
     return {"rel": rel, "href": f"{root(request)}{request.scope['path']}?{urlencode(kept)}"}

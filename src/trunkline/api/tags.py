@@ -27,7 +27,10 @@ class TagsApi:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        base = "/v2.0/{collection}/{object_id}/tags"
+        return [*self._routes("/v2.0/{collection:qos}"), *self._routes("/v2.0/{collection}")]
+
+    def _routes(self, all_: str) -> list[Route]:
+        base = f"{all_}/{{object_id}}/tags"
         return [
             Route(base, self.list, methods=["GET"]),
             Route(base, self.replace, methods=["PUT"]),
@@ -62,9 +65,10 @@ class TagsApi:
         return JSONResponse({"tags": await self._set(request, tags.replace, await _body(request))})
 
     async def add(self, request: Request) -> Response:
-        """Add tags to an object."""
-        found = await self._set(request, tags.add, await _body(request))
-        return JSONResponse({"tags": found}, 201)
+        """Add tags to an object; the answer has these and no others, as Neutron's."""
+        added = await _body(request)
+        await self._set(request, tags.add, added)
+        return JSONResponse({"tags": added})
 
     async def add_one(self, request: Request) -> Response:
         """Add one tag to an object."""

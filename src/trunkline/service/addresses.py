@@ -284,7 +284,7 @@ def _require_free(tx: Transaction, rows: Sequence[FixedIpRow]) -> None:
             raise Conflict(
                 f"Unable to complete operation: IP address {row['ip_address']} (fixed_ips) is"
                 f" already allocated, or reserved, in subnet {row['subnet_id']}.",
-                "IpAddressInUse",
+                "IpAddressAlreadyAllocated",
             )
 
 

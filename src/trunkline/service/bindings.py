@@ -20,6 +20,7 @@ from trunkline.service.collections import Record, fetch, fetch_own, touched
 from trunkline.service.networks import COLLECTION as NETWORKS
 from trunkline.service.ports import COLLECTION as PORTS
 from trunkline.service.ports import (
+    UNBOUND,
     arrived,
     left,
     require_bindable,
@@ -27,47 +28,43 @@ from trunkline.service.ports import (
     update_,
     vif,
 )
-from trunkline.service.provisioning import is_instance_owner
 
 ACTIVE, INACTIVE = "ACTIVE", "INACTIVE"
+INSTANCE_OWNER = "compute:"
 
 Binding = dict[str, Any]
 """``host``, ``status``, ``vnic_type``, ``profile``, ``vif_type`` and ``vif_details``."""
 
 
 def listed(tx: Transaction, caller: Caller, port_id: str) -> list[Binding]:
-    """Return a port's bindings, the active one first."""
-    return _all(tx, fetch(tx, caller, PORTS, port_id))
+    """Return a port's bindings, the active one first.
+
+    Raises:
+        Invalid: It is no instance's port.
+    """
+    return _all(tx, _of_instance(fetch(tx, caller, PORTS, port_id)))
 
 
 def shown(tx: Transaction, caller: Caller, port_id: str, host: str) -> Binding:
     """Return a port's binding to a host.
 
     Raises:
+        Invalid: It is no instance's port.
         NotFound: It has none.
     """
-    return _one(tx, fetch(tx, caller, PORTS, port_id), host)
+    return _one(tx, _of_instance(fetch(tx, caller, PORTS, port_id)), host)
 
 
 def create(tx: Transaction, caller: Caller, port_id: str, values: Binding) -> Binding:
-    """Bind a port to another host, or to its first, where it is active at once.
+    """Bind a port to another host, where it is not active yet.
 
     Raises:
         Invalid: It is no instance's port.
         Conflict: It is bound to that host already, or the host finds no address of its own.
     """
-    record, host = fetch_own(tx, caller, PORTS, port_id), values["host"]
-    if not is_instance_owner(record["device_owner"]):
-        raise Invalid(
-            f"Port {port_id} is {record['device_owner']}: only ports of instances are bound to"
-            " hosts.",
-            "BadRequest",
-        )
+    record, host = _of_instance(fetch_own(tx, caller, PORTS, port_id)), values["host"]
     require_bindable(fetch(tx, caller, NETWORKS, record["network_id"]), host)
     require_open(tx, host)
-    if not record["host"]:
-        update_(tx, caller, port_id, dict(values))
-        return {**values, "status": ACTIVE, **vif(record)}
     if host in {binding["host"] for binding in _all(tx, record)}:
         raise Conflict(
             f"Binding for port {port_id} on host {host} already exists.",
@@ -85,7 +82,7 @@ def change(tx: Transaction, caller: Caller, port_id: str, host: str, values: Rec
     Raises:
         NotFound: The port is not bound to that host.
     """
-    record = fetch_own(tx, caller, PORTS, port_id)
+    record = _of_instance(fetch_own(tx, caller, PORTS, port_id))
     before = _one(tx, record, host)
     if values and before["status"] == ACTIVE:
         update_(tx, caller, port_id, dict(values))
@@ -104,7 +101,7 @@ def activate(tx: Transaction, caller: Caller, port_id: str, host: str) -> Bindin
         NotFound: The port is not bound to that host.
         Conflict: The binding is active.
     """
-    record = fetch_own(tx, caller, PORTS, port_id)
+    record = _of_instance(fetch_own(tx, caller, PORTS, port_id))
     chosen = _one(tx, record, host)
     if chosen["status"] == ACTIVE:
         raise Conflict(
@@ -113,14 +110,15 @@ def activate(tx: Transaction, caller: Caller, port_id: str, host: str) -> Bindin
         )
     tx.connection.execute(delete(port_bindings).where(_is(port_id, host)))
     former = {name: record[name] for name in ("host", "vnic_type", "profile")}
-    tx.connection.execute(insert(port_bindings), {**former, "port_id": port_id})
+    if record["host"]:
+        tx.connection.execute(insert(port_bindings), {**former, "port_id": port_id})
     changed = {name: chosen[name] for name in former}
     tx.connection.execute(
         update(ports)
         .where(ports.c.id == port_id)
         .values({**changed, **touched(tx, record), "status": PortStatus.DOWN.value})
     )
-    tx.moved |= {HostName(record["host"]), HostName(host)}
+    tx.moved |= {HostName(name) for name in (record["host"], host) if name}
     forwarding.settle(tx, forwarding.by_port(tx, port_id))
     return {**chosen, "status": ACTIVE}
 
@@ -132,7 +130,7 @@ def delete_(tx: Transaction, caller: Caller, port_id: str, host: str) -> None:
         NotFound: The port is not bound to that host.
         Conflict: The binding is active.
     """
-    record = fetch_own(tx, caller, PORTS, port_id)
+    record = _of_instance(fetch_own(tx, caller, PORTS, port_id))
     if _one(tx, record, host)["status"] == ACTIVE:
         raise Conflict(
             f"Binding for port {port_id} on host {host} is active; activate another one first, or"
@@ -151,10 +149,19 @@ def _all(tx: Transaction, record: Record) -> list[Binding]:
     found = [dict(row) for row in tx.connection.execute(others).mappings()]
     found.sort(key=lambda row: row["host"])
     inactive = [{**row, "status": INACTIVE, **vif(record)} for row in found]
-    if not record["host"]:
-        return inactive
     active = {name: record[name] for name in ("host", "vnic_type", "profile")}
-    return [{**active, "status": ACTIVE, **vif(record)}, *inactive]
+    return [{**active, "status": ACTIVE, **(vif(record) if record["host"] else UNBOUND)}, *inactive]
+
+
+def _of_instance(record: Record) -> Record:
+    """Return a port; raise Invalid unless it is an instance's, whose hypervisor binds it."""
+    if not record["device_owner"].startswith(INSTANCE_OWNER):
+        raise Invalid(
+            f"Port {record['id']} has device_owner {record['device_owner']!r}: only ports of"
+            f" instances ({INSTANCE_OWNER}...) are bound to several hosts.",
+            "BadRequest",
+        )
+    return record
 
 
 def _one(tx: Transaction, record: Record, host: str) -> Binding:

@@ -147,6 +147,12 @@ def fetch(tx: Transaction, caller: Caller, collection: Collection, object_id: st
     return record
 
 
+def is_visible(tx: Transaction, caller: Caller, collection: Collection, object_id: str) -> bool:
+    """Return whether there is an object that the caller may see."""
+    parameters = {"object_id": object_id, **_stand_ins(caller)}
+    return tx.connection.execute(collection.one_seen_by(caller), parameters).first() is not None
+
+
 def fetch_own(tx: Transaction, caller: Caller, collection: Collection, object_id: str) -> Record:
     """Return one record that the caller may change.
 
@@ -197,12 +203,13 @@ def listed(tx: Transaction, caller: Caller, collection: Collection, query: Query
     """Return the records that the caller sees and the query wants, completed.
 
     Raises:
-        Invalid: The query sorts or filters by what is no column, or its marker is unknown.
+        Invalid: The query sorts or filters by what is no column.
+        NotFound: The caller sees no object that is the marker.
     """
     statement = collection.all_seen_by(caller)
     for name, values in query.filters.items():
         statement = statement.where(_filter(collection, name, values))
-    statement = _page(tx, collection, statement, query)
+    statement = _page(tx, caller, collection, statement, query)
     rows = tx.connection.execute(statement, _stand_ins(caller)).mappings()
     records = [dict(row) for row in rows]
     if query.reverse:
@@ -236,11 +243,17 @@ def _tagged(collection: Collection, name: str, tags: Sequence[str]) -> Condition
 
 
 def _page(
-    tx: Transaction, collection: Collection, statement: Select[Any], query: Query
+    tx: Transaction,
+    caller: Caller,
+    collection: Collection,
+    statement: Select[Any],
+    query: Query,
 ) -> Select[Any]:
     keys = [(name, down != query.reverse) for name, down in query.sort]
     keys.append(("id", query.reverse))
     if query.marker is not None:
+        if not is_visible(tx, caller, collection, query.marker):
+            raise missing(collection, query.marker)
         statement = statement.where(_behind(tx, collection, keys, query.marker))
     for name, down in keys:
         column = _sortable(collection, name)
@@ -254,9 +267,7 @@ def _behind(
     """Return the condition for records that the order puts behind the marker."""
     columns = [_sortable(collection, name) for name, _ in keys]
     found = select(*columns).where(collection.table.c.id == marker)
-    row = tx.connection.execute(found).first()
-    if row is None:
-        raise Invalid(f"marker: no {collection.noun} has the id {marker}.", "InvalidInput")
+    row = tx.connection.execute(found).one()
     choices = []
     for i, (_, down) in enumerate(keys):
         equal = [columns[j] == row[j] for j in range(i)]
@@ -267,7 +278,7 @@ def _behind(
 def _sortable(collection: Collection, name: str) -> ColumnElement[Any]:
     """Return a column as something that every database orders the same way, null included."""
     if name not in collection.table.c or collection.table.c[name].type.python_type in (dict, list):
-        raise Invalid(f"sort_key: {collection.noun}s have no order by {name}.", "InvalidInput")
+        raise Invalid(f"sort_key: {collection.noun}s have no order by {name}.", "HTTPBadRequest")
     column = collection.table.c[name]
     if column.type.python_type is bool:
         return case((column, 1), else_=0)

@@ -49,8 +49,6 @@ def _addressed(cidr: IpNetwork, values: Record) -> Iterator[tuple[str, Any]]:
     yield "cidr", cidr
     if values.get("gateway_ip") is not None:
         yield "gateway_ip", values["gateway_ip"]
-    for pool in values.get("allocation_pools") or ():
-        yield from (("allocation_pools", end) for end in pool)
     for server in values.get("dns_nameservers") or ():
         yield "dns_nameservers", ip_address(server)
     for route in values.get("host_routes") or ():

@@ -25,8 +25,9 @@ from trunkline.db.tables import (
     port_bindings,
     port_groups,
     ports,
+    subnets,
 )
-from trunkline.errors import Conflict, Forbidden, Invalid
+from trunkline.errors import Conflict, Forbidden, Invalid, NotFound
 from trunkline.model import (
     FLOATING_OWNER,
     GATEWAY_OWNER,
@@ -44,6 +45,7 @@ from trunkline.service.collections import (
     Record,
     fetch,
     fetch_own,
+    is_visible,
     new_record,
     own,
     touched,
@@ -133,6 +135,10 @@ def _told_of_network(tx: Transaction, network: Record) -> Record:
     }
 
 
+UNBOUND = {"vif_type": "unbound", "vif_details": {}}
+"""How a port is plugged in that is on no host."""
+
+
 def vif(port: Record) -> Record:
     """Return how Nova plugs a bound port in: ``vif_type`` and ``vif_details``."""
     bridge = port["plugged_into"]
@@ -195,6 +201,7 @@ COLLECTION = Collection(
 )
 
 _ADD, _ADD_GROUPS = insert(ports), insert(port_groups)
+_NETWORK_OF_SUBNET = select(subnets.c.network_id).where(subnets.c.id == bindparam("subnet_id"))
 _MACS = select(ports.c.mac_address).where(
     ports.c.mac_address.in_(bindparam("guesses", expanding=True))
 )
@@ -228,11 +235,12 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     values["mac_address"] = _mac(tx, network["id"], values.pop("mac_address", None))
     qos.require_usable(tx, caller, None, values["qos_policy_id"])
     wanted_pairs = values.pop("allowed_address_pairs", ())
-    pairs = address_pairs.checked(caller, network, values, wanted_pairs)
     record = new_record(tx, {**values, "status": PortStatus.DOWN.value})
     available = addresses.subnets_of(tx, network["id"])
+    _require_subnets(tx, caller, available, wanted or ())
     _require_not_upstream(network, available, wanted or ())
     fixed = _addresses(tx, available, values, wanted)
+    pairs = address_pairs.checked(caller, network, values, wanted_pairs)
     tx.connection.execute(_ADD, record)
     addresses.store(tx, record["id"], fixed)
     _store_groups(tx, record, groups)
@@ -269,8 +277,9 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
     record = fetch_own(tx, caller, COLLECTION, port_id)
     network = fetch(tx, caller, NETWORKS, record["network_id"])
     _require_permitted(caller, "update", network, values)
-    subnets = addresses.subnets_of(tx, network["id"])
-    _require_not_upstream(network, subnets, values.get("fixed_ips") or ())
+    available = addresses.subnets_of(tx, network["id"])
+    _require_subnets(tx, caller, available, values.get("fixed_ips") or ())
+    _require_not_upstream(network, available, values.get("fixed_ips") or ())
     _require_changeable(tx, record, values)
     if record["device_owner"] != GATEWAY_OWNER:
         require_bindable(network, str(values.get("host", record["host"])))
@@ -278,7 +287,7 @@ def update_(tx: Transaction, caller: Caller, port_id: str, values: Record) -> Re
         require_open(tx, values["host"])
     after = dict(record)
     wanted_ips = values.pop("fixed_ips", None)
-    after["fixed_ips"] = _change_addresses(tx, subnets, record, {**record, **values}, wanted_ips)
+    after["fixed_ips"] = _change_addresses(tx, available, record, {**record, **values}, wanted_ips)
     after["security_groups"] = _change_groups(
         tx, caller, {**record, **values}, values.pop("security_groups", None)
     )
@@ -365,9 +374,9 @@ def _create_gateway(tx: Transaction, network: Record, values: Record) -> Record:
             " instead.",
             "PortInUse",
         )
-    subnets = addresses.subnets_of(tx, network_id)
-    _require_not_upstream(network, subnets, values.get("fixed_ips") or ())
-    available = [s for s in subnets if gateways.needed(s, mode)]
+    every = addresses.subnets_of(tx, network_id)
+    _require_not_upstream(network, every, values.get("fixed_ips") or ())
+    available = [s for s in every if gateways.needed(s, mode)]
     wanted = values.get("fixed_ips")
     fixed = (
         addresses.resolve(tx, available, wanted)
@@ -410,6 +419,17 @@ def _require_permitted(caller: Caller, verb: str, network: Record, values: Recor
         )
 
 
+def _require_subnets(
+    tx: Transaction, caller: Caller, available: Sequence[Record], wanted: Sequence[Record]
+) -> None:
+    """Raise NotFound if a wish names a subnet that the caller does not see anywhere."""
+    mine = {subnet["id"] for subnet in available}
+    for subnet_id in {want["subnet_id"] for want in wanted if "subnet_id" in want} - mine:
+        network_id = tx.connection.scalar(_NETWORK_OF_SUBNET, {"subnet_id": subnet_id})
+        if network_id is None or not is_visible(tx, caller, NETWORKS, network_id):
+            raise NotFound(f"Subnet {subnet_id} could not be found (fixed_ips).", "SubnetNotFound")
+
+
 def _require_not_upstream(
     network: Record, available: Sequence[Record], wanted: Sequence[Record]
 ) -> None:
@@ -422,7 +442,7 @@ def _require_not_upstream(
             raise Conflict(
                 f"Unable to complete operation: IP address {want['ip_address']} (fixed_ips) is the"
                 f" upstream router's of network {network['id']} (trunkline:gateway upstream).",
-                "IpAddressInUse",
+                "IpAddressAlreadyAllocated",
             )
 
 

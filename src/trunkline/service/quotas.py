@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from trunkline.db import tables
 from trunkline.db.engine import Transaction
-from trunkline.errors import Conflict, Invalid
+from trunkline.errors import Conflict, Invalid, NotFound
 from trunkline.service.collections import Record
 
 UNLIMITED = -1
@@ -132,7 +132,16 @@ def change(
 
 
 def reset(tx: Transaction, project_id: str) -> None:
-    """Give a project the default quotas again."""
+    """Give a project the default quotas again.
+
+    Raises:
+        NotFound: It has none of its own.
+    """
+    if project_id not in _own(tx):
+        raise NotFound(
+            f"Quota for project {project_id} could not be found: it has the defaults.",
+            "TenantQuotaNotFound",
+        )
     tx.connection.execute(delete(tables.quotas).where(tables.quotas.c.project_id == project_id))
 
 

@@ -51,7 +51,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
         raise Conflict(
             f"ip_address {address} is the gateway_ip of subnet {subnet['id']}, which hosts need;"
             " give the subnet another gateway first.",
-            "IpAddressInUse",
+            "IpAddressAlreadyAllocated",
         )
     same = exists().where(
         reserved_addresses.c.subnet_id == subnet["id"],
@@ -60,7 +60,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     if tx.connection.scalar(select(same)):
         raise Conflict(
             f"ip_address {address} of subnet {subnet['id']} is reserved already.",
-            "IpAddressInUse",
+            "IpAddressAlreadyAllocated",
         )
     record = new_record(tx, {**values, "project_id": subnet["project_id"], "ip_address": address})
     tx.connection.execute(insert(reserved_addresses), record)

@@ -21,6 +21,7 @@ from trunkline.service.collections import (
     touched,
 )
 from trunkline.service.concern import group_changed, membership_changed
+from trunkline.service.quotas import charge
 from trunkline.service.sharing import add_borrowers, lent_ids, lent_to_caller, shared_filter
 
 DEFAULT = "default"
@@ -137,7 +138,8 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     """Make a group that lets everything out and nothing in.
 
     Raises:
-        Conflict: It is to be called ``default``, which each project has once.
+        Conflict: It is to be called ``default``, which each project has once, or its rules are more
+            than the project's quota allows.
     """
     default_group(tx, values["project_id"])
     if values["name"] == DEFAULT:
@@ -148,6 +150,7 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     record = new_record(tx, {**values, "default_of": None})
     tx.connection.execute(insert(security_groups), record)
     _add_usual_rules(tx, record, ("egress",))
+    charge(tx, "security_group_rule", [record])
     return fetch(tx, caller, GROUPS, record["id"])
 
 

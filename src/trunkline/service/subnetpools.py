@@ -72,9 +72,9 @@ def update_(tx: Transaction, caller: Caller, pool_id: str, values: Record) -> Re
         for held in map(ip_network, record["prefixes"]):
             if not any(within(held, ip_network(new)) for new in changed["prefixes"]):
                 raise Invalid(
-                    "Illegal subnetpool update : Existing prefixes must be a subset of the new"
+                    "Illegal update to prefixes: Existing prefixes must be a subset of the new"
                     f" prefixes, and {held} is in none of them (prefixes).",
-                    "IllegalSubnetPoolUpdate",
+                    "IllegalSubnetPoolPrefixUpdate",
                 )
     after = {**record, **changed}
     _require_sense(tx, after)
@@ -108,7 +108,7 @@ def cut(tx: Transaction, caller: Caller, network: Record, wish: Record) -> Recor
         caller: Must see the pool.
         network: The subnet's.
         wish: Has ``ip_version``; may have ``cidr``, ``prefixlen``, ``subnetpool_id``,
-            ``use_default_subnetpool``.
+            ``use_default_subnetpool`` and ``allocation_pools``.
 
     Raises:
         Invalid: The wish contradicts itself or the pool, or names neither prefix nor pool.
@@ -117,9 +117,16 @@ def cut(tx: Transaction, caller: Caller, network: Record, wish: Record) -> Recor
     cidr, length = wish.get("cidr"), wish.get("prefixlen")
     if cidr is not None and length is not None:
         raise Invalid("cidr and prefixlen must not be supplied together.", "BadRequest")
+    if cidr is None and wish.get("allocation_pools"):
+        raise Invalid(
+            "allocation_pools allowed only for specific subnet requests: give cidr, too, as nobody"
+            " knows yet which addresses the pool will cut.",
+            "BadRequest",
+        )
     pool = _pool(tx, caller, wish)
     if pool is not None:
         address_scopes.require_one(tx, pool, [network["id"]])
+    _require_affinity(tx, network, wish["ip_version"], pool)
     if pool is None:
         if cidr is None:
             raise Invalid(
@@ -200,6 +207,23 @@ def _taken(tx: Transaction, pool: Record, network: Record) -> list[IpNetwork]:
     )
     taken = [ip_network(cidr) for cidr in tx.connection.execute(found).scalars()]
     return [*taken, *tx.limits.reserved_prefixes]
+
+
+def _require_affinity(tx: Transaction, network: Record, version: int, pool: Record | None) -> None:
+    """Raise Invalid unless a network's subnets of a version are of one pool, or of one scope's."""
+    found = (
+        select(subnets.c.id, subnets.c.subnetpool_id, subnetpools.c.address_scope_id)
+        .outerjoin(subnetpools, subnets.c.subnetpool_id == subnetpools.c.id)
+        .where(subnets.c.network_id == network["id"], subnets.c.ip_version == version)
+    )
+    for subnet_id, pool_id, scope_id in tx.connection.execute(found):
+        if pool_id == (pool and pool["id"]) or (pool and scope_id):
+            continue  # of one scope, or not, has been looked at
+        raise Invalid(
+            f"Subnets hosted on the same network must be allocated from the same subnet pool:"
+            f" subnet {subnet_id} of network {network['id']} is of {pool_id or 'none'}.",
+            "NetworkSubnetPoolAffinityError",
+        )
 
 
 def _require_length(pool: Record, length: int) -> None:

@@ -76,13 +76,13 @@ def create(tx: Transaction, caller: Caller, values: Record) -> Record:
     cidr = values["cidr"]
     ipv6.require_family(cidr, values)
     ipv6.require_sense(cidr, values)
-    if values["ip_version"] == ipv6.IPV6:
-        ipv6.require_carried(tx, network, values)
     _require_prefix(tx, cidr, network)
     gateway = values.get("gateway_ip", usable(cidr)[0])
-    _require_inside(cidr, gateway)
     pools = values.get("allocation_pools") or default_pools(cidr, gateway)
     _require_pools(cidr, gateway, pools)
+    _require_inside(cidr, gateway)
+    if values["ip_version"] == ipv6.IPV6:
+        ipv6.require_carried(tx, network, values)
     for wish in ("prefixlen", "use_default_subnetpool"):
         values.pop(wish, None)
     record = new_record(tx, {**values, "project_id": network["project_id"], "cidr": str(cidr)})
@@ -111,8 +111,8 @@ def update_(tx: Transaction, caller: Caller, subnet_id: str, values: Record) -> 
     ipv6.require_sense(cidr, {**record, **values})
     gateway = values.get("gateway_ip", record["gateway_ip"] and ip_address(record["gateway_ip"]))
     pools = values.get("allocation_pools") or _pools(record)
-    _require_inside(cidr, gateway)
     _require_pools(cidr, gateway, pools)
+    _require_inside(cidr, gateway)
     changed = {**values, **touched(tx, record)}
     changed |= {"gateway_ip": _text(gateway), "allocation_pools": _pool_texts(pools)}
     after = {**record, **changed}
@@ -219,10 +219,10 @@ def _require_inside(cidr: IpNetwork, gateway: IpAddress | None) -> None:
 def _require_pools(cidr: IpNetwork, gateway: IpAddress | None, pools: Sequence[Pool]) -> None:
     first, last = usable(cidr)
     for low, high in pools:
-        if int(low) > int(high):
+        if {low.version, high.version} != {cidr.version} or int(low) > int(high):
             raise Invalid(
-                f"The allocation pool {low}-{high} is not valid: it starts behind its end"
-                " (allocation_pools).",
+                f"The allocation pool {low}-{high} is not valid: it starts behind its end, or is"
+                f" not of {cidr}'s IP version (allocation_pools).",
                 "InvalidAllocationPool",
             )
         if not (is_usable(low, cidr) and is_usable(high, cidr)):
