@@ -1,6 +1,7 @@
 """A real Neutron's API on SQLite: installed from PyPI once, kept in .cache, on a free port.
 
-Without agents and without a message bus; who asks is what the headers say, as behind Keystone.
+Without a message bus; who asks is what the headers say, as behind Keystone. Two hosts seem to have
+agents, which never say a word, so that ports can be bound to them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ allow_overlapping_ips = true
 dns_domain = internal.
 notify_nova_on_port_status_changes = false
 notify_nova_on_port_data_changes = false
+agent_down_time = 1000000
 rpc_workers = 0
 api_workers = 0
 [oslo_messaging_notifications]
@@ -82,7 +84,11 @@ paste.filter_factory = neutron.api.extensions:plugin_aware_extension_middleware_
 paste.app_factory = neutron.api.v2.router:APIRouter.factory
 """
 
-SERVE = """\
+HOSTS = ("h1", "h2")
+
+SERVE = (
+    f"HOSTS = {HOSTS}\n"
+    """\
 import os, sys
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -94,6 +100,28 @@ from neutron.db.migration.models import head
 
 engine = sqlalchemy.create_engine(f"sqlite:///{directory}/neutron.db")
 head.get_metadata().create_all(engine)
+from datetime import datetime
+from json import dumps
+from uuid import uuid4
+
+with engine.begin() as connection:
+    connection.execute(
+        sqlalchemy.insert(head.get_metadata().tables["agents"]),
+        [
+            {
+                "id": str(uuid4()),
+                "agent_type": "Open vSwitch agent",
+                "binary": "neutron-openvswitch-agent",
+                "topic": "N/A",
+                "host": host,
+                "created_at": datetime.utcnow(),
+                "started_at": datetime.utcnow(),
+                "heartbeat_timestamp": datetime.utcnow(),
+                "configurations": dumps({"bridge_mappings": {"physnet1": "br-trunk"}}),
+            }
+            for host in HOSTS
+        ],
+    )
 engine.dispose()
 from neutron.wsgi.api import application
 
@@ -103,6 +131,7 @@ class Quiet(WSGIRequestHandler):
 
 make_server("127.0.0.1", port, application, handler_class=Quiet).serve_forever()
 """
+)
 """One thread, as SQLite has one writer. Tables come from the models: the migrations are MySQL's."""
 
 DEFAULT_RULES = [
@@ -156,7 +185,11 @@ class RealNeutron:
             connection.close()
 
 
-ROLES = {"admin": ("admin", "member", "reader"), "member": ("member", "reader")}
+ROLES = {
+    "admin": ("admin", "member", "reader"),
+    "member": ("member", "reader"),
+    "service": ("service",),
+}
 
 
 @contextmanager

@@ -11,10 +11,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from real_neutron import RealNeutron
 from running import Cloud
+
+from trunkline.core.allocate import eui64
 
 Who = tuple[str, str]
 """A project and a role."""
@@ -22,17 +26,19 @@ Who = tuple[str, str]
 PROJECTS = {name: f"{number:032x}" for number, name in enumerate(("padmin", "p1", "p2"), 1)}
 """Ids by name: a Neutron of today accepts no others as an RBAC policy's target."""
 
-ADMIN, ALICE, BOB = (
+ADMIN, NOVA, ALICE, BOB = (
     (PROJECTS["padmin"], "admin"),
+    (PROJECTS["padmin"], "service"),
     (PROJECTS["p1"], "member"),
     (PROJECTS["p2"], "member"),
 )
-TOKENS = {ADMIN: "admin", ALICE: "alice", BOB: "bob"}
+TOKENS = {ADMIN: "admin", NOVA: "nova", ALICE: "alice", BOB: "bob"}
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 VOLATILE = {"created_at", "updated_at", "revision_number", "standard_attr_id"}
 UNORDERED = {"belongs_to_default_sg", "normalized_cidr", "tags", "project_id", "tenant_id", "id"}
+MADE_OF_MAC = "made of the MAC"
 CHOSEN = {"ip_address", "floating_ip_address", "provider:segmentation_id"}
 """What a server chooses if the request does not say."""
 
@@ -51,6 +57,11 @@ class Call:
         """Return the kind of request, such as ``PUT routers add_router_interface``."""
         parts = self.path.partition("?")[0].removeprefix("/v2.0/").split("/")
         return " ".join([self.method, *(part for part in parts if part[:1] not in "@0")])
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """Return the names and values of its query string."""
+        return parse_qsl(urlsplit(self.path).query)
 
 
 @dataclass(frozen=True)
@@ -74,10 +85,17 @@ class Difference:
             f"\n  theirs: {json.dumps(self.theirs)[:600]}"
         )
 
+    @property
+    def says(self) -> str:
+        """Return the sentence with which ours refuses, or else theirs, or their attribute."""
+        return _message(self.ours) or _message(self.theirs) or json.dumps(self.theirs)
+
     def is_listed(self, known: Sequence[Mapping[str, str]]) -> bool:
-        """Return whether the list has it, by its patterns ``where`` and ``what``."""
+        """Return whether the list has it: its patterns ``where``, ``what`` and ``says`` fit."""
         return any(
-            fnmatchcase(self.call.where, entry["where"]) and fnmatchcase(self.what, entry["what"])
+            fnmatchcase(self.call.where, entry["where"])
+            and fnmatchcase(self.what, entry["what"])
+            and fnmatchcase(self.says, entry.get("says", "*"))
             for entry in known
         )
 
@@ -89,7 +107,13 @@ class Both:
     ours: Cloud
     theirs: RealNeutron
     objects: list[tuple[str, str, str]] = field(default_factory=list)
+    limited: set[str] = field(default_factory=set)  # paths of quotas that were set
     diverged: bool = False
+
+    def greet(self) -> None:
+        """Have both servers see everybody, and so make the projects' default groups."""
+        for who in (ADMIN, ALICE, BOB):
+            self.send(Call(who, "GET", "/v2.0/security-groups"))
 
     def made(self, collection: str) -> list[str]:
         """Return the names of the objects that there are of a collection."""
@@ -124,19 +148,22 @@ class Both:
         """Remember what both made; what one made alone goes again."""
         good = [ours[0] < 400, theirs[0] < 400]
         self.diverged = self.diverged or (good[0] != good[1] and call.method != "POST")
+        if call.method == "PUT" and call.path.startswith("/v2.0/quotas/"):
+            self.limited.add(call.path)
         if call.method != "POST":
             return
         collection = call.path.removeprefix("/v2.0/")
-        ids = [
-            _id_of(answer) if is_good else ""
+        mine, other = (
+            _ids_of(answer) if is_good else []
             for is_good, (_, answer) in zip(good, (ours, theirs), strict=True)
-        ]
-        if all(ids):
-            self.objects.append((collection, ids[0], ids[1]))
-        elif ids[0]:
-            self.ours.raw("DELETE", f"{call.path}/{ids[0]}", None)
-        elif ids[1]:
-            self.theirs.call(ADMIN, "DELETE", f"{call.path}/{ids[1]}")
+        )
+        if all(good):
+            self.objects += [(collection, *ids) for ids in zip(mine, other, strict=True)]
+            return
+        for one in mine:
+            self.ours.raw("DELETE", f"{call.path}/{one}", None)
+        for one in other:
+            self.theirs.call(ADMIN, "DELETE", f"{call.path}/{one}")
 
     def _compare(
         self, call: Call, ours: tuple[int, Any], theirs: tuple[int, Any]
@@ -147,23 +174,28 @@ class Both:
         elif ours[0] < 400:
             mine = self._normal(call, ours[1], 1)
             yield from _attributes(call, mine, self._normal(call, theirs[1], 2))
+            yield from _order_of(call, ours[1], theirs[1])
 
     def _normal(self, call: Call, answer: Any, side: int) -> Any:
         text = json.dumps(answer)
         for i, one in enumerate(self.objects):
             text = text.replace(one[side], f"@{i}")
+        text = json.dumps(_with_made_addresses(json.loads(text)))
         text = MAC.sub("MAC", UUID.sub("UUID", text))
         return _without_chance(json.loads(text), json.dumps(call.body))
 
     def clear(self) -> None:
         """Delete all that was made, on both sides."""
+        for path in self.limited:
+            self.ours.raw("DELETE", path, None)
+            self.theirs.call(ADMIN, "DELETE", path)
         for router in self.made("routers"):
             self._delete_interfaces(router)
         for _ in range(3):
             for collection, ours, theirs in reversed(self.objects):
                 self.ours.raw("DELETE", f"/v2.0/{collection}/{ours}", None)
                 self.theirs.call(ADMIN, "DELETE", f"/v2.0/{collection}/{theirs}")
-        self.objects, self.diverged = [], False
+        self.objects, self.limited, self.diverged = [], set(), False
 
     def _delete_interfaces(self, router: str) -> None:
         rest = {"router": {"routes": [], "external_gateway_info": {}}}
@@ -181,14 +213,46 @@ class Both:
             self._theirs(call)
 
 
-def _id_of(answer: Any) -> str:
+def _ids_of(answer: Any) -> list[str]:
+    """Return the ids of what was made, of one object or of several at once."""
     inner = next(iter(answer.values())) if isinstance(answer, dict) else None
-    return str(inner["id"]) if isinstance(inner, dict) and "id" in inner else ""
+    made = inner if isinstance(inner, list) else [inner]
+    return [one["id"] for one in made if isinstance(one, dict) and "id" in one]
+
+
+def _fault(answer: Any) -> Any:
+    return answer.get("NeutronError") if isinstance(answer, dict) else None
 
 
 def _head(status: int, answer: Any) -> str:
-    fault = answer.get("NeutronError") if isinstance(answer, dict) else None
+    fault = _fault(answer)
     return f"{status} {fault['type']}" if isinstance(fault, dict) else str(status)
+
+
+def _message(answer: Any) -> str:
+    fault = _fault(answer)
+    return str(fault["message"]) if isinstance(fault, dict) else ""
+
+
+def _with_made_addresses(value: Any) -> Any:
+    """Return an answer in which addresses that ports made of their MACs say so."""
+    if isinstance(value, list):
+        return [_with_made_addresses(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _with_made_addresses(inner) for key, inner in value.items()}
+    if value.get("mac_address") and isinstance(value.get("fixed_ips"), list):
+        for row in value["fixed_ips"]:
+            row["ip_address"] = _made_of(value["mac_address"], row["ip_address"])
+    return value
+
+
+def _made_of(mac: str, text: str) -> str:
+    address = ip_address(text)
+    made = isinstance(address, IPv6Address) and address == eui64(
+        IPv6Network((address, 64), strict=False), mac
+    )
+    return MADE_OF_MAC if made else text
 
 
 def _without_chance(value: Any, asked: str) -> Any:
@@ -197,12 +261,14 @@ def _without_chance(value: Any, asked: str) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        key: ""
+        key: urlencode(sorted(parse_qsl(urlsplit(inner).query)))
+        if key == "href"
+        else ""
         if key == "description" and inner is None
         else "CHOSEN"
         if key in ("hostname", "fqdn") and str(inner).startswith("host-")
         else "CHOSEN"
-        if key in CHOSEN and inner is not None and json.dumps(inner) not in asked
+        if key in CHOSEN and inner not in (None, MADE_OF_MAC) and json.dumps(inner) not in asked
         else _without_chance(inner, asked)
         for key, inner in value.items()
         if key not in VOLATILE
@@ -211,9 +277,10 @@ def _without_chance(value: Any, asked: str) -> Any:
 
 def _order(value: Any) -> str:
     """Return by what a list is put in order: what both servers show alike, if they do at all."""
-    if isinstance(value, dict):
-        value = {key: value[key] for key in sorted(value.keys() - UNORDERED)}
-    return json.dumps(value)
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    alike = {key: value[key] for key in sorted(value.keys() - UNORDERED)}
+    return json.dumps([alike, value.get("id")])
 
 
 def _attributes(call: Call, ours: Any, theirs: Any) -> Iterator[Difference]:
@@ -233,6 +300,19 @@ def _attributes(call: Call, ours: Any, theirs: Any) -> Iterator[Difference]:
                 yield from _attributes(call, left, right)
         else:
             yield Difference(call, f"attribute {key}", one, other)
+
+
+def _order_of(call: Call, ours: Any, theirs: Any) -> Iterator[Difference]:
+    """Compare what lists are in order of."""
+    key = next((value for name, value in call.query if name == "sort_key"), "id")
+    if key in ("id", "mac_address"):
+        return  # which servers choose
+    orders = [
+        [one.get(key) for rows in answer.values() for one in rows if "rel" not in one]
+        for answer in (ours, theirs)
+    ]
+    if orders[0] != orders[1]:
+        yield Difference(call, f"order by {key}", *orders)
 
 
 def _are_objects(value: Any) -> bool:

@@ -7,12 +7,13 @@ the answers would differ by which of them a server happens to see first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
 from typing import Any
 
-from both import ADMIN, ALICE, BOB, PROJECTS, Both, Call
-from hypothesis import strategies as st
+from both import ADMIN, ALICE, BOB, PROJECTS, Both, Call, Who
 
-Draw = Callable[[st.SearchStrategy[Any]], Any]
+Subject = Callable[["Author"], Call]
 Choice = tuple[Sequence[Any], Sequence[Any]]
 """Values that are good, and those that are not."""
 
@@ -30,14 +31,32 @@ OPTIONAL: Choice = (["a.org.", ""], ["-", "a..b."])
 DHCP_SERVER = "network:dhcp"
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What random calls are of.
+
+    Attributes:
+        people: Who calls, as often as they are there.
+        default_router: Whether ours has one. Neutron knows none, but only there is IPv6 carried.
+    """
+
+    subjects: Sequence[Subject]
+    people: Sequence[Who] = (ALICE, ALICE, ALICE, ADMIN, ADMIN, BOB)
+    default_router: bool = False
+
+
 class Author:
     """Writes the next call."""
 
-    def __init__(self, draw: Draw, both: Both) -> None:
-        self.pick = lambda values: draw(st.sampled_from(list(values)))
-        self._draw = draw
+    def __init__(self, chance: Random, both: Both, words: Vocabulary) -> None:
+        self._chance = chance
         self.both = both
+        self._words = words
         self._may_spoil = self.pick([True, False])
+
+    def pick(self, values: Sequence[Any]) -> Any:
+        """Return one of some values."""
+        return self._chance.choice(values)
 
     def value(self, choice: Choice) -> Any:
         """Return a value, which may be this call's fault."""
@@ -71,12 +90,12 @@ class Author:
 
     def call(self) -> Call:
         """Return a call."""
-        call: Call = self.pick(SUBJECTS)(self)
+        call: Call = self.pick(self._words.subjects)(self)
         return call
 
     def who(self) -> tuple[str, str]:
         """Return a caller."""
-        return self.pick([ALICE, ALICE, ALICE, ADMIN, ADMIN, BOB])
+        return self.pick(self._words.people)
 
     def lacks(self, collection: str) -> bool:
         """Return whether there is nothing that an object of another kind would need."""
@@ -246,14 +265,15 @@ def pools(author: Author) -> Call:
             "prefixes": ([["10.64.0.0/16"], ["10.64.0.0/16", "10.65.0.0/16"]], ["x", []]),
         }
     )  # fmt: skip
-    made = {"name": "p", "prefixes": ["10.64.0.0/16"], **author.some({"shared": FLAGS})}
+    prefixes = author.pick([["10.64.0.0/16"], ["10.64.0.0/16"], ["10.66.0.0/16"], ["fd00:64::/48"]])
+    made = {"name": "p", "prefixes": prefixes, **author.some({"shared": FLAGS})}
     return author.crud("subnetpools", "subnetpool", made, changed)
 
 
 def scopes(author: Author) -> Call:
     """Return a call of an address scope."""
     changed = author.some({"name": NAMES, "shared": FLAGS})
-    made = {"name": "s", "ip_version": author.value(([4], ["x", 5]))}
+    made = {"name": "s", "ip_version": author.value(([4, 4, 6], ["x", 5]))}
     return author.crud("address-scopes", "address_scope", made, changed)
 
 
@@ -296,15 +316,29 @@ def limits(author: Author) -> Call:
     return Call(author.pick([ADMIN, ALICE]), "POST", path, {"bandwidth_limit_rule": wish})
 
 
+TAGGED = [
+    *("networks", "subnets", "ports", "routers", "security-groups", "floatingips"),
+    *("subnetpools", "qos/policies"),
+]
+
+
 def tags(author: Author) -> Call:
-    """Return a call that puts a tag on something."""
-    kind = author.pick(["networks", "ports", "routers", "security-groups"])
+    """Return a call of something's tags."""
+    kind = author.pick([kind for kind in TAGGED if not author.lacks(kind)] or TAGGED[:1])
     path = f"/v2.0/{kind}/{author.one(kind)}/tags"
-    return Call(author.who(), author.pick(["PUT", "DELETE"]), f"{path}/red")
+    verb = author.pick(["GET", "PUT", "PUT", "POST", "DELETE"])
+    if author.pick([True, False]):
+        one = f"{path}/{author.value((['red', 'blue'], ['x' * 256]))}"
+        return Call(author.who(), verb if verb != "POST" else "PUT", one)
+    many = (["red"], ["blue", "red"], [])
+    few = author.value((many, ["x", [7], ["red", "red"], [str(i) for i in range(51)]]))
+    return Call(author.who(), verb, path, {"tags": few} if verb in ("PUT", "POST") else None)
 
 
-SUBJECTS = [
+OBJECTS = Vocabulary([
     networks, networks, provided, outside, subnets, subnets, subnets, ports, ports, ports, groups,
     rules, rules, routers, routes, interfaces, interfaces, floating, floating, pools, scopes, rbac,
-    policies, limits, tags,
-]  # fmt: skip
+    policies, limits, tags, tags, tags,
+])  # fmt: skip
+
+SCOPES = Vocabulary([pools, pools, pools, scopes, scopes, networks, subnets, subnets, rbac])
