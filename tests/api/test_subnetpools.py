@@ -80,6 +80,9 @@ def test_a_pool_that_is_full(cloud: Cloud) -> None:
     with pytest.raises(Invalid, match="subset") as refusal:
         cloud.alice.update("subnetpools", one["id"], {"prefixes": [more]})
     assert refusal.value.kind == "IllegalSubnetPoolPrefixUpdate"
+    with pytest.raises(Invalid) as refusal:
+        cloud.alice.update("subnetpools", one["id"], {"prefixes": []})
+    assert refusal.value.kind == "IllegalSubnetPoolPrefixUpdate"
     cloud.alice.update("subnetpools", one["id"], {"prefixes": [*one["prefixes"], more]})
     assert cut(cloud, subnetpool_id=one["id"])["cidr"] == more
 

@@ -68,7 +68,7 @@ def update_(tx: Transaction, caller: Caller, pool_id: str, values: Record) -> Re
     record = fetch_own(tx, caller, COLLECTION, pool_id)
     changed = {**values, **touched(tx, record)}
     if "prefixes" in values:
-        changed["prefixes"] = _texts(values["prefixes"])
+        changed["prefixes"] = _texts(values["prefixes"]) if values["prefixes"] else []
         for held in map(ip_network, record["prefixes"]):
             if not any(within(held, ip_network(new)) for new in changed["prefixes"]):
                 raise Invalid(
