@@ -14,8 +14,8 @@ demo:  ## the article's cloud comes up, plays every scenario, and goes away agai
 
 test: check  ## everything: the quick part, then what needs root and network namespaces
 	@scripts/setup $(LAB_PACKAGES)
-	$(VENV)/pytest tests/contract tests/netns tests/scenarios/test_life.py  # whose one test wants no other lab up
-	$(VENV)/pytest -n 2 --dist loadfile tests/scenarios --ignore tests/scenarios/test_life.py
+	$(VENV)/pytest tests/scenarios/test_life.py  # whose one test wants no other lab up
+	$(VENV)/pytest -n 2 --dist loadfile tests/contract tests/netns tests/scenarios --ignore tests/scenarios/test_life.py
 
 check:  ## the quick part, without root: format, lint, types, imports, pure tests
 	@scripts/setup python3-venv

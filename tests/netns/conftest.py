@@ -11,14 +11,17 @@ from trunkline.lab import life
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import read
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # two may be at it at once
+
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """Bring the article's cloud up under a name of its own, and take it down at the end."""
     if os.geteuid() != 0:
         pytest.skip("needs root: network namespaces")
-    lab, _ = life.up(read("article"), "walls")
+    name = f"walls{WORKER}"
+    lab, _ = life.up(read("article"), name)
     try:
         yield Stage(lab)
     finally:
-        life.down("walls")
+        life.down(name)

@@ -36,11 +36,12 @@ def stage() -> Iterator[Stage]:
     """A lab with two routers that have the same addresses, and a network on none."""
     if os.geteuid() != 0:
         pytest.skip("needs root: network namespaces")
-    lab, _ = life.up(read("routers"), "spaces")
+    name = f"spaces{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    lab, _ = life.up(read("routers"), name)
     try:
         yield Stage(lab)
     finally:
-        life.down("spaces")
+        life.down(name)
 
 
 def met(stage: Stage, source: str, to: IPv4Address, *, hope: bool = True) -> str:
