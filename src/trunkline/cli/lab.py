@@ -21,7 +21,8 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     lab = commands.add_parser("lab", help="a whole cloud on this machine, and the scenarios")
     verbs = lab.add_subparsers(required=True, metavar="VERB")
     up = _verb(verbs, "up", _up, "bring a lab up")
-    up.add_argument("file", nargs="?", default="article", help="topology file, 'article' or 'five'")
+    shipped = "topology file, or a shipped one's name, such as 'article'"
+    up.add_argument("file", nargs="?", default="article", help=shipped)
     down = _verb(verbs, "down", _down, "take a lab down; nothing of it stays")
     down.add_argument("--all", action="store_true", help="every lab, also what dead ones left")
     inspect = _verb(verbs, "inspect", _inspect, "show a lab's nodes and instances")
@@ -53,7 +54,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         "scenarios",
         nargs="*",
         metavar="SCENARIO",
-        help="1 to 7, 6b, 6b-router, 6b-everywhere; none is all",
+        help="such as 1 to 7, 6b, routers, forward; none is all of the topology",
     )
     run.add_argument("--json", action="store_true", help="the walks and verdicts as data")
     run.add_argument("--pcap", type=Path, metavar="DIR", help="write the captured frames there")

@@ -488,6 +488,7 @@ port_forwardings = Table(
     Column("internal_port_id", ID, ForeignKey("ports.id", ondelete="CASCADE"), nullable=False),
     Column("internal_ip_address", ADDRESS, nullable=False),
     Column("internal_port", Integer, nullable=False),
+    Column("place", Integer, nullable=False),  # the oldest of a floating IP's has the lowest
     UniqueConstraint("floatingip_id", "protocol", "external_port"),
     UniqueConstraint(
         "internal_port_id",

@@ -54,7 +54,7 @@ _LEADING = (
     .join(ports, ports.c.id == port_forwardings.c.internal_port_id)
     .join(networks, networks.c.id == ports.c.network_id)
     .where(port_forwardings.c.floatingip_id.in_(_FLOATING))
-    .order_by(port_forwardings.c.created_at, port_forwardings.c.id)
+    .order_by(port_forwardings.c.place)
 )
 _BY_PORT = (
     select(port_forwardings.c.floatingip_id)

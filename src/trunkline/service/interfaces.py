@@ -250,8 +250,8 @@ def _require_unused(tx: Transaction, router: Record, subnet: Record) -> None:
     address = tx.connection.scalar(led_to)
     if address is not None:
         raise Conflict(
-            f"{cannot}, as it is required by one or more floating IPs: disassociate {address}"
-            " first.",
+            f"{cannot}, as it is required by one or more floating IPs: disassociate {address},"
+            " or end its port forwardings, first.",
             "RouterInterfaceInUseByFloatingIP",
         )
 

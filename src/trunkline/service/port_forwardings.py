@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 
 from trunkline.db.engine import Transaction
 from trunkline.db.tables import floating_ips, port_forwardings
@@ -71,7 +71,7 @@ def create(tx: Transaction, caller: Caller, floating_id: str, values: Record) ->
     """
     floating = fetch_own(tx, caller, FLOATING_IPS, floating_id)
     values = {**values, "project_id": floating["project_id"], "floatingip_id": floating_id}
-    record = new_record(tx, values)
+    record = new_record(tx, {**values, "place": _next_place(tx, floating_id)})
     _require_free(tx, floating, record)
     _require_unled(tx, record)
     _require_unassociated(floating, record)
@@ -79,6 +79,12 @@ def create(tx: Transaction, caller: Caller, floating_id: str, values: Record) ->
     tx.connection.execute(insert(port_forwardings), record)
     _changed(tx, floating)
     return record
+
+
+def _next_place(tx: Transaction, floating_id: str) -> int:
+    mine = port_forwardings.c.floatingip_id == floating_id
+    last = tx.connection.scalar(select(func.max(port_forwardings.c.place)).where(mine))
+    return 0 if last is None else last + 1
 
 
 def update_(

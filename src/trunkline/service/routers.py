@@ -214,8 +214,8 @@ def _require_gateway_changeable(tx: Transaction, record: Record, becomes: str | 
     if address is not None:
         raise Conflict(
             f"Gateway cannot be updated for router {record['id']}, since a gateway to external"
-            f" network {before} is required by one or more floating IPs: disassociate {address}"
-            " first.",
+            f" network {before} is required by one or more floating IPs: disassociate {address},"
+            " or end its port forwardings, first.",
             "RouterExternalGatewayInUseByFloatingIp",
         )
 

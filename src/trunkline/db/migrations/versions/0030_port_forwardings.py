@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("internal_port_id", sa.String(length=36), nullable=False),
         sa.Column("internal_ip_address", sa.String(length=39), nullable=False),
         sa.Column("internal_port", sa.Integer(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["floatingip_id"],
             ["floating_ips.id"],
