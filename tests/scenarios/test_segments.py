@@ -14,6 +14,7 @@ from trunkline.kernel import netns
 from trunkline.lab.scenarios import ALL, play
 from trunkline.lab.stage import Stage
 from trunkline.lab.topology import JOINT
+from trunkline.lab.waiting import until
 
 pytestmark = pytest.mark.scenario
 
@@ -60,3 +61,26 @@ def test_the_joint_is_probed(segments: Stage, capsys: pytest.CaptureFixture[str]
         or "segments on physnet2 and physnet1 are to be joined" in f
         for f in cut["faults"]
     )
+
+
+def test_an_absent_network_is_no_matter_of_others(
+    segments: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A host without a network's trunk reports it; a live trace by that host is sound."""
+    api = segments.cloud.admin
+    near = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
+    network = api.create("networks", {**near, "name": "near"})
+    port = api.create("ports", {"network_id": network["id"], "binding:host_id": "compute2"})
+
+    def problems() -> str:
+        agents = {agent["host"]: agent["configurations"] for agent in api.list("agents")}
+        return str(agents["compute2"]["problems"])
+
+    until("compute2 reports it", lambda: network["id"] in problems(), 10)
+    to_server = ["--server", segments.lab.api, "--token", segments.lab.tokens()["admin"]]
+    code = main(["trace", "VM_4", "VM_6", "--proto", "icmp", "--live", *to_server])
+    api.delete("ports", port["id"])
+    api.delete("networks", network["id"])
+    segments.settle()
+
+    assert code == 0, capsys.readouterr().out

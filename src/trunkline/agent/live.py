@@ -117,13 +117,18 @@ def _snapshot(client: AgentClient) -> HostSnapshot:
 
 
 def _drift(config: HostConfig, snapshot: HostSnapshot) -> list[str]:
-    """Return the commands that would make the host what the snapshot says, and its problems."""
+    """Return the commands that would make the host what the snapshot says, and its problems.
+
+    Without those of networks: one that is not served here as asked carries nothing of a flow,
+    which whoever predicts it knows.
+    """
     kernel = LinuxKernel()
     try:
         way = plan(kernel, config, snapshot)
     finally:
         kernel.close()
-    lines = [f"{p.subject}: {p.text}" for p in way.problems]
+    problems = (p for p in way.problems if not p.subject.startswith("network "))
+    lines = [f"{p.subject}: {p.text}" for p in problems]
     lines += [operation.command() for operation in way.operations]
     return lines[:DRIFT_MAX]
 
